@@ -1,0 +1,52 @@
+"""gpunet trains small fully connected networks at the speed of the GPU, with its own CUDA kernels.
+
+    from gpunet import Dense, Sequential, load_mnist
+
+    (x_train, y_train), (x_val, y_val), (x_test, y_test) = load_mnist()
+    model = Sequential([Dense(500, "sigmoid", input_dim=784), Dense(500, "sigmoid"), Dense(10, "softmax")])
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(x_train, y_train, batch_size=100, epochs=20, validation_data=(x_val, y_val))
+
+Importing it needs no GPU and imports no CuPy.
+"""
+
+from gpunet.arrays import to_categorical
+from gpunet.callbacks import Callback, History
+from gpunet.data import Dataset, Examples, load_mnist
+from gpunet.data import load as load_data
+from gpunet.errors import (
+    ArgumentError,
+    DataError,
+    DeviceError,
+    GpunetError,
+    NotCompiledError,
+    TrainingDivergedError,
+)
+from gpunet.layers import Activation, Dense, Input, Network
+from gpunet.model import Sequential
+from gpunet.optimizers import SGD, Adam
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SGD",
+    "Activation",
+    "Adam",
+    "ArgumentError",
+    "Callback",
+    "DataError",
+    "Dataset",
+    "Dense",
+    "DeviceError",
+    "Examples",
+    "GpunetError",
+    "History",
+    "Input",
+    "Network",
+    "NotCompiledError",
+    "Sequential",
+    "TrainingDivergedError",
+    "load_data",
+    "load_mnist",
+    "to_categorical",
+]

@@ -1,0 +1,126 @@
+"""Checks users' arrays and brings them into the form that engines take. Nothing is changed in place."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gpunet import losses
+from gpunet.errors import ArgumentError
+
+SUM_TOLERANCE = 1e-3  # how far a row of target probabilities may be from summing to 1
+
+
+def to_categorical(labels: ArrayLike, num_classes: int | None = None) -> NDArray[np.float32]:
+    """One-hot targets (n, num_classes) float32 from whole-number labels (n,), as Keras' function of that name."""
+    classes = _whole_numbers("labels", _as_array("labels", labels))
+    if classes.size == 0 or classes.min() < 0:
+        raise ArgumentError("labels: expected whole numbers from 0 on, at least one")
+    count = int(classes.max()) + 1 if num_classes is None else num_classes
+    if classes.max() >= count:
+        raise ArgumentError(
+            f"labels: {classes.max()} is out of range for num_classes={count}; expected 0 to {count - 1}"
+        )
+    one_hot = np.zeros((len(classes), count), np.float32)
+    one_hot[np.arange(len(classes)), classes] = 1
+    return one_hot
+
+
+def as_images(name: str, x: ArrayLike, inputs: int | None) -> NDArray[Any]:
+    """Examples as (n, inputs), uint8 as they are and everything else as float32.
+
+    inputs: what the network takes, or None if it takes what comes. Images (n, height, width) are flattened.
+    Raises ArgumentError, naming the argument, for a wrong shape or type and for NaN or infinite values.
+    """
+    array = _as_array(name, x)
+    expected = f"(examples, {inputs})" if inputs else "(examples, inputs)"
+    if array.dtype.kind not in "buif":
+        raise ArgumentError(f"{name}: expected numbers, got data type {array.dtype}")
+    if array.ndim < 2 or 0 in array.shape:
+        raise ArgumentError(f"{name}: expected shape {expected}, got {array.shape}")
+    width = math.prod(array.shape[1:])
+    if inputs is not None and width != inputs:
+        raise ArgumentError(f"{name}: expected shape {expected}, got {array.shape}: {width} numbers an example")
+    array = array.reshape(len(array), width)
+    if array.dtype == np.uint8:
+        return np.ascontiguousarray(array)
+    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused as such
+        array = np.ascontiguousarray(array, np.float32)
+    bad = ~np.isfinite(array).all(axis=1)
+    if bad.any():
+        raise ArgumentError(f"{name}: example {int(bad.argmax())} has NaN or infinite values; expected finite float32")
+    return array
+
+
+def as_targets(name: str, y: ArrayLike, loss: str, classes: int, examples: int) -> NDArray[Any]:
+    """Targets in the form of the loss: (n,) int32 classes, or (n, classes) float32 probabilities.
+
+    Raises ArgumentError, naming the argument, if they have another form, number or range.
+    """
+    array = _as_array(name, y)
+    if array.ndim == 0 or len(array) != examples:
+        count = "a single value" if array.ndim == 0 else f"{len(array)} targets"
+        raise ArgumentError(f"{name}: expected one target for each of the {examples} examples, got {count}")
+    if loss == losses.INTEGER:
+        return _integer_targets(name, array, classes)
+    return _probability_targets(name, array, classes)
+
+
+def _integer_targets(name: str, array: NDArray[Any], classes: int) -> NDArray[np.int32]:
+    if array.ndim == 2 and array.shape[1] == classes and classes > 1:
+        raise ArgumentError(
+            f"{name}: the loss {losses.INTEGER!r} expects whole-number labels (examples,), got shape {array.shape}; "
+            f"compile with loss={losses.ONE_HOT!r} for one-hot targets"
+        )
+    labels = _whole_numbers(name, array)
+    smallest, largest = int(labels.min()), int(labels.max())
+    if smallest < 0 or largest >= classes:
+        wrong = smallest if smallest < 0 else largest
+        raise ArgumentError(f"{name}: label {wrong} is out of range; expected 0 to {classes - 1}")
+    return labels.astype(np.int32)
+
+
+def _probability_targets(name: str, array: NDArray[Any], classes: int) -> NDArray[np.float32]:
+    if array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1 and classes > 1):
+        raise ArgumentError(
+            f"{name}: the loss {losses.ONE_HOT!r} expects one-hot targets (examples, {classes}), got shape "
+            f"{array.shape}; compile with loss={losses.INTEGER!r} for whole-number labels, or use to_categorical"
+        )
+    if array.shape[1:] != (classes,) or array.dtype.kind not in "buif":
+        raise ArgumentError(
+            f"{name}: expected numbers of shape (examples, {classes}), got {array.dtype} of shape {array.shape}"
+        )
+    targets = np.ascontiguousarray(array, np.float32)
+    bad = ~((targets >= 0).all(axis=1) & (np.abs(targets.sum(axis=1) - 1) <= SUM_TOLERANCE))  # NaN is bad too
+    if bad.any():
+        row = int(bad.argmax())
+        raise ArgumentError(
+            f"{name}: target {row} is {np.array2string(targets[row], threshold=6)}; "
+            "expected probabilities that sum to 1, such as one-hot"
+        )
+    return targets
+
+
+def _whole_numbers(name: str, array: NDArray[Any]) -> NDArray[np.integer]:
+    """The labels as a vector of integers; a column (n, 1), and floats without fraction, are taken as well."""
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim != 1 or array.dtype.kind not in "uif":
+        raise ArgumentError(
+            f"{name}: expected whole-number labels (examples,), got {array.dtype} of shape {array.shape}"
+        )
+    if array.dtype.kind == "f":
+        if not (np.isfinite(array) & (np.floor(array) == array)).all():
+            raise ArgumentError(f"{name}: expected whole-number labels, got fractions or NaN")
+        array = array.astype(np.int64)
+    return array
+
+
+def _as_array(name: str, values: ArrayLike) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except (ValueError, TypeError) as error:
+        raise ArgumentError(f"{name}: cannot be made into an array: {str(error).splitlines()[0]}") from error

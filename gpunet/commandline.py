@@ -1,0 +1,65 @@
+"""What gpunet's commands share: one-line errors, exit statuses, and an orderly end on Ctrl-C.
+
+Exit statuses: 0 done; 1 something failed on the way; 2 the command line, the data or the device cannot be used;
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from gpunet.errors import GpunetError, TrainingDivergedError
+
+DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse, with errors of one line."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(UNUSABLE, f"{self.prog}: {message}; see {self.prog} --help\n")
+
+
+def run(program: str, command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None) -> int:
+    """Call a command's function; turn what users can cause into one line on stderr and an exit status."""
+    try:
+        return command(argv)
+    except KeyboardInterrupt:
+        return _fail(program, "interrupted", INTERRUPTED)
+    except TrainingDivergedError as error:
+        return _fail(program, str(error), FAILED)
+    except GpunetError as error:
+        return _fail(program, str(error), UNUSABLE)
+    except MemoryError as error:
+        return _fail(program, f"not enough memory: {error}; a smaller network or batch needs less", FAILED)
+    except BrokenPipeError:  # the reader of our output is gone, as after `| head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit has a place to go
+        return FAILED
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        return _fail(program, f"{name}{error.strerror or error}", FAILED)
+
+
+def whole_number(text: str, smallest: int = 1) -> int:
+    """An argparse type: a whole number, `smallest` or above."""
+    try:
+        value = int(text)
+    except ValueError:
+        value = smallest - 1
+    if value < smallest:
+        raise argparse.ArgumentTypeError(f"expected a whole number, {smallest} or above; got {text!r}")
+    return value
+
+
+def seed(text: str) -> int:
+    """An argparse type: a whole number, 0 or above."""
+    return whole_number(text, smallest=0)
+
+
+def _fail(program: str, message: str, status: int) -> int:
+    print(f"{program}: {message}", file=sys.stderr)
+    return status

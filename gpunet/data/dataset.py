@@ -1,0 +1,120 @@
+"""What a data set is: training, validation and test examples that fit together."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpunet.errors import DataError
+
+VALIDATION_SHARE = 6  # one in six training examples: MNIST's 10,000 of 60,000
+
+
+class Examples(NamedTuple):
+    """images (n, ...) uint8 or float32; labels (n,) int32."""
+
+    images: NDArray[Any]
+    labels: NDArray[np.int32]
+
+
+class Dataset(NamedTuple):
+    """Unpacks as `(x_train, y_train), (x_val, y_val), (x_test, y_test) = load_mnist()`."""
+
+    train: Examples
+    validation: Examples
+    test: Examples
+
+    @property
+    def inputs(self) -> int:
+        """Numbers in one example: 784 for MNIST."""
+        return math.prod(self.train.images.shape[1:])
+
+    @property
+    def classes(self) -> int:
+        return 1 + max(int(part.labels.max()) for part in self)
+
+
+class Part(NamedTuple):
+    """Images and labels as read from files, and what to call them in a message (a path, or path and key)."""
+
+    images: NDArray[Any]
+    labels: NDArray[Any]
+    images_name: str
+    labels_name: str
+
+
+def split(train: Part, test: Part) -> Dataset:
+    """Check that the parts fit together and cut the validation part off the end of the training part.
+
+    Raises DataError, naming the file.
+    """
+    train_examples, test_examples = _examples(train), _examples(test)
+    _require(
+        train_examples.images.shape[1:] == test_examples.images.shape[1:],
+        f"{test.images_name}: images of shape {test_examples.images.shape[1:]}, but the training images have "
+        f"{train_examples.images.shape[1:]}; expected the same",
+    )
+    examples = len(train_examples.labels)
+    _require(
+        examples >= VALIDATION_SHARE,
+        f"{train.labels_name}: {examples} training examples are too few; expected at least {VALIDATION_SHARE}",
+    )
+    classes = 1 + int(train_examples.labels.max())
+    _require(
+        classes <= examples,
+        f"{train.labels_name}: label {classes - 1} is out of range; {examples} examples can have at most "
+        f"{examples} classes, numbered from 0",
+    )
+    _require(
+        classes >= 2,
+        f"{train.labels_name}: all labels are 0; expected at least two classes",
+    )
+    largest = int(test_examples.labels.max())
+    _require(
+        largest < classes,
+        f"{test.labels_name}: label {largest} is out of range; the training labels are 0 to {classes - 1}",
+    )
+    first = examples - examples // VALIDATION_SHARE
+    return Dataset(
+        Examples(train_examples.images[:first], train_examples.labels[:first]),
+        Examples(train_examples.images[first:], train_examples.labels[first:]),
+        test_examples,
+    )
+
+
+def _examples(part: Part) -> Examples:
+    """The part's images as uint8 or finite float32, and its labels as int32."""
+    images, labels = part.images, part.labels
+    _require(
+        images.dtype.kind in "uifb",
+        f"{part.images_name}: data type {images.dtype}; expected numbers",
+    )
+    _require(
+        images.ndim >= 2 and math.prod(images.shape) > 0,
+        f"{part.images_name}: shape {images.shape}; expected (examples, height, width) or (examples, inputs)",
+    )
+    if labels.ndim == 2 and labels.shape[1] == 1:  # as CIFAR's labels are kept
+        labels = labels[:, 0]
+    _require(
+        labels.dtype.kind in "ui" and labels.ndim == 1,
+        f"{part.labels_name}: {labels.dtype} of shape {labels.shape}; expected whole numbers, one an example",
+    )
+    _require(
+        len(images) == len(labels),
+        f"{part.labels_name}: {len(labels)} labels, but {part.images_name} has {len(images)} images",
+    )
+    for extreme in (labels.min(), labels.max()):
+        _require(0 <= extreme < 2**31 - 1, f"{part.labels_name}: label {extreme} is out of range; labels count from 0")
+    if images.dtype != np.uint8:
+        with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused as such
+            images = images.astype(np.float32)
+        _require(bool(np.isfinite(images).all()), f"{part.images_name}: contains NaN or infinite values")
+    return Examples(images, labels.astype(np.int32))
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise DataError(message)

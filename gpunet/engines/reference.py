@@ -1,0 +1,288 @@
+"""The NumPy engine: the yardstick for correctness, and the fallback where there is no GPU.
+
+Written to be plain. float32 for training; float64 when asked, as the truth that kernels are compared with. The one
+concession to speed: weights, gradients and optimizer state are long vectors (a layer's arrays are views of them), and
+the optimizer goes through them in place, in blocks that stay in the processor's cache.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from gpunet.engines.base import Engine, EpochStatistics, OptimizerState, Progress
+from gpunet.errors import TrainingDivergedError
+from gpunet.layers import Network
+from gpunet.optimizers import SGD, Adam, Optimizer
+
+Floats = NDArray[np.floating]
+
+OPTIMIZER_BLOCK = 32768  # elements; five blocks of float32 are 655 KB, which stays in a second-level cache
+FORWARD_ROWS = 1000  # rows of examples at a time in predict and evaluate
+
+
+class ReferenceEngine(Engine):
+    """See Engine. dtype: np.float32, or np.float64 for the truth."""
+
+    name: ClassVar[str] = "reference"
+
+    def __init__(
+        self,
+        network: Network,
+        optimizer: Optimizer,
+        weights: Sequence[Floats],
+        dtype: DTypeLike = np.float32,
+    ) -> None:
+        self.dtype = np.dtype(dtype)
+        super().__init__(network, optimizer, weights)
+
+    def _allocate(self) -> None:
+        self._weights_vector, self._weights = self._vector_and_views()
+        self._gradients_vector, self._gradients = self._vector_and_views()
+        self._slot_vectors = {slot: self._vector_and_views() for slot in self._slots}
+        self._updates = 0
+
+    def _vector_and_views(self) -> tuple[Floats, list[Floats]]:
+        """Zeros for every parameter as one vector, and as one array for each array of weights."""
+        vector = np.zeros(self.network.parameters, self.dtype)
+        ends = np.cumsum([int(np.prod(shape)) for shape in self.network.weight_shapes])
+        parts = np.split(vector, ends[:-1])
+        return vector, [part.reshape(shape) for part, shape in zip(parts, self.network.weight_shapes, strict=True)]
+
+    @property
+    def weights(self) -> list[Floats]:
+        return [array.copy() for array in self._weights]
+
+    @weights.setter
+    def weights(self, weights: list[Floats]) -> None:
+        _copy_into(self._weights, weights)
+
+    @property
+    def optimizer_state(self) -> OptimizerState:
+        slots = {slot: [view.copy() for view in views] for slot, (_, views) in self._slot_vectors.items()}
+        return OptimizerState(self._updates, slots)
+
+    @optimizer_state.setter
+    def optimizer_state(self, state: OptimizerState) -> None:
+        for slot, (_, views) in self._slot_vectors.items():
+            _copy_into(views, state.slots[slot])
+        self._updates = state.updates
+
+    def _train_epoch(
+        self, images: NDArray[Any], labels: NDArray[Any], order: NDArray[np.int32], batch_size: int, progress: Progress
+    ) -> EpochStatistics:
+        started = time.perf_counter()
+        total_loss, total_correct, updates = 0.0, 0, 0
+        for first in range(0, len(order), batch_size):
+            batch = order[first : first + batch_size]
+            with np.errstate(all="ignore"):  # a diverging run is reported once, by its loss
+                losses, correct = self.update(images[batch], labels[batch])
+            updates += 1
+            batch_loss = float(losses.sum(dtype=np.float64))
+            if not np.isfinite(batch_loss):
+                raise TrainingDivergedError(updates)
+            total_loss += batch_loss
+            total_correct += correct
+            progress(updates)
+        seconds = time.perf_counter() - started
+        return EpochStatistics(total_loss / len(order), total_correct / len(order), updates, seconds)
+
+    def update(self, images: NDArray[Any], labels: NDArray[Any]) -> tuple[Floats, int]:
+        """One optimizer step on one batch; returns the loss of each example and the number correct, before it."""
+        losses, correct = self.gradients(images, labels)
+        self._updates += 1
+        if isinstance(self.optimizer, Adam):
+            (m, _), (v, _) = self._slot_vectors["m"], self._slot_vectors["v"]
+            adam_step(self._weights_vector, self._gradients_vector, m, v, self.optimizer, self._updates)
+        elif self._slots:
+            velocity, _ = self._slot_vectors["velocity"]
+            momentum_step(self._weights_vector, self._gradients_vector, velocity, self.optimizer)
+        else:
+            sgd_step(self._weights_vector, self._gradients_vector, self.optimizer)
+        return losses, correct
+
+    def gradients(self, images: NDArray[Any], labels: NDArray[Any]) -> tuple[Floats, int]:
+        """Backpropagation: leaves d(mean loss)/d(weights) in `self._gradients`; returns as `update` does."""
+        outputs = self._forward(images)
+        losses, correct, dz = softmax_cross_entropy(outputs[-1], labels)
+        for layer in reversed(range(self.network.layers)):
+            np.matmul(outputs[layer].T, dz, out=self._gradients[2 * layer])
+            np.sum(dz, axis=0, out=self._gradients[2 * layer + 1])
+            if layer > 0:
+                previous = self.network.activations[layer - 1]
+                dz = dense_backward(dz, self._weights[2 * layer], outputs[layer], previous)
+        return losses, correct
+
+    def predict(self, images: NDArray[Any]) -> Floats:
+        blocks = [softmax(self._forward(images[rows])[-1]) for rows in _blocks(len(images), FORWARD_ROWS)]
+        return np.concatenate(blocks)
+
+    def evaluate(self, images: NDArray[Any], labels: NDArray[Any]) -> tuple[float, float]:
+        total_loss, total_correct = 0.0, 0
+        for rows in _blocks(len(images), FORWARD_ROWS):
+            losses, correct, _ = softmax_cross_entropy(self._forward(images[rows])[-1], labels[rows])
+            total_loss += float(losses.sum(dtype=np.float64))
+            total_correct += correct
+        return total_loss / len(images), total_correct / len(images)
+
+    def _forward(self, images: NDArray[Any]) -> list[Floats]:
+        """The input and the output of every layer; the last are the logits, before the softmax."""
+        x = images.astype(self.dtype)
+        if images.dtype == np.uint8:
+            x /= 255
+        outputs = [x]
+        for layer, activation in enumerate(self.network.activations):
+            activation = "linear" if activation == "softmax" else activation
+            outputs.append(
+                dense_forward(outputs[-1], self._weights[2 * layer], self._weights[2 * layer + 1], activation)
+            )
+        return outputs
+
+
+# The operations, by the names of the kernels that fuse them. Each keeps the data type of its arguments.
+
+
+def dense_forward(x: Floats, weights: Floats, bias: Floats, activation: str) -> Floats:
+    """y = activation(x weights + bias): x (batch, inputs), weights (inputs, units), bias (units,), y (batch, units)."""
+    y: Floats = x @ weights
+    y += bias
+    return activate(y, activation)
+
+
+def dense_backward(dz: Floats, weights: Floats, y_previous: Floats, activation_previous: str) -> Floats:
+    """The previous layer's dz: (dz weights^T) * activation'(y_previous).
+
+    dz (batch, units) = d(mean loss)/d(x weights + bias); weights (inputs, units); y_previous (batch, inputs).
+    """
+    dx: Floats = dz @ weights.T
+    dx *= activation_derivative(y_previous, activation_previous)
+    return dx
+
+
+def softmax_cross_entropy(logits: Floats, targets: NDArray[Any]) -> tuple[Floats, int, Floats]:
+    """Loss of each row (nats), number of rows whose largest logit is the target's, and d(mean loss)/d(logits).
+
+    logits (batch, classes); targets (batch,) integers, or (batch, classes) probabilities that sum to 1.
+    Subtracting the row's maximum keeps exp finite: Goodfellow et al., Deep Learning (2016), section 4.1.
+    """
+    rows = np.arange(len(logits))
+    shifted = logits - logits.max(axis=1, keepdims=True)
+    exponentials = np.exp(shifted)
+    totals = exponentials.sum(axis=1)
+    dz = exponentials / totals[:, np.newaxis]
+    if targets.ndim == 1:
+        classes = targets
+        losses = np.log(totals) - shifted[rows, classes]
+        dz[rows, classes] -= 1
+    else:
+        classes = targets.argmax(axis=1)
+        losses = np.log(totals) - (targets * shifted).sum(axis=1)
+        dz -= targets
+    dz /= len(logits)
+    correct = int(np.count_nonzero(logits.argmax(axis=1) == classes))
+    return losses, correct, dz
+
+
+def softmax(logits: Floats) -> Floats:
+    """exp(logits) / sum(exp(logits)), row by row."""
+    exponentials: Floats = np.exp(logits - logits.max(axis=1, keepdims=True))
+    exponentials /= exponentials.sum(axis=1, keepdims=True)
+    return exponentials
+
+
+def activate(z: Floats, activation: str) -> Floats:
+    """activation(z), element by element; overwrites z and returns it."""
+    match activation:
+        case "linear":
+            pass
+        case "sigmoid":
+            with np.errstate(over="ignore"):  # exp(-z) = inf for very negative z gives the right limit, 0
+                np.exp(np.negative(z, out=z), out=z)
+            z += 1
+            np.reciprocal(z, out=z)
+        case "tanh":
+            np.tanh(z, out=z)
+        case "relu":
+            np.maximum(z, 0, out=z)
+        case "softplus":
+            np.logaddexp(z, 0, out=z)
+        case "softsign":
+            z /= 1 + np.abs(z)
+        case "hard_sigmoid":  # as Keras had it in 2016
+            z *= 0.2
+            z += 0.5
+            np.clip(z, 0, 1, out=z)
+        case _:
+            raise ValueError(f"unknown activation {activation!r}")
+    return z
+
+
+def activation_derivative(y: Floats, activation: str) -> Floats:
+    """activation'(z), from the output y = activation(z)."""
+    derivative: Floats
+    match activation:
+        case "linear":
+            derivative = np.ones_like(y)
+        case "sigmoid":
+            derivative = y * (1 - y)
+        case "tanh":
+            derivative = 1 - y * y
+        case "relu":
+            derivative = (y > 0).astype(y.dtype)
+        case "softplus":
+            derivative = -np.expm1(-y)
+        case "softsign":
+            derivative = (1 - np.abs(y)) ** 2
+        case "hard_sigmoid":
+            derivative = 0.2 * ((y > 0) & (y < 1)).astype(y.dtype)
+        case _:
+            raise ValueError(f"unknown activation {activation!r}")
+    return derivative
+
+
+def adam_step(weights: Floats, gradients: Floats, m: Floats, v: Floats, adam: Adam, update: int) -> None:
+    """Algorithm 1 of Kingma & Ba (2015), in place on vectors; the gradients are used up. update: from 1."""
+    alpha, epsilon = adam.step_size(update)
+    scratch = np.empty(OPTIMIZER_BLOCK, weights.dtype)
+    for block in _blocks(len(weights), OPTIMIZER_BLOCK):
+        w, g, m_, v_ = weights[block], gradients[block], m[block], v[block]
+        s = scratch[: len(w)]
+        m_ *= adam.beta_1
+        m_ += np.multiply(g, 1 - adam.beta_1, out=s)
+        v_ *= adam.beta_2
+        g *= g
+        v_ += np.multiply(g, 1 - adam.beta_2, out=g)
+        np.sqrt(v_, out=s)
+        s += epsilon
+        np.divide(m_, s, out=s)
+        w -= np.multiply(s, alpha, out=s)
+
+
+def momentum_step(weights: Floats, gradients: Floats, velocity: Floats, sgd: SGD) -> None:
+    """velocity = momentum velocity - learning_rate gradient; weights += velocity. In place, as `adam_step`."""
+    for block in _blocks(len(weights), OPTIMIZER_BLOCK):
+        w, g, velocity_ = weights[block], gradients[block], velocity[block]
+        velocity_ *= sgd.momentum
+        velocity_ -= np.multiply(g, sgd.learning_rate, out=g)
+        w += velocity_
+
+
+def sgd_step(weights: Floats, gradients: Floats, sgd: SGD) -> None:
+    """weights -= learning_rate gradient. In place, as `adam_step`."""
+    for block in _blocks(len(weights), OPTIMIZER_BLOCK):
+        w, g = weights[block], gradients[block]
+        w -= np.multiply(g, sgd.learning_rate, out=g)
+
+
+def _blocks(length: int, size: int) -> Iterator[slice]:
+    for first in range(0, length, size):
+        yield slice(first, min(first + size, length))
+
+
+def _copy_into(arrays: Sequence[Floats], values: Sequence[Floats]) -> None:
+    for array, value in zip(arrays, values, strict=True):
+        np.copyto(array, value, casting="same_kind")

@@ -1,0 +1,35 @@
+"""What can go wrong in a user's hands, as exception types. Every message is one line that says what to do."""
+
+
+class GpunetError(Exception):
+    """Base of all errors that gpunet raises on purpose."""
+
+
+class ArgumentError(GpunetError, ValueError):
+    """An argument from Python or the command line cannot be used."""
+
+
+class DataError(GpunetError, ValueError):
+    """A data file is missing, damaged or not in the expected form."""
+
+
+class DeviceError(GpunetError, RuntimeError):
+    """The device or engine asked for cannot be used on this machine."""
+
+
+class NotCompiledError(GpunetError, RuntimeError):
+    """`fit` or `evaluate` was called before `compile`."""
+
+
+class TrainingDivergedError(GpunetError, ArithmeticError):
+    """The loss became infinite or NaN.
+
+    epoch: the epoch in which it happened, from 1 (0 until `fit` has filled it in); update: the update, from 1.
+    """
+
+    def __init__(self, update: int, epoch: int = 0) -> None:
+        self.update, self.epoch = update, epoch
+        where = f"update {update}" + (f" of epoch {epoch}" if epoch else "")
+        super().__init__(
+            f"the loss is no longer a finite number since {where}: training stopped; a smaller learning rate helps"
+        )

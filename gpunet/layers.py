@@ -1,0 +1,181 @@
+"""What a network is made of: layers with their names and sizes. No arithmetic; that is the engines'."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from gpunet.errors import ArgumentError
+
+HIDDEN_ACTIVATIONS = ("sigmoid", "softplus", "softsign", "relu", "tanh", "hard_sigmoid", "linear")
+ACTIVATIONS = (*HIDDEN_ACTIVATIONS, "softmax")
+
+
+@dataclass(frozen=True)
+class Network:
+    """The shape of a fully connected network: all that an engine needs to know of it, and hashable.
+
+    widths:      units of the input and of every layer, such as (784, 500, 500, 10).
+    activations: one name a layer, such as ("sigmoid", "sigmoid", "softmax"); softmax is the last and only there.
+    """
+
+    widths: tuple[int, ...]
+    activations: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.activations) < 1 or len(self.widths) != len(self.activations) + 1:
+            raise ArgumentError(
+                f"network: {len(self.widths)} widths and {len(self.activations)} activations do not fit together; "
+                "expected one activation a layer and one width more"
+            )
+        for width in self.widths:
+            require_positive_integer("network width", width)
+        for activation in self.activations[:-1]:
+            if activation not in HIDDEN_ACTIVATIONS:
+                raise ArgumentError(
+                    f"activation of a hidden layer: expected one of {', '.join(HIDDEN_ACTIVATIONS)}; got {activation!r}"
+                )
+        if self.activations[-1] != "softmax":
+            raise ArgumentError(
+                f"the output layer needs the activation 'softmax', got {self.activations[-1]!r}; "
+                "end the model with Dense(classes, activation='softmax')"
+            )
+
+    @property
+    def layers(self) -> int:
+        return len(self.activations)
+
+    @property
+    def inputs(self) -> int:
+        return self.widths[0]
+
+    @property
+    def classes(self) -> int:
+        return self.widths[-1]
+
+    @property
+    def weight_shapes(self) -> list[tuple[int, ...]]:
+        """Shapes in Keras' order: weights (inputs, units) and bias (units,), layer after layer."""
+        shapes: list[tuple[int, ...]] = []
+        for inputs, units in zip(self.widths, self.widths[1:], strict=False):
+            shapes += [(inputs, units), (units,)]
+        return shapes
+
+    @property
+    def parameters(self) -> int:
+        return sum(math.prod(shape) for shape in self.weight_shapes)
+
+    def __str__(self) -> str:
+        return "-".join(map(str, self.widths))
+
+
+class Input:
+    """The shape of one example, as Keras' `Input(shape=(784,))`."""
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        self.inputs = _flat_size("Input: shape", shape)
+
+
+class Dense:
+    """A fully connected layer: `units` outputs, each a weighted sum of all inputs plus a bias.
+
+    units:       number of outputs; `output_dim` is its name of 2016.
+    activation:  one of ACTIVATIONS; None is linear, and an Activation layer may follow.
+    input_dim:   number of inputs, for the first layer; `input_shape=(n,)` says the same. Without it the model
+                 takes the number from the data.
+    """
+
+    def __init__(
+        self,
+        units: int | None = None,
+        activation: str | None = None,
+        *,
+        input_dim: int | None = None,
+        input_shape: Sequence[int] | None = None,
+        output_dim: int | None = None,
+    ) -> None:
+        if units is not None and output_dim is not None:
+            raise ArgumentError(f"Dense: units={units!r} and output_dim={output_dim!r} mean the same; give one")
+        if input_dim is not None and input_shape is not None:
+            raise ArgumentError("Dense: input_dim and input_shape mean the same; give one")
+        self.units = require_positive_integer("Dense: units", output_dim if units is None else units)
+        self.activation = None if activation is None else _known_activation("Dense", activation)
+        self.inputs: int | None = None
+        if input_shape is not None:
+            self.inputs = _flat_size("Dense: input_shape", input_shape)
+        elif input_dim is not None:
+            self.inputs = require_positive_integer("Dense: input_dim", input_dim)
+
+
+class Activation:
+    """The activation of the Dense layer before it, by name (one of ACTIVATIONS)."""
+
+    def __init__(self, activation: str) -> None:
+        self.activation = _known_activation("Activation", activation)
+
+
+Layer = Input | Dense | Activation
+
+
+def network_of(layers: Iterable[Layer], inputs: int | None = None) -> Network:
+    """The network that a list of layers describes.
+
+    inputs: number of inputs if the layers do not say it (taken from the data).
+    Raises ArgumentError if the layers do not form a network, or if `inputs` is needed and missing.
+    """
+    widths: list[int] = []
+    activations: list[str | None] = []
+    for layer in layers:
+        if isinstance(layer, Input):
+            if widths or activations:
+                raise ArgumentError("Input: expected as the first layer of the model")
+            widths.append(layer.inputs)
+        elif isinstance(layer, Dense):
+            if layer.inputs is not None:
+                if not widths:
+                    widths.append(layer.inputs)
+                elif layer.inputs != widths[-1]:
+                    raise ArgumentError(
+                        f"Dense: input_dim={layer.inputs}, but the layer before it has {widths[-1]} outputs"
+                    )
+            elif not widths:
+                if inputs is None:
+                    raise ArgumentError(
+                        "the model does not know its number of inputs yet; give the first layer input_dim=..., "
+                        "or call fit first, which takes it from the data"
+                    )
+                widths.append(inputs)
+            widths.append(layer.units)
+            activations.append(layer.activation)
+        else:
+            if not activations:
+                raise ArgumentError(f"Activation({layer.activation!r}): expected after a Dense layer")
+            if activations[-1] is not None:
+                raise ArgumentError(
+                    f"Activation({layer.activation!r}): the Dense layer before it already has the activation "
+                    f"{activations[-1]!r}"
+                )
+            activations[-1] = layer.activation
+    if not activations:
+        raise ArgumentError("the model has no Dense layer; add one with model.add(Dense(units, activation='softmax'))")
+    return Network(tuple(widths), tuple(activation or "linear" for activation in activations))
+
+
+def require_positive_integer(name: str, value: object) -> int:
+    """The value as an int; ArgumentError unless it is a whole number above 0 (NumPy integers count)."""
+    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value.__index__()) < 1:
+        raise ArgumentError(f"{name}: expected a whole number above 0, got {value!r}")
+    return int(value.__index__())
+
+
+def _known_activation(owner: str, name: object) -> str:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise ArgumentError(f"{owner}: activation: expected one of {', '.join(ACTIVATIONS)}; got {name!r}")
+    return name
+
+
+def _flat_size(name: str, shape: object) -> int:
+    if isinstance(shape, str | bytes) or not isinstance(shape, Sequence) or not shape:
+        raise ArgumentError(f"{name}: expected a tuple of whole numbers such as (784,), got {shape!r}")
+    return math.prod(require_positive_integer(name, size) for size in shape)

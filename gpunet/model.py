@@ -1,0 +1,311 @@
+"""Sequential: the thin, Keras-like face of a network. It checks, shuffles and counts; an engine computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from gpunet import engines, losses, optimizers
+from gpunet.arrays import as_images, as_targets
+from gpunet.callbacks import Callback, History, ProgressDisplay
+from gpunet.engines import Engine, EpochStatistics
+from gpunet.errors import ArgumentError, NotCompiledError, TrainingDivergedError
+from gpunet.layers import Activation, Dense, Input, Layer, Network, network_of, require_positive_integer
+from gpunet.optimizers import Optimizer
+
+PREDICT_BATCH = 1000  # the batch size for which an engine is chosen where nothing is trained
+START, SHUFFLE = 0, 1  # what a seed is used for; the keys keep the two streams of random numbers apart
+
+Examples = tuple[NDArray[Any], NDArray[Any]]
+
+
+class Sequential:
+    """A fully connected network: Dense layers with activations, the last one softmax.
+
+    layers: the layers, or none and `add` them one by one.
+    seed:   fixes the start and every epoch's shuffle; the same seed gives the same bits on the same engine and
+            machine. None draws one; it can be read back as `model.seed`.
+    """
+
+    def __init__(self, layers: Iterable[Layer] | None = None, *, seed: int | None = None) -> None:
+        if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__") or seed < 0):
+            raise ArgumentError(f"seed: expected a whole number from 0 on, got {seed!r}")
+        self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
+        self.layers: list[Layer] = []
+        self.loss: str | None = None
+        self.optimizer: Optimizer | None = None
+        self.stop_training = False
+        self.epochs_trained = 0  # over all calls of fit; decides the next shuffle
+        self._device, self._engine_name = "auto", "auto"
+        self._network: Network | None = None
+        self._weights: list[NDArray[np.floating]] = []  # up to date while there is no engine
+        self._engine: Engine | None = None
+        for layer in layers or ():
+            self.add(layer)
+
+    def add(self, layer: Layer) -> None:
+        """Put a layer behind the others; possible until the model has weights."""
+        if not isinstance(layer, Input | Dense | Activation):
+            raise ArgumentError(f"add: expected an Input, Dense or Activation layer, got {layer!r}")
+        if self._network is not None:
+            raise ArgumentError("add: the model already has its weights; make a new Sequential to change its layers")
+        self.layers.append(layer)
+
+    def compile(
+        self,
+        optimizer: str | Optimizer = "adam",
+        loss: str | None = None,
+        metrics: Sequence[str] | None = None,
+        *,
+        device: str = "auto",
+        engine: str = "auto",
+    ) -> None:
+        """Say how to train. Keeps the weights; forgets an earlier optimizer's state.
+
+        optimizer: "adam", "sgd", or an Adam or SGD object.
+        loss:      "categorical_crossentropy" (one-hot targets) or "sparse_categorical_crossentropy" (class numbers).
+        metrics:   ["accuracy"] or nothing; accuracy is always reported.
+        device:    "auto", "cuda" or "cpu".  engine: "auto" or the name of one (gpunet.engines.ENGINES).
+        Raises:    ArgumentError for an unknown name, or if the layers do not form a network.
+        """
+        unknown = [metric for metric in metrics or () if metric not in ("accuracy", "acc")]
+        if isinstance(metrics, str) or unknown:
+            raise ArgumentError(f"metrics: expected ['accuracy'] or nothing, got {metrics!r}")
+        new_optimizer, new_loss = optimizers.get(optimizer), losses.get(loss)
+        engines.check_names(device, engine)
+        network_of(self.layers, inputs=1 if self._inputs is None else self._inputs)
+        self._release_engine()
+        self.optimizer, self.loss = new_optimizer, new_loss
+        self._device, self._engine_name = device, engine
+
+    def fit(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        batch_size: int = 32,
+        epochs: int = 1,
+        verbose: str | int = "auto",
+        callbacks: Sequence[Callback] = (),
+        validation_split: float = 0.0,
+        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        shuffle: bool = True,
+        *,
+        nb_epoch: int | None = None,
+    ) -> History:
+        """Train for a number of epochs; may be called again to go on.
+
+        x:                (examples, inputs), or images (examples, height, width). uint8 counts as bytes of an image
+                          and is scaled to x / 255 when a batch is used; everything else is taken as float32.
+        y:                targets in the form of the loss, one an example.
+        batch_size:       examples an update, up to their number; the last batch of an epoch may be smaller.
+        nb_epoch:         the name of `epochs` in 2016.
+        verbose:          0 silent, 1 or "auto" with progress bar, 2 a line an epoch.
+        validation_split: share of the examples, cut off the end, that is not trained on but evaluated.
+        validation_data:  (x, y) to evaluate after every epoch.
+        shuffle:          False keeps the examples in the order given.
+        Returns:          History: loss (nats) and accuracy, means over the epoch's examples, each taken before the
+                          example's update; val_loss and val_accuracy after the epoch; seconds (of training), updates.
+        Raises:           ArgumentError before anything has changed; TrainingDivergedError if the loss is not finite.
+        """
+        self._require_compiled("fit")
+        epochs = require_positive_integer("epochs", epochs if nb_epoch is None else nb_epoch)
+        if verbose not in ("auto", 0, 1, 2):
+            raise ArgumentError(f"verbose: expected 'auto', 0, 1 or 2; got {verbose!r}")
+        train, validation, network = self._check_examples(x, y, validation_split, validation_data)
+        batch_size = _check_batch_size(batch_size, len(train[0]))
+        self._build(network)
+
+        history = History()
+        display = [ProgressDisplay(bars=None if verbose != 2 else False)] if verbose else []
+        hooks: list[Callback] = [history, *display, *callbacks]
+        for hook in hooks:
+            hook.set_model(self)
+        self._run_epochs(epochs, train, validation, batch_size, shuffle, hooks)
+        return history
+
+    def evaluate(self, x: ArrayLike, y: ArrayLike) -> list[float]:
+        """[loss, accuracy]: mean loss in nats and share of examples whose most probable class is the target's."""
+        self._require_compiled("evaluate")
+        images = as_images("x", x, self._inputs)
+        network = network_of(self.layers, images.shape[1])
+        targets = as_targets("y", y, str(self.loss), network.classes, len(images))
+        self._build(network)
+        engine = self._ready_engine(PREDICT_BATCH)
+        return list(engine.evaluate(engine.place(images), engine.place(targets)))
+
+    def predict(self, x: ArrayLike) -> NDArray[np.floating]:
+        """Probabilities (examples, classes) float32."""
+        images = as_images("x", x, self._inputs)
+        self._build(network_of(self.layers, images.shape[1]))
+        engine = self._ready_engine(PREDICT_BATCH)
+        return engine.predict(engine.place(images))
+
+    def get_weights(self) -> list[NDArray[np.floating]]:
+        """Copies of weights (inputs, units) and bias (units,), layer after layer."""
+        self._build(self.network)
+        return self._engine.weights if self._engine else [array.copy() for array in self._weights]
+
+    def set_weights(self, weights: Sequence[ArrayLike]) -> None:
+        """Replace the weights, given as `get_weights` gives them; the optimizer's state stays."""
+        network = self.network
+        arrays = [np.array(array, np.float32) for array in weights]
+        shapes = [array.shape for array in arrays]
+        if shapes != network.weight_shapes:
+            raise ArgumentError(f"weights: expected arrays of shapes {network.weight_shapes}, got {shapes}")
+        for position, array in enumerate(arrays):
+            if not np.isfinite(array).all():
+                raise ArgumentError(f"weights: array {position} has NaN or infinite values; expected finite float32")
+        self._build(network)
+        if self._engine:
+            self._engine.weights = list(arrays)
+        else:
+            self._weights = list(arrays)
+
+    def summary(self, print_fn: Callable[[str], Any] = print) -> None:
+        """Print the layers with their output shapes and numbers of parameters."""
+        network = self.network
+        print_fn(f"{'layer':<10}{'activation':<14}{'output':<14}{'parameters':>12}")
+        for inputs, units, activation in zip(network.widths, network.widths[1:], network.activations, strict=False):
+            print_fn(f"{'Dense':<10}{activation:<14}{f'(None, {units})':<14}{inputs * units + units:>12,}")
+        print_fn(f"{'total':<38}{network.parameters:>12,}")
+
+    @property
+    def network(self) -> Network:
+        """The network that the layers describe; ArgumentError if they do not say the number of inputs."""
+        return self._network or network_of(self.layers)
+
+    def _run_epochs(
+        self,
+        epochs: int,
+        train: Examples,
+        validation: Examples | None,
+        batch_size: int,
+        shuffle: bool,
+        hooks: Sequence[Callback],
+    ) -> None:
+        engine = self._ready_engine(batch_size)
+        images, labels = map(engine.place, train)
+        placed_validation = tuple(map(engine.place, validation)) if validation else None
+
+        def progress(updates: int) -> None:
+            for hook in hooks:
+                hook.on_progress(updates)
+
+        self.stop_training = False
+        try:
+            for hook in hooks:
+                hook.on_train_begin(epochs)
+            for epoch in range(epochs):
+                for hook in hooks:
+                    hook.on_epoch_begin(epoch, -(-len(images) // batch_size))
+                order = self._next_order(len(images), shuffle)
+                try:
+                    statistics = engine.train_epoch(images, labels, order, batch_size, progress)
+                except TrainingDivergedError as error:
+                    raise TrainingDivergedError(error.update, epoch + 1) from None
+                self.epochs_trained += 1
+                logs = _logs(statistics)
+                if placed_validation:
+                    logs["val_loss"], logs["val_accuracy"] = engine.evaluate(*placed_validation)
+                for hook in hooks:
+                    hook.on_epoch_end(epoch, logs)
+                if self.stop_training:
+                    break
+        finally:
+            for hook in hooks:
+                hook.on_train_end()
+
+    def _next_order(self, examples: int, shuffle: bool) -> NDArray[np.int32]:
+        """The order of the examples in the next epoch; a function of seed and epoch alone."""
+        if not shuffle:
+            return np.arange(examples, dtype=np.int32)
+        return self._random(SHUFFLE, self.epochs_trained).permutation(examples).astype(np.int32)
+
+    def _random(self, *key: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
+
+    @property
+    def _inputs(self) -> int | None:
+        """The number of inputs, as far as it is known before any data."""
+        if self._network is not None:
+            return self._network.inputs
+        return getattr(self.layers[0], "inputs", None) if self.layers else None
+
+    def _check_examples(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        validation_split: float,
+        validation_data: tuple[ArrayLike, ArrayLike] | None,
+    ) -> tuple[Examples, Examples | None, Network]:
+        """(training, validation, network), checked and in the engines' form; changes nothing."""
+        images = as_images("x", x, self._inputs)
+        network = network_of(self.layers, images.shape[1])
+        targets = as_targets("y", y, str(self.loss), network.classes, len(images))
+        if validation_data is not None:
+            if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
+                raise ArgumentError("validation_data: expected a pair (x, y)")
+            val_images = as_images("validation_data x", validation_data[0], network.inputs)
+            val_targets = as_targets(
+                "validation_data y", validation_data[1], str(self.loss), network.classes, len(val_images)
+            )
+            return (images, targets), (val_images, val_targets), network
+        if not 0 <= validation_split < 1:
+            raise ArgumentError(f"validation_split: expected a share in [0, 1), got {validation_split!r}")
+        first = len(images) - int(len(images) * validation_split)
+        if first == len(images):
+            return (images, targets), None, network
+        return (images[:first], targets[:first]), (images[first:], targets[first:]), network
+
+    def _require_compiled(self, method: str) -> None:
+        if self.loss is None:
+            raise NotCompiledError(f"{method}: the model is not compiled; call model.compile(loss=...) first")
+
+    def _build(self, network: Network) -> None:
+        """Give the model its first weights, if it has none: Glorot uniform, biases zero.
+
+        Source: Glorot & Bengio, Understanding the difficulty of training deep feedforward neural networks (2010),
+        equation 16: uniform in +-sqrt(6 / (inputs + units)).
+        """
+        if self._network is not None:
+            return
+        self._network = network
+        for layer, (inputs, units) in enumerate(zip(network.widths, network.widths[1:], strict=False)):
+            limit = np.sqrt(6 / (inputs + units))
+            start = self._random(START, layer).uniform(-limit, limit, (inputs, units))
+            self._weights += [start.astype(np.float32), np.zeros(units, np.float32)]
+
+    def _ready_engine(self, batch_size: int) -> Engine:
+        """The engine, made at first use; moved if another serves this batch size better."""
+        network, optimizer = self.network, self.optimizer or optimizers.SGD()
+        choice = engines.choose(network, batch_size, self._device, self._engine_name)
+        if self._engine is None:
+            self._engine = choice.make(network, optimizer, self._weights)
+        elif self._engine.name != choice.engine:
+            state, weights = self._engine.optimizer_state, self._engine.weights
+            self._engine = choice.make(network, optimizer, weights)
+            self._engine.optimizer_state = state
+        return self._engine
+
+    def _release_engine(self) -> None:
+        if self._engine is not None:
+            self._weights, self._engine = self._engine.weights, None
+
+
+def _check_batch_size(batch_size: object, examples: int) -> int:
+    size = require_positive_integer("batch_size", batch_size)
+    if size > examples:
+        raise ArgumentError(f"batch_size: expected at most the {examples} training examples, got {size}")
+    return size
+
+
+def _logs(statistics: EpochStatistics) -> dict[str, float]:
+    return {
+        "loss": statistics.loss,
+        "accuracy": statistics.accuracy,
+        "seconds": statistics.seconds,
+        "updates": statistics.updates,
+    }

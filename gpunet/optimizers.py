@@ -1,0 +1,108 @@
+"""The optimizers' names and hyper-parameters. Their arithmetic is in the engines and kernels.
+
+Hyper-parameters may be changed between epochs (`model.optimizer.learning_rate = 1e-4`); engines read them anew.
+`lr` is the name that `learning_rate` had in 2016.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import InitVar, dataclass, field, fields
+
+from gpunet.errors import ArgumentError
+
+
+@dataclass
+class Adam:
+    """Adam: Algorithm 1 of Kingma & Ba, "Adam: A Method for Stochastic Optimization" (2015).
+
+    For update t = 1, 2, ... with gradient g:  m = beta_1 m + (1 - beta_1) g,  v = beta_2 v + (1 - beta_2) g^2,
+    w -= learning_rate * m_hat / (sqrt(v_hat) + epsilon),  m_hat = m / (1 - beta_1^t),  v_hat = v / (1 - beta_2^t).
+    """
+
+    learning_rate: float = 0.001
+    beta_1: float = 0.9
+    beta_2: float = 0.999
+    epsilon: float = 1e-8
+    lr: InitVar[float | None] = field(default=None, kw_only=True)
+
+    slots = ("m", "v")  # what is remembered for every weight, in the words of the paper
+
+    def check(self) -> None:
+        """Raise ArgumentError for a hyper-parameter that cannot be used."""
+        _require_numbers(self)
+        _require("Adam: learning_rate", self.learning_rate, self.learning_rate > 0, "a number above 0")
+        _require("Adam: beta_1", self.beta_1, 0 <= self.beta_1 < 1, "a number in [0, 1)")
+        _require("Adam: beta_2", self.beta_2, 0 <= self.beta_2 < 1, "a number in [0, 1)")
+        _require("Adam: epsilon", self.epsilon, self.epsilon > 0, "a number above 0")
+
+    def step_size(self, update: int) -> tuple[float, float]:
+        """(alpha_t, epsilon_t) for w -= alpha_t * m / (sqrt(v) + epsilon_t): the bias corrections, folded in exactly.
+
+        update: counted from 1 over the whole training. The paper gives this form at the end of its section 2;
+        scaling epsilon along keeps it equal to Algorithm 1.
+        """
+        correction = math.sqrt(1.0 - self.beta_2**update)
+        return self.learning_rate * correction / (1.0 - self.beta_1**update), self.epsilon * correction
+
+    def __post_init__(self, lr: float | None) -> None:
+        self.learning_rate = self.learning_rate if lr is None else lr
+        self.check()
+
+
+@dataclass
+class SGD:
+    """Stochastic gradient descent, with momentum if it is above 0.
+
+    velocity = momentum * velocity - learning_rate * g,  w += velocity (Keras' form).
+    """
+
+    learning_rate: float = 0.01
+    momentum: float = 0.0
+    lr: InitVar[float | None] = field(default=None, kw_only=True)
+
+    @property
+    def slots(self) -> tuple[str, ...]:
+        return ("velocity",) if self.momentum else ()
+
+    def check(self) -> None:
+        """Raise ArgumentError for a hyper-parameter that cannot be used."""
+        _require_numbers(self)
+        _require("SGD: learning_rate", self.learning_rate, self.learning_rate > 0, "a number above 0")
+        _require("SGD: momentum", self.momentum, 0 <= self.momentum < 1, "a number in [0, 1)")
+
+    def __post_init__(self, lr: float | None) -> None:
+        self.learning_rate = self.learning_rate if lr is None else lr
+        self.check()
+
+
+Optimizer = Adam | SGD
+
+OPTIMIZERS: dict[str, type[Adam] | type[SGD]] = {"adam": Adam, "sgd": SGD}
+
+
+def get(optimizer: str | Optimizer) -> Optimizer:
+    """An optimizer by name, with its defaults, or the optimizer itself."""
+    if isinstance(optimizer, Adam | SGD):
+        return optimizer
+    if not isinstance(optimizer, str) or optimizer.lower() not in OPTIMIZERS:
+        raise ArgumentError(
+            f"optimizer: expected one of {', '.join(OPTIMIZERS)}, or an Adam or SGD object; got {optimizer!r}"
+        )
+    return OPTIMIZERS[optimizer.lower()]()
+
+
+def _require_numbers(optimizer: Optimizer) -> None:
+    for parameter in fields(optimizer):
+        value = getattr(optimizer, parameter.name)
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            number = math.nan
+        name = f"{type(optimizer).__name__}: {parameter.name}"
+        _require(name, value, math.isfinite(number) and not isinstance(value, str), "a finite number")
+
+
+def _require(name: str, value: object, holds: bool, expected: str) -> None:
+    if not holds:
+        raise ArgumentError(f"{name}: expected {expected}, got {value!r}")

@@ -1,0 +1,174 @@
+"""`python -m gpunet.train`: train a network on MNIST, or on any data set in the same form."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from typing import IO
+
+from gpunet import __version__, commandline, data, engines, losses, optimizers
+from gpunet.callbacks import Callback, Logs, ProgressDisplay
+from gpunet.data import Dataset
+from gpunet.errors import ArgumentError
+from gpunet.layers import HIDDEN_ACTIVATIONS, Dense
+from gpunet.model import Sequential
+
+PROGRAM = "gpunet-train"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (see gpunet.commandline)."""
+    return commandline.run(PROGRAM, _train, argv)
+
+
+def _train(argv: Sequence[str] | None) -> int:
+    options = _parse(argv)
+    dataset = data.load_mnist() if options.data is None else data.load(options.data)
+    if options.batch_size > len(dataset.train.labels):
+        raise ArgumentError(
+            f"--batch-size: expected at most the {len(dataset.train.labels)} training examples, "
+            f"got {options.batch_size}"
+        )
+    model = _model(options, dataset)
+    choice = engines.choose(model.network, options.batch_size, options.device, options.engine)
+    if not options.quiet:
+        _introduce(options, dataset, model, choice.reason)
+
+    timing = Timing()
+    callbacks: list[Callback] = [timing] if options.quiet else [timing, ProgressDisplay()]
+    metrics = MetricsFile(options.metrics) if options.metrics else None
+    try:
+        model.fit(
+            *dataset.train,
+            batch_size=options.batch_size,
+            epochs=options.epochs,
+            verbose=0,
+            callbacks=[*callbacks, metrics] if metrics else callbacks,
+            validation_data=dataset.validation,
+        )
+        test_loss, test_accuracy = model.evaluate(*dataset.test)
+        if metrics:
+            metrics.write({"test_loss": test_loss, "test_accuracy": test_accuracy})
+    except KeyboardInterrupt:
+        print(f"interrupted after {timing.summary()}", flush=True)
+        return commandline.INTERRUPTED
+    finally:
+        if metrics:
+            metrics.close()
+    print(f"test accuracy {100 * test_accuracy:.2f} %, loss {test_loss:.4f}, after {timing.summary()}", flush=True)
+    return commandline.DONE
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = commandline.Parser(
+        prog=PROGRAM, description="Train a fully connected network on the bundled MNIST, or on your own data."
+    )
+    whole_number = commandline.whole_number
+    add = parser.add_argument
+    add("--epochs", type=whole_number, default=20, metavar="N", help="passes over the training data (20)")
+    add("--batch-size", type=whole_number, default=100, metavar="N", help="examples an update (100)")
+    add(
+        "--hidden",
+        type=whole_number,
+        nargs="*",
+        default=[500, 500],
+        metavar="UNITS",
+        help="widths of the hidden layers, none for a network without any (500 500)",
+    )
+    add("--activation", choices=HIDDEN_ACTIVATIONS, default="sigmoid", help="of the hidden layers (sigmoid)")
+    add("--optimizer", choices=list(optimizers.OPTIMIZERS), default="adam", help="update rule (adam)")
+    add("--learning-rate", type=float, metavar="RATE", help="step size (0.001 for adam, 0.01 for sgd)")
+    add("--momentum", type=float, metavar="SHARE", help="share of the last step to keep, for sgd (0)")
+    add(
+        "--data",
+        metavar="PATH",
+        help="a folder of IDX files, plain or .gz, or an .npz with x_train, y_train, x_test, y_test (MNIST)",
+    )
+    add("--seed", type=commandline.seed, default=0, metavar="N", help="fixes the start and the shuffling (0)")
+    add("--device", choices=engines.DEVICES, default="auto", help="where to compute (auto)")
+    add("--engine", choices=engines.ENGINES, default="auto", help="how to compute (auto)")
+    add("--metrics", metavar="FILE", help="write one JSON object an epoch, and one with the test result, to FILE")
+    add("--quiet", action="store_true", help="print the result only")
+    add("--version", action="version", version=f"gpunet {__version__}")
+    return parser.parse_args(argv)
+
+
+def _model(options: argparse.Namespace, dataset: Dataset) -> Sequential:
+    """The compiled model that the options describe."""
+    model = Sequential(seed=options.seed)
+    inputs: int | None = dataset.inputs
+    for units in options.hidden:
+        model.add(Dense(units, options.activation, input_dim=inputs))
+        inputs = None
+    model.add(Dense(dataset.classes, "softmax", input_dim=inputs))
+    rates = {
+        name: value
+        for name, value in (("learning_rate", options.learning_rate), ("momentum", options.momentum))
+        if value is not None
+    }
+    if "momentum" in rates and options.optimizer != "sgd":
+        raise ArgumentError(f"--momentum: expected with --optimizer sgd, got --optimizer {options.optimizer}")
+    optimizer = optimizers.OPTIMIZERS[options.optimizer](**rates)
+    model.compile(optimizer, losses.INTEGER, device=options.device, engine=options.engine)
+    return model
+
+
+def _introduce(options: argparse.Namespace, dataset: Dataset, model: Sequential, reason: str) -> None:
+    """Say what will run, on what, and why."""
+    sizes = ", ".join(
+        f"{len(part.labels):,} {name}"
+        for part, name in zip(dataset, ("training", "validation", "test examples"), strict=True)
+    )
+    shape = " x ".join(map(str, dataset.train.images.shape[1:]))
+    print(f"device  {reason}")
+    print(f"data    {options.data or 'MNIST (bundled)'}: {sizes}; {shape} {dataset.train.images.dtype}")
+    print(
+        f"model   {model.network}, {' '.join(model.network.activations)}; {model.network.parameters:,} parameters; "
+        f"{model.optimizer}, batch size {options.batch_size}, seed {options.seed}",
+        flush=True,
+    )
+
+
+class Timing(Callback):
+    """Adds up the epochs' training time and updates."""
+
+    def __init__(self) -> None:
+        self.epochs, self.seconds, self.updates = 0, 0.0, 0
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        self.epochs += 1
+        self.seconds += logs["seconds"]
+        self.updates += int(logs["updates"])
+
+    def summary(self) -> str:
+        text = f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}"
+        if not self.updates:
+            return text
+        us_per_update = 1e6 * self.seconds / self.updates
+        return f"{text}: {self.seconds:.2f} s of training, {self.updates:,} updates, {us_per_update:,.1f} us per update"
+
+
+class MetricsFile(Callback):
+    """One JSON object a line and epoch, written as soon as it is known; every line is whole."""
+
+    def __init__(self, path: str) -> None:
+        try:
+            self._file: IO[str] = open(path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115 - closed by close
+        except OSError as error:
+            raise ArgumentError(f"--metrics: {path}: cannot be written: {error.strerror}") from error
+
+    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+        us_per_update = 1e6 * logs["seconds"] / logs["updates"]
+        self.write({"epoch": epoch + 1, **logs, "us_per_update": us_per_update})
+
+    def write(self, record: dict[str, float]) -> None:
+        self._file.write(json.dumps(record) + "\n")
+
+    def close(self) -> None:
+        self._file.close()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""What several test files use: the bundled MNIST, a small learnable data set, and a way to run a command."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gpunet
+
+Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def mnist() -> gpunet.Dataset:
+    return gpunet.load_mnist()
+
+
+@pytest.fixture
+def blobs() -> tuple[np.ndarray, np.ndarray]:
+    """60 examples of 3 classes, 8 inputs, easy to tell apart: images float32, labels int32."""
+    rng = np.random.default_rng(7)
+    labels = np.arange(60, dtype=np.int32) % 3
+    centres = rng.normal(size=(3, 8)) * 2
+    return (centres[labels] + rng.normal(size=(60, 8)) * 0.3).astype(np.float32), labels
+
+
+@pytest.fixture
+def small_npz(tmp_path: Path, blobs: tuple[np.ndarray, np.ndarray]) -> Path:
+    """The blobs as a data set in Keras' layout."""
+    x, y = blobs
+    path = tmp_path / "blobs.npz"
+    np.savez(path, x_train=x, y_train=y, x_test=x[:12], y_test=y[:12])
+    return path
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Command:
+    """Run `python -m MODULE ARGUMENTS` in an empty folder, as a user would; the output is text."""
+
+    def run(module: str, *arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", module, *map(str, arguments)],
+            cwd=tmp_path,
+            env=command_environment(),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    return run
+
+
+def command_environment() -> dict[str, str]:
+    """The environment in which a command finds the gpunet that is under test, from any folder."""
+    root = str(Path(gpunet.__file__).parents[1])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}

@@ -1,0 +1,196 @@
+"""`python -m gpunet.train`, as a user meets it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Command, command_environment
+
+import gpunet
+
+RESULT = re.compile(
+    r"test accuracy ([\d.]+) %, loss [\d.]+, after (\d+) epochs?: "
+    r"([\d.]+) s of training, ([\d,]+) updates, ([\d,.]+) us per update"
+)
+
+
+def test_defaults_reach_98_percent_on_mnist(command: Command, tmp_path: Path) -> None:
+    result = command("gpunet.train", "--metrics", "metrics.jsonl", timeout=900)
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("device  cpu") or lines[0].startswith("device  cuda")
+    assert "50,000 training, 10,000 validation, 10,000 test examples" in lines[1]
+    assert "784-500-500-10" in lines[2]
+    assert "648,010 parameters" in lines[2]
+    assert len(lines) == 3 + 20 + 1
+    accuracy, epochs, _, updates, _ = RESULT.fullmatch(lines[-1]).groups()
+    assert float(accuracy) >= 98.0
+    assert (epochs, updates) == ("20", "10,000")
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert len(records) == 21
+    assert records[-1].keys() == {"test_loss", "test_accuracy"}
+    assert round(100 * records[-1]["test_accuracy"], 2) == float(accuracy)
+
+
+def test_metrics_have_the_promised_fields(command: Command, small_npz: Path, tmp_path: Path) -> None:
+    result = command(
+        "gpunet.train", "--data", small_npz, "--epochs", 2, "--batch-size", 20, "--metrics", "m", "--quiet"
+    )
+    assert result.returncode == 0, result.stderr
+    assert RESULT.fullmatch(result.stdout.strip())
+    first, second, last = (json.loads(line) for line in (tmp_path / "m").read_text().splitlines())
+    assert first.keys() == {
+        *("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds", "updates", "us_per_update")
+    }
+    assert (first["epoch"], second["epoch"], second["updates"]) == (1, 2, 3)
+    assert second["us_per_update"] == pytest.approx(1e6 * second["seconds"] / 3)
+    assert last.keys() == {"test_loss", "test_accuracy"}
+
+
+def test_same_seed_gives_the_same_result(command: Command, small_npz: Path) -> None:
+    def outcome(seed: int) -> str:
+        output = command("gpunet.train", "--data", small_npz, "--epochs", 2, "--batch-size", 9, "--seed", seed).stdout
+        return re.sub(r"[\d.,]+ (s|us)\b", "", output.split(f"seed {seed}\n")[1])
+
+    assert outcome(3) == outcome(3) != outcome(4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--hidden", "7", "5", "3", "--activation", "relu"],
+        ["--hidden"],
+        ["--optimizer", "sgd", "--learning-rate", "0.5", "--momentum", "0.9"],
+        ["--device", "cpu", "--engine", "reference"],
+    ],
+    ids=lambda options: " ".join(options),
+)
+def test_options_are_taken(command: Command, small_npz: Path, options: list[str]) -> None:
+    result = command("gpunet.train", "--data", small_npz, "--epochs", 1, "--batch-size", 10, *options)
+    assert result.returncode == 0, result.stderr
+
+
+FAULTS = {
+    "no such data": (["--data", "nowhere"], "nowhere: no such file or folder"),
+    "batch too large": (["--batch-size", "51"], "--batch-size: expected at most the 50 training examples, got 51"),
+    "batch 0": (["--batch-size", "0"], "argument --batch-size: expected a whole number, 1 or above; got '0'"),
+    "epochs": (["--epochs", "many"], "argument --epochs: expected a whole number"),
+    "hidden": (["--hidden", "5", "-1"], "hidden"),
+    "activation": (["--activation", "swish"], "argument --activation: invalid choice: 'swish'"),
+    "rate": (["--learning-rate", "-1"], "Adam: learning_rate: expected a number above 0, got -1.0"),
+    "rate nan": (["--learning-rate", "nan"], "Adam: learning_rate: expected a finite number, got nan"),
+    "momentum": (["--momentum", "0.9"], "--momentum: expected with --optimizer sgd"),
+    "seed": (["--seed", "-1"], "argument --seed: expected a whole number, 0 or above"),
+    "metrics": (["--metrics", "no/such/folder/m"], "--metrics: no/such/folder/m: cannot be written"),
+    "option": (["--colour"], "unrecognized arguments: --colour"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_bad_command_line_is_one_clear_line_and_status_2(command: Command, small_npz: Path, fault: str) -> None:
+    options, message = FAULTS[fault]
+    result = command("gpunet.train", "--data", small_npz, "--batch-size", "9", *options)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("gpunet-train: ")
+
+
+def test_damaged_data_is_one_clear_line_and_status_2(command: Command, small_npz: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.npz").write_bytes(small_npz.read_bytes()[:-100])
+    result = command("gpunet.train", "--data", "cut.npz")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert re.fullmatch(r"gpunet-train: cut.npz: not a readable .npz file: .*\n", result.stderr)
+
+
+def test_diverging_training_is_one_clear_line_and_status_1(command: Command, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 4)) * 1e30
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=np.arange(60) % 3, x_test=x, y_test=np.arange(60) % 3)
+    options = ["--hidden", "--optimizer", "sgd", "--learning-rate", "1e30", "--batch-size", "10", "--quiet"]
+    result = command("gpunet.train", "--data", "a.npz", *options)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert re.fullmatch(r"gpunet-train: the loss is no longer .* update \d of epoch 1: .*\n", result.stderr)
+
+
+def test_ctrl_c_ends_cleanly_with_the_results_so_far(tmp_path: Path) -> None:
+    arguments = ["--epochs", "1000", "--hidden", "20", "--metrics", "m.jsonl"]
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "gpunet.train", *arguments],
+        cwd=tmp_path,
+        env=command_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        for line in process.stdout:
+            if line.startswith("epoch    2"):
+                break
+        time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        rest, errors = process.communicate(timeout=60)
+    assert (process.returncode, errors) == (130, "")
+    epochs = int(re.search(r"^interrupted after (\d+) epochs: .* updates", rest, re.MULTILINE).group(1))
+    assert epochs >= 2
+    records = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == list(range(1, epochs + 1))
+
+
+def test_a_closed_pipe_ends_without_a_traceback(tmp_path: Path, small_npz: Path) -> None:
+    line = f"{sys.executable} -u -m gpunet.train --data {small_npz} --batch-size 9 --epochs 300 | head -n 1"
+    result = subprocess.run(
+        ["bash", "-c", line], cwd=tmp_path, env=command_environment(), capture_output=True, text=True, check=False
+    )
+    assert len(result.stdout.splitlines()) == 1
+    assert result.stderr == ""
+
+
+def test_progress_bar_on_a_terminal_and_none_elsewhere(tmp_path: Path, small_npz: Path) -> None:
+    primary, secondary = pty.openpty()
+    fcntl.ioctl(secondary, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    options = ["--data", str(small_npz), "--batch-size", "1", "--epochs", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gpunet.train", *options],
+        cwd=tmp_path,
+        env={**command_environment(), "TERM": "xterm"},
+        stdout=secondary,
+        stderr=secondary,
+    )
+    os.close(secondary)
+    output = b""
+    while True:
+        try:
+            output += os.read(primary, 65536)
+        except OSError:  # the terminal's other end is closed
+            break
+    os.close(primary)
+    assert process.wait() == 0
+    text = output.decode()
+    assert "0/50" in text
+    assert "%|" in text
+    assert "test accuracy" in text
+
+
+def test_version_and_help(command: Command) -> None:
+    assert command("gpunet.train", "--version").stdout == f"gpunet {gpunet.__version__}\n"
+    assert "--batch-size" in command("gpunet.train", "--help").stdout
+
+
+def test_cuda_where_there_is_none_is_one_clear_line_and_status_2(command: Command, small_npz: Path) -> None:
+    result = command("gpunet.train", "--data", small_npz, "--batch-size", 9, "--device", "cuda", "--quiet")
+    if result.returncode == 0:
+        pytest.skip("this machine has a usable GPU")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert re.fullmatch(r"gpunet-train: device cuda: .*\n", result.stderr)
