@@ -1,0 +1,1 @@
+"""What the CUDA engines share: kernel sources, compiled modules, arrays on the device and launches."""
