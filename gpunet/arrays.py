@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpunet import losses
 from gpunet.errors import ArgumentError
+from gpunet.layers import require_positive_integer
 
 SUM_TOLERANCE = 1e-3  # how far a row of target probabilities may be from summing to 1
 
@@ -19,7 +21,7 @@ def to_categorical(labels: ArrayLike, num_classes: int | None = None) -> NDArray
     classes = _whole_numbers("labels", _as_array("labels", labels))
     if classes.size == 0 or classes.min() < 0:
         raise ArgumentError("labels: expected whole numbers from 0 on, at least one")
-    count = int(classes.max()) + 1 if num_classes is None else num_classes
+    count = int(classes.max()) + 1 if num_classes is None else require_positive_integer("num_classes", num_classes)
     if classes.max() >= count:
         raise ArgumentError(
             f"labels: {classes.max()} is out of range for num_classes={count}; expected 0 to {count - 1}"
@@ -51,7 +53,9 @@ def as_images(name: str, x: ArrayLike, inputs: int | None) -> NDArray[Any]:
         array = np.ascontiguousarray(array, np.float32)
     bad = ~np.isfinite(array).all(axis=1)
     if bad.any():
-        raise ArgumentError(f"{name}: example {int(bad.argmax())} has NaN or infinite values; expected finite float32")
+        raise ArgumentError(
+            f"{name}: example {int(bad.argmax())} has NaN or infinite values, or too large ones for float32"
+        )
     return array
 
 
@@ -93,12 +97,13 @@ def _probability_targets(name: str, array: NDArray[Any], classes: int) -> NDArra
         raise ArgumentError(
             f"{name}: expected numbers of shape (examples, {classes}), got {array.dtype} of shape {array.shape}"
         )
-    targets = np.ascontiguousarray(array, np.float32)
+    with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
+        targets = np.ascontiguousarray(array, np.float32)
     bad = ~((targets >= 0).all(axis=1) & (np.abs(targets.sum(axis=1) - 1) <= SUM_TOLERANCE))  # NaN is bad too
     if bad.any():
         row = int(bad.argmax())
         raise ArgumentError(
-            f"{name}: target {row} is {np.array2string(targets[row], threshold=6)}; "
+            f"{name}: target {row} is {np.array2string(targets[row], threshold=6, max_line_width=1000)}; "
             "expected probabilities that sum to 1, such as one-hot"
         )
     return targets
@@ -113,10 +118,29 @@ def _whole_numbers(name: str, array: NDArray[Any]) -> NDArray[np.integer]:
             f"{name}: expected whole-number labels (examples,), got {array.dtype} of shape {array.shape}"
         )
     if array.dtype.kind == "f":
-        if not (np.isfinite(array) & (np.floor(array) == array)).all():
-            raise ArgumentError(f"{name}: expected whole-number labels, got fractions or NaN")
+        if not ((np.floor(array) == array) & (np.abs(array) < 2**53)).all():  # NaN and infinity are unequal or large
+            raise ArgumentError(f"{name}: expected whole-number labels, got fractions, NaN or numbers beyond 2^53")
         array = array.astype(np.int64)
     return array
+
+
+def as_weights(weights: object, shapes: Sequence[tuple[int, ...]]) -> list[NDArray[np.floating]]:
+    """Copies of a list of weights as float32; ArgumentError unless they have the shapes and are finite."""
+    if not isinstance(weights, Iterable):
+        raise ArgumentError(f"weights: expected a list of arrays, got {weights!r}")
+    arrays = [_as_array("weights", array) for array in weights]
+    if [array.shape for array in arrays] != list(shapes):
+        raise ArgumentError(
+            f"weights: expected arrays of shapes {list(shapes)}, got {[array.shape for array in arrays]}"
+        )
+    for position, array in enumerate(arrays):
+        if array.dtype.kind not in "buif":
+            raise ArgumentError(f"weights: array {position} has data type {array.dtype}; expected numbers")
+        with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
+            arrays[position] = array.astype(np.float32)
+        if not np.isfinite(arrays[position]).all():
+            raise ArgumentError(f"weights: array {position} has NaN or infinite values; expected finite float32")
+    return arrays
 
 
 def _as_array(name: str, values: ArrayLike) -> NDArray[Any]:

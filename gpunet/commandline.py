@@ -7,12 +7,14 @@ Exit statuses: 0 done; 1 something failed on the way; 2 the command line, the da
 from __future__ import annotations
 
 import argparse
+import io
 import os
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from gpunet.errors import GpunetError, TrainingDivergedError
+from gpunet.errors import GpunetError, OutputError, TrainingDivergedError
 
 DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 
@@ -26,11 +28,13 @@ class Parser(argparse.ArgumentParser):
 
 def run(program: str, command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None) -> int:
     """Call a command's function; turn what users can cause into one line on stderr and an exit status."""
+    _prepare_streams()
     try:
         return command(argv)
     except KeyboardInterrupt:
+        ignore_interrupts()
         return _fail(program, "interrupted", INTERRUPTED)
-    except TrainingDivergedError as error:
+    except (TrainingDivergedError, OutputError) as error:
         return _fail(program, str(error), FAILED)
     except GpunetError as error:
         return _fail(program, str(error), UNUSABLE)
@@ -42,6 +46,11 @@ def run(program: str, command: Callable[[Sequence[str] | None], int], argv: Sequ
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         return _fail(program, f"{name}{error.strerror or error}", FAILED)
+
+
+def ignore_interrupts() -> None:
+    """One Ctrl-C is enough: what is left to do is short."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def whole_number(text: str, smallest: int = 1) -> int:
@@ -58,6 +67,15 @@ def whole_number(text: str, smallest: int = 1) -> int:
 def seed(text: str) -> int:
     """An argparse type: a whole number, 0 or above."""
     return whole_number(text, smallest=0)
+
+
+def _prepare_streams() -> None:
+    """Make printing safe where there is no stream (`>&-`), or one that cannot show every letter of a path."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - open until the end
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _fail(program: str, message: str, status: int) -> int:

@@ -1,5 +1,7 @@
 """What can go wrong in a user's hands, as exception types. Every message is one line that says what to do."""
 
+from __future__ import annotations
+
 
 class GpunetError(Exception):
     """Base of all errors that gpunet raises on purpose."""
@@ -17,6 +19,10 @@ class DeviceError(GpunetError, RuntimeError):
     """The device or engine asked for cannot be used on this machine."""
 
 
+class OutputError(GpunetError, RuntimeError):
+    """A file that was asked for cannot be written any further."""
+
+
 class NotCompiledError(GpunetError, RuntimeError):
     """`fit` or `evaluate` was called before `compile`."""
 
@@ -26,6 +32,9 @@ class TrainingDivergedError(GpunetError, ArithmeticError):
 
     epoch: the epoch in which it happened, from 1 (0 until `fit` has filled it in); update: the update, from 1.
     """
+
+    def __reduce__(self) -> tuple[type[TrainingDivergedError], tuple[int, int]]:
+        return type(self), (self.update, self.epoch)
 
     def __init__(self, update: int, epoch: int = 0) -> None:
         self.update, self.epoch = update, epoch

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from gpunet.errors import ArgumentError
 
 HIDDEN_ACTIVATIONS = ("sigmoid", "softplus", "softsign", "relu", "tanh", "hard_sigmoid", "linear")
 ACTIVATIONS = (*HIDDEN_ACTIVATIONS, "softmax")
+MOST_UNITS = 2**24  # keeps every index inside a layer's row far from overflow
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ class Network:
                 "expected one activation a layer and one width more"
             )
         for width in self.widths:
-            require_positive_integer("network width", width)
+            if require_positive_integer("network width", width) > MOST_UNITS:
+                raise ArgumentError(f"a layer has {width} inputs or units; expected at most {MOST_UNITS}")
         for activation in self.activations[:-1]:
             if activation not in HIDDEN_ACTIVATIONS:
                 raise ArgumentError(
@@ -151,7 +156,7 @@ def network_of(layers: Iterable[Layer], inputs: int | None = None) -> Network:
         else:
             if not activations:
                 raise ArgumentError(f"Activation({layer.activation!r}): expected after a Dense layer")
-            if activations[-1] is not None:
+            if activations[-1] not in (None, "linear"):
                 raise ArgumentError(
                     f"Activation({layer.activation!r}): the Dense layer before it already has the activation "
                     f"{activations[-1]!r}"
@@ -164,9 +169,18 @@ def network_of(layers: Iterable[Layer], inputs: int | None = None) -> Network:
 
 def require_positive_integer(name: str, value: object) -> int:
     """The value as an int; ArgumentError unless it is a whole number above 0 (NumPy integers count)."""
-    if isinstance(value, bool) or not hasattr(value, "__index__") or int(value.__index__()) < 1:
+    number = whole_number(value)
+    if number is None or number < 1:
         raise ArgumentError(f"{name}: expected a whole number above 0, got {value!r}")
-    return int(value.__index__())
+    return number
+
+
+def whole_number(value: object) -> int | None:
+    """The value as an int if it is a whole number (NumPy's count, True and False do not), else None."""
+    try:
+        return None if isinstance(value, bool | np.bool_) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        return None
 
 
 def _known_activation(owner: str, name: object) -> str:

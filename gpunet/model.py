@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpunet import engines, losses, optimizers
-from gpunet.arrays import as_images, as_targets
+from gpunet.arrays import as_images, as_targets, as_weights
 from gpunet.callbacks import Callback, History, ProgressDisplay
-from gpunet.engines import Engine, EpochStatistics
+from gpunet.engines import Engine, EpochStatistics, OptimizerState
 from gpunet.errors import ArgumentError, NotCompiledError, TrainingDivergedError
-from gpunet.layers import Activation, Dense, Input, Layer, Network, network_of, require_positive_integer
+from gpunet.layers import Activation, Dense, Input, Layer, Network, network_of, require_positive_integer, whole_number
 from gpunet.optimizers import Optimizer
 
 PREDICT_BATCH = 1000  # the batch size for which an engine is chosen where nothing is trained
@@ -31,9 +32,10 @@ class Sequential:
     """
 
     def __init__(self, layers: Iterable[Layer] | None = None, *, seed: int | None = None) -> None:
-        if seed is not None and (isinstance(seed, bool) or not hasattr(seed, "__index__") or seed < 0):
+        number = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else whole_number(seed)
+        if number is None or number < 0:
             raise ArgumentError(f"seed: expected a whole number from 0 on, got {seed!r}")
-        self.seed = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else int(seed)
+        self.seed = number
         self.layers: list[Layer] = []
         self.loss: str | None = None
         self.optimizer: Optimizer | None = None
@@ -42,9 +44,24 @@ class Sequential:
         self._device, self._engine_name = "auto", "auto"
         self._network: Network | None = None
         self._weights: list[NDArray[np.floating]] = []  # up to date while there is no engine
+        self._optimizer_state: OptimizerState | None = None  # likewise; None if nothing was trained yet
         self._engine: Engine | None = None
+        self._training = False
+        if layers is not None and not isinstance(layers, Iterable):
+            raise ArgumentError(f"layers: expected a list of layers, got {layers!r}")
         for layer in layers or ():
             self.add(layer)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For copies and pickles: the weights and where the optimizer stands instead of the engine that holds them."""
+        state = self.__dict__.copy()
+        if self._engine is not None:
+            state |= {
+                "_engine": None,
+                "_weights": self._engine.weights,
+                "_optimizer_state": self._engine.optimizer_state,
+            }
+        return state
 
     def add(self, layer: Layer) -> None:
         """Put a layer behind the others; possible until the model has weights."""
@@ -71,13 +88,19 @@ class Sequential:
         device:    "auto", "cuda" or "cpu".  engine: "auto" or the name of one (gpunet.engines.ENGINES).
         Raises:    ArgumentError for an unknown name, or if the layers do not form a network.
         """
+        if self._training:
+            raise ArgumentError("compile: not possible while fit is running")
+        if metrics is not None and not isinstance(metrics, Sequence):
+            raise ArgumentError(f"metrics: expected ['accuracy'] or nothing, got {metrics!r}")
         unknown = [metric for metric in metrics or () if metric not in ("accuracy", "acc")]
         if isinstance(metrics, str) or unknown:
             raise ArgumentError(f"metrics: expected ['accuracy'] or nothing, got {metrics!r}")
         new_optimizer, new_loss = optimizers.get(optimizer), losses.get(loss)
-        engines.check_names(device, engine)
+        engines.check_device(device, engine)
         network_of(self.layers, inputs=1 if self._inputs is None else self._inputs)
-        self._release_engine()
+        if self._engine is not None:
+            self._weights, self._engine = self._engine.weights, None
+        self._optimizer_state = None
         self.optimizer, self.loss = new_optimizer, new_loss
         self._device, self._engine_name = device, engine
 
@@ -86,9 +109,9 @@ class Sequential:
         x: ArrayLike,
         y: ArrayLike,
         batch_size: int = 32,
-        epochs: int = 1,
+        epochs: int | None = None,
         verbose: str | int = "auto",
-        callbacks: Sequence[Callback] = (),
+        callbacks: Sequence[Callback] | None = None,
         validation_split: float = 0.0,
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         shuffle: bool = True,
@@ -101,7 +124,7 @@ class Sequential:
                           and is scaled to x / 255 when a batch is used; everything else is taken as float32.
         y:                targets in the form of the loss, one an example.
         batch_size:       examples an update, up to their number; the last batch of an epoch may be smaller.
-        nb_epoch:         the name of `epochs` in 2016.
+        epochs:           1 if not given; `nb_epoch` was its name in 2016.
         verbose:          0 silent, 1 or "auto" with progress bar, 2 a line an epoch.
         validation_split: share of the examples, cut off the end, that is not trained on but evaluated.
         validation_data:  (x, y) to evaluate after every epoch.
@@ -111,9 +134,14 @@ class Sequential:
         Raises:           ArgumentError before anything has changed; TrainingDivergedError if the loss is not finite.
         """
         self._require_compiled("fit")
-        epochs = require_positive_integer("epochs", epochs if nb_epoch is None else nb_epoch)
-        if verbose not in ("auto", 0, 1, 2):
+        if self._training:
+            raise ArgumentError("fit: already running; a callback cannot call it")
+        if epochs is not None and nb_epoch is not None:
+            raise ArgumentError(f"epochs={epochs!r} and nb_epoch={nb_epoch!r} mean the same; give one")
+        epochs = require_positive_integer("epochs", next((e for e in (epochs, nb_epoch) if e is not None), 1))
+        if not isinstance(verbose, str | int) or verbose not in ("auto", 0, 1, 2):
             raise ArgumentError(f"verbose: expected 'auto', 0, 1 or 2; got {verbose!r}")
+        callbacks = _check_callbacks(callbacks)
         train, validation, network = self._check_examples(x, y, validation_split, validation_data)
         batch_size = _check_batch_size(batch_size, len(train[0]))
         self._build(network)
@@ -121,13 +149,21 @@ class Sequential:
         history = History()
         display = [ProgressDisplay(bars=None if verbose != 2 else False)] if verbose else []
         hooks: list[Callback] = [history, *display, *callbacks]
+        updates = -(-len(train[0]) // batch_size)
         for hook in hooks:
             hook.set_model(self)
+            hook.set_params({"epochs": epochs, "steps": updates})
         self._run_epochs(epochs, train, validation, batch_size, shuffle, hooks)
         return history
 
-    def evaluate(self, x: ArrayLike, y: ArrayLike) -> list[float]:
-        """[loss, accuracy]: mean loss in nats and share of examples whose most probable class is the target's."""
+    def evaluate(
+        self, x: ArrayLike, y: ArrayLike, batch_size: int | None = None, verbose: str | int = "auto"
+    ) -> list[float]:
+        """[loss, accuracy]: mean loss in nats and share of examples whose most probable class is the target's.
+
+        batch_size, verbose: taken for the sake of Keras' spelling; the engine takes as many examples at a time as suit
+        it, and nothing is printed.
+        """
         self._require_compiled("evaluate")
         images = as_images("x", x, self._inputs)
         network = network_of(self.layers, images.shape[1])
@@ -136,8 +172,8 @@ class Sequential:
         engine = self._ready_engine(PREDICT_BATCH)
         return list(engine.evaluate(engine.place(images), engine.place(targets)))
 
-    def predict(self, x: ArrayLike) -> NDArray[np.floating]:
-        """Probabilities (examples, classes) float32."""
+    def predict(self, x: ArrayLike, batch_size: int | None = None, verbose: str | int = "auto") -> NDArray[np.floating]:
+        """Probabilities (examples, classes) float32. batch_size, verbose: as in `evaluate`."""
         images = as_images("x", x, self._inputs)
         self._build(network_of(self.layers, images.shape[1]))
         engine = self._ready_engine(PREDICT_BATCH)
@@ -151,18 +187,12 @@ class Sequential:
     def set_weights(self, weights: Sequence[ArrayLike]) -> None:
         """Replace the weights, given as `get_weights` gives them; the optimizer's state stays."""
         network = self.network
-        arrays = [np.array(array, np.float32) for array in weights]
-        shapes = [array.shape for array in arrays]
-        if shapes != network.weight_shapes:
-            raise ArgumentError(f"weights: expected arrays of shapes {network.weight_shapes}, got {shapes}")
-        for position, array in enumerate(arrays):
-            if not np.isfinite(array).all():
-                raise ArgumentError(f"weights: array {position} has NaN or infinite values; expected finite float32")
+        arrays = as_weights(weights, network.weight_shapes)
         self._build(network)
         if self._engine:
-            self._engine.weights = list(arrays)
+            self._engine.weights = arrays
         else:
-            self._weights = list(arrays)
+            self._weights = arrays
 
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
         """Print the layers with their output shapes and numbers of parameters."""
@@ -194,13 +224,13 @@ class Sequential:
             for hook in hooks:
                 hook.on_progress(updates)
 
-        self.stop_training = False
+        self.stop_training, self._training = False, True
         try:
             for hook in hooks:
-                hook.on_train_begin(epochs)
+                hook.on_train_begin()
             for epoch in range(epochs):
                 for hook in hooks:
-                    hook.on_epoch_begin(epoch, -(-len(images) // batch_size))
+                    hook.on_epoch_begin(epoch)
                 order = self._next_order(len(images), shuffle)
                 try:
                     statistics = engine.train_epoch(images, labels, order, batch_size, progress)
@@ -210,11 +240,15 @@ class Sequential:
                 logs = _logs(statistics)
                 if placed_validation:
                     logs["val_loss"], logs["val_accuracy"] = engine.evaluate(*placed_validation)
+                    _require_finite(logs["val_loss"], statistics.updates, epoch)
                 for hook in hooks:
                     hook.on_epoch_end(epoch, logs)
                 if self.stop_training:
                     break
+            # Losses are taken before an update; what the last update did shows in the weights alone.
+            _require_finite(sum(float(np.abs(array).sum()) for array in engine.weights), statistics.updates, epoch)
         finally:
+            self._training = False
             for hook in hooks:
                 hook.on_train_end()
 
@@ -247,15 +281,18 @@ class Sequential:
         targets = as_targets("y", y, str(self.loss), network.classes, len(images))
         if validation_data is not None:
             if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
-                raise ArgumentError("validation_data: expected a pair (x, y)")
+                raise ArgumentError(f"validation_data: expected a pair (x, y), got {type(validation_data).__name__}")
             val_images = as_images("validation_data x", validation_data[0], network.inputs)
             val_targets = as_targets(
                 "validation_data y", validation_data[1], str(self.loss), network.classes, len(val_images)
             )
+            if (images.dtype == np.uint8) != (val_images.dtype == np.uint8):
+                raise ArgumentError(
+                    f"validation_data x: {val_images.dtype}, but x is {images.dtype}; expected bytes (uint8, scaled to "
+                    "0..1) in both or in neither"
+                )
             return (images, targets), (val_images, val_targets), network
-        if not 0 <= validation_split < 1:
-            raise ArgumentError(f"validation_split: expected a share in [0, 1), got {validation_split!r}")
-        first = len(images) - int(len(images) * validation_split)
+        first = len(images) - int(len(images) * _check_share("validation_split", validation_split))
         if first == len(images):
             return (images, targets), None, network
         return (images[:first], targets[:first]), (images[first:], targets[first:]), network
@@ -282,17 +319,14 @@ class Sequential:
         """The engine, made at first use; moved if another serves this batch size better."""
         network, optimizer = self.network, self.optimizer or optimizers.SGD()
         choice = engines.choose(network, batch_size, self._device, self._engine_name)
+        if self._engine is not None and self._engine.name != choice.engine:
+            self._weights, self._optimizer_state = self._engine.weights, self._engine.optimizer_state
+            self._engine = None  # frees its memory before the next one takes some
         if self._engine is None:
             self._engine = choice.make(network, optimizer, self._weights)
-        elif self._engine.name != choice.engine:
-            state, weights = self._engine.optimizer_state, self._engine.weights
-            self._engine = choice.make(network, optimizer, weights)
-            self._engine.optimizer_state = state
+            if self._optimizer_state is not None:
+                self._engine.optimizer_state = self._optimizer_state
         return self._engine
-
-    def _release_engine(self) -> None:
-        if self._engine is not None:
-            self._weights, self._engine = self._engine.weights, None
 
 
 def _check_batch_size(batch_size: object, examples: int) -> int:
@@ -300,6 +334,29 @@ def _check_batch_size(batch_size: object, examples: int) -> int:
     if size > examples:
         raise ArgumentError(f"batch_size: expected at most the {examples} training examples, got {size}")
     return size
+
+
+def _check_share(name: str, value: object) -> float:
+    if not isinstance(value, Real) or not 0 <= float(value) < 1:
+        raise ArgumentError(f"{name}: expected a share in [0, 1), got {value!r}")
+    return float(value)
+
+
+def _check_callbacks(callbacks: object) -> list[Callback]:
+    if callbacks is None:
+        return []
+    if not isinstance(callbacks, Iterable):
+        raise ArgumentError(f"callbacks: expected a list of gpunet.Callback objects, got {callbacks!r}")
+    checked = list(callbacks)
+    for callback in checked:
+        if not isinstance(callback, Callback):
+            raise ArgumentError(f"callbacks: expected gpunet.Callback objects, got {callback!r}")
+    return checked
+
+
+def _require_finite(value: float, update: int, epoch: int) -> None:
+    if not np.isfinite(value):
+        raise TrainingDivergedError(update, epoch + 1)
 
 
 def _logs(statistics: EpochStatistics) -> dict[str, float]:

@@ -7,26 +7,63 @@ Hyper-parameters may be changed between epochs (`model.optimizer.learning_rate =
 from __future__ import annotations
 
 import math
-from dataclasses import InitVar, dataclass, field, fields
+from dataclasses import dataclass, fields
+
+import numpy as np
+from numpy.typing import NDArray
 
 from gpunet.errors import ArgumentError
 
 
-@dataclass
-class Adam:
+class _WithLearningRate:
+    """What the optimizers share: a learning rate by both of its names."""
+
+    learning_rate: float
+
+    @property
+    def lr(self) -> float:
+        return self.learning_rate
+
+    @lr.setter
+    def lr(self, rate: float) -> None:
+        self.learning_rate = rate
+
+    def _set_learning_rate(self, learning_rate: float | None, lr: float | None, default: float) -> None:
+        if learning_rate is not None and lr is not None:
+            raise ArgumentError(
+                f"{type(self).__name__}: learning_rate={learning_rate!r} and lr={lr!r} mean the same; give one"
+            )
+        rate = lr if learning_rate is None else learning_rate
+        self.learning_rate = default if rate is None else rate
+
+
+@dataclass(init=False)
+class Adam(_WithLearningRate):
     """Adam: Algorithm 1 of Kingma & Ba, "Adam: A Method for Stochastic Optimization" (2015).
 
     For update t = 1, 2, ... with gradient g:  m = beta_1 m + (1 - beta_1) g,  v = beta_2 v + (1 - beta_2) g^2,
     w -= learning_rate * m_hat / (sqrt(v_hat) + epsilon),  m_hat = m / (1 - beta_1^t),  v_hat = v / (1 - beta_2^t).
     """
 
-    learning_rate: float = 0.001
-    beta_1: float = 0.9
-    beta_2: float = 0.999
-    epsilon: float = 1e-8
-    lr: InitVar[float | None] = field(default=None, kw_only=True)
+    learning_rate: float
+    beta_1: float
+    beta_2: float
+    epsilon: float
 
     slots = ("m", "v")  # what is remembered for every weight, in the words of the paper
+
+    def __init__(
+        self,
+        learning_rate: float | None = None,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        *,
+        lr: float | None = None,
+    ) -> None:
+        self._set_learning_rate(learning_rate, lr, default=0.001)
+        self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
+        self.check()
 
     def check(self) -> None:
         """Raise ArgumentError for a hyper-parameter that cannot be used."""
@@ -36,30 +73,31 @@ class Adam:
         _require("Adam: beta_2", self.beta_2, 0 <= self.beta_2 < 1, "a number in [0, 1)")
         _require("Adam: epsilon", self.epsilon, self.epsilon > 0, "a number above 0")
 
-    def step_size(self, update: int) -> tuple[float, float]:
+    def step_sizes(self, updates: NDArray[np.integer]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(alpha_t, epsilon_t) for w -= alpha_t * m / (sqrt(v) + epsilon_t): the bias corrections, folded in exactly.
 
-        update: counted from 1 over the whole training. The paper gives this form at the end of its section 2;
-        scaling epsilon along keeps it equal to Algorithm 1.
+        updates: the values of t, counted from 1 over the whole training. The paper gives this form at the end of its
+        section 2; scaling epsilon along keeps it equal to Algorithm 1.
         """
-        correction = math.sqrt(1.0 - self.beta_2**update)
-        return self.learning_rate * correction / (1.0 - self.beta_1**update), self.epsilon * correction
-
-    def __post_init__(self, lr: float | None) -> None:
-        self.learning_rate = self.learning_rate if lr is None else lr
-        self.check()
+        t = updates.astype(np.float64)
+        correction = np.sqrt(1.0 - self.beta_2**t)
+        return self.learning_rate * correction / (1.0 - self.beta_1**t), self.epsilon * correction
 
 
-@dataclass
-class SGD:
+@dataclass(init=False)
+class SGD(_WithLearningRate):
     """Stochastic gradient descent, with momentum if it is above 0.
 
     velocity = momentum * velocity - learning_rate * g,  w += velocity (Keras' form).
     """
 
-    learning_rate: float = 0.01
-    momentum: float = 0.0
-    lr: InitVar[float | None] = field(default=None, kw_only=True)
+    learning_rate: float
+    momentum: float
+
+    def __init__(self, learning_rate: float | None = None, momentum: float = 0.0, *, lr: float | None = None) -> None:
+        self._set_learning_rate(learning_rate, lr, default=0.01)
+        self.momentum = momentum
+        self.check()
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -70,10 +108,6 @@ class SGD:
         _require_numbers(self)
         _require("SGD: learning_rate", self.learning_rate, self.learning_rate > 0, "a number above 0")
         _require("SGD: momentum", self.momentum, 0 <= self.momentum < 1, "a number in [0, 1)")
-
-    def __post_init__(self, lr: float | None) -> None:
-        self.learning_rate = self.learning_rate if lr is None else lr
-        self.check()
 
 
 Optimizer = Adam | SGD

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import math
+import os
 import sys
 from collections.abc import Sequence
 from typing import IO
@@ -11,7 +14,7 @@ from typing import IO
 from gpunet import __version__, commandline, data, engines, losses, optimizers
 from gpunet.callbacks import Callback, Logs, ProgressDisplay
 from gpunet.data import Dataset
-from gpunet.errors import ArgumentError
+from gpunet.errors import ArgumentError, OutputError, TrainingDivergedError
 from gpunet.layers import HIDDEN_ACTIVATIONS, Dense
 from gpunet.model import Sequential
 
@@ -25,7 +28,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(argv: Sequence[str] | None) -> int:
     options = _parse(argv)
+    for option in ("data", "metrics"):
+        if getattr(options, option) == "":
+            raise ArgumentError(f"--{option}: expected a path, got ''")
     dataset = data.load_mnist() if options.data is None else data.load(options.data)
+    if options.data and options.metrics and _same_file(options.data, options.metrics):
+        raise ArgumentError(f"--metrics: {options.metrics} is the data set; choose another file")
     if options.batch_size > len(dataset.train.labels):
         raise ArgumentError(
             f"--batch-size: expected at most the {len(dataset.train.labels)} training examples, "
@@ -49,10 +57,14 @@ def _train(argv: Sequence[str] | None) -> int:
             validation_data=dataset.validation,
         )
         test_loss, test_accuracy = model.evaluate(*dataset.test)
+        if not math.isfinite(test_loss):
+            raise TrainingDivergedError(timing.updates // timing.epochs, timing.epochs)
         if metrics:
             metrics.write({"test_loss": test_loss, "test_accuracy": test_accuracy})
     except KeyboardInterrupt:
-        print(f"interrupted after {timing.summary()}", flush=True)
+        commandline.ignore_interrupts()
+        with contextlib.suppress(BrokenPipeError):  # Ctrl-C ends the reader of a pipe as well
+            print(f"interrupted after {timing.summary()}{timing.last_epoch()}", flush=True)
         return commandline.INTERRUPTED
     finally:
         if metrics:
@@ -131,13 +143,19 @@ def _introduce(options: argparse.Namespace, dataset: Dataset, model: Sequential,
     )
 
 
+def _same_file(one: str, other: str) -> bool:
+    return os.path.exists(other) and os.path.samefile(one, other)
+
+
 class Timing(Callback):
     """Adds up the epochs' training time and updates."""
 
     def __init__(self) -> None:
         self.epochs, self.seconds, self.updates = 0, 0.0, 0
+        self._last: Logs = {}
 
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        self._last = logs = logs or {}
         self.epochs += 1
         self.seconds += logs["seconds"]
         self.updates += int(logs["updates"])
@@ -149,22 +167,33 @@ class Timing(Callback):
         us_per_update = 1e6 * self.seconds / self.updates
         return f"{text}: {self.seconds:.2f} s of training, {self.updates:,} updates, {us_per_update:,.1f} us per update"
 
+    def last_epoch(self) -> str:
+        """The last epoch's results, for the end of a line; nothing before the first epoch is over."""
+        if not self._last:
+            return ""
+        return f"; last validation accuracy {100 * self._last['val_accuracy']:.2f} %, loss {self._last['val_loss']:.4f}"
+
 
 class MetricsFile(Callback):
     """One JSON object a line and epoch, written as soon as it is known; every line is whole."""
 
     def __init__(self, path: str) -> None:
+        self._path = path
         try:
-            self._file: IO[str] = open(path, "w", encoding="utf-8", buffering=1)  # noqa: SIM115 - closed by close
+            self._file: IO[bytes] = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by close
         except OSError as error:
             raise ArgumentError(f"--metrics: {path}: cannot be written: {error.strerror}") from error
 
-    def on_epoch_end(self, epoch: int, logs: Logs) -> None:
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        logs = logs or {}
         us_per_update = 1e6 * logs["seconds"] / logs["updates"]
         self.write({"epoch": epoch + 1, **logs, "us_per_update": us_per_update})
 
     def write(self, record: dict[str, float]) -> None:
-        self._file.write(json.dumps(record) + "\n")
+        try:
+            self._file.write((json.dumps(record, allow_nan=False) + "\n").encode())
+        except OSError as error:
+            raise OutputError(f"--metrics: {self._path}: cannot be written: {error.strerror}") from error
 
     def close(self) -> None:
         self._file.close()

@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import os
 import pickle
 import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -134,8 +136,9 @@ IDX_DAMAGES = {
     "too-long": (lambda raw: raw + b"x", ["too long", "72 bytes"]),
     "wrong-magic": (lambda raw: b"\x00\x00\x0d\x03" + raw[4:], ["wrong magic number 0x00000d03"]),
     "huge-header": (lambda raw: raw[:4] + b"\xff" * 12 + raw[16:], ["truncated"]),
-    "gzip-inside-plain-name": (gzip.compress, ["wrong magic number 0x1f8b"]),
-    "no-images": (lambda raw: struct.pack(">4I", 0x803, 0, 2, 3), ["shape (0, 2, 3)"]),
+    "gzip-inside-plain-name": (gzip.compress, ["a gzip file", ".gz"]),
+    "no-images": (lambda raw: struct.pack(">4I", 0x803, 0, 2, 3), ["holds no data", "shape (0, 2, 3)"]),
+    "no-images-of-huge-size": (lambda raw: struct.pack(">4I", 0x803, 0, 2**32 - 1, 2**32 - 1), ["holds no data"]),
 }
 
 
@@ -187,6 +190,7 @@ NPZ_FAULTS = {
     "other-size": (lambda a: a.update(x_test=np.zeros((6, 3, 3), np.uint8)), ["x_test", "(3, 3)", "(2, 3)"]),
     "flat-images": (lambda a: a.update(x_train=np.zeros(12)), ["x_train", "shape (12,)"]),
     "numbers-differ": (lambda a: a.update(y_test=np.zeros(5, int)), ["y_test", "5 labels", "6 images"]),
+    "bytes-and-floats": (lambda a: a.update(x_test=a["x_test"] / 255), ["x_test: float64", "are uint8"]),
     "one-class": (lambda a: a.update(y_train=np.zeros(12, int)), ["y_train", "at least two classes"]),
     "too-few": (lambda a: a.update(x_train=a["x_train"][:4], y_train=a["y_train"][:4]), ["4 training examples"]),
 }
@@ -219,9 +223,23 @@ def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 and no more")
-    refuse(tmp_path / "a.npz", "a.npz", "not a readable .npz file")
+    refuse(tmp_path / "a.npz", "a.npz", "not an .npz file, or cut short")
     np.save(tmp_path / "b.npy", np.zeros(3))
-    refuse(tmp_path / "b.npy", "single array")
+    refuse(tmp_path / "b.npy", "not an .npz file")
+    with zipfile.ZipFile(tmp_path / "c.npz", "w") as archive:
+        for key in ("x_train", "y_train", "x_test", "y_test"):
+            archive.writestr(key, "text")
+    refuse(tmp_path / "c.npz", "x_train is no array")
+
+
+def test_unusable_paths_are_refused(tmp_path: Path) -> None:
+    refuse(tmp_path / ("x" * 300), "File name too long")
+    os.mkfifo(tmp_path / "fifo.npz")
+    refuse(tmp_path / "fifo.npz", "not a regular file")
+    folder = idx_folder(tmp_path / "set")
+    (folder / "train-images-idx3-ubyte").unlink()
+    os.mkfifo(folder / "train-images-idx3-ubyte")
+    refuse(folder, "train-images-idx3-ubyte", "not a regular file")
 
 
 def valid_npz() -> bytes:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
 import subprocess
 import sys
 
@@ -167,6 +169,54 @@ def test_learning_rate_can_change_between_epochs(blobs) -> None:
     assert not same(model, twin)
 
 
+@pytest.mark.parametrize("duplicate", [copy.deepcopy, copy.copy, lambda m: pickle.loads(pickle.dumps(m))])
+def test_a_copy_continues_as_the_original_does_and_leaves_it_alone(blobs, duplicate) -> None:
+    model = small_model()
+    model.fit(*blobs, batch_size=7, epochs=2, verbose=0)
+    twin = duplicate(model)
+    before = model.get_weights()
+    twin.fit(*blobs, batch_size=7, epochs=2, verbose=0)
+    for one, other in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(one, other)
+    model.fit(*blobs, batch_size=7, epochs=2, verbose=0)
+    assert same(model, twin)
+
+
+def test_compile_inside_a_callback_is_refused(blobs) -> None:
+    class Meddler(gpunet.Callback):
+        def on_epoch_end(self, epoch: int, logs=None) -> None:
+            self.model.compile("sgd", ONE_HOT)
+
+    with pytest.raises(ArgumentError, match="compile: not possible while fit is running"):
+        small_model().fit(*blobs, verbose=0, callbacks=[Meddler()])
+
+
+def test_keras_arguments_of_evaluate_and_predict_are_taken(blobs) -> None:
+    model = small_model()
+    assert model.evaluate(*blobs, batch_size=7, verbose=0) == model.evaluate(*blobs)
+    np.testing.assert_array_equal(model.predict(blobs[0], batch_size=7, verbose=0), model.predict(blobs[0]))
+    model.fit(*blobs, callbacks=None, verbose=0)
+
+
+def test_lr_is_another_name_of_the_learning_rate() -> None:
+    optimizer = Adam(lr=0.5)
+    optimizer.lr = 0.25
+    assert optimizer.learning_rate == optimizer.lr == 0.25
+
+
+def test_a_last_update_that_spoils_the_weights_is_noticed(blobs) -> None:
+    x, y = blobs
+    model = Sequential([Dense(3, "softmax", input_dim=8)], seed=0)
+    model.compile(SGD(1e39), "sparse_categorical_crossentropy")
+    with pytest.raises(gpunet.TrainingDivergedError, match="update 1 of epoch 1"):
+        model.fit(x, y, batch_size=60, verbose=0)
+
+
+def test_errors_survive_pickling() -> None:
+    error = pickle.loads(pickle.dumps(gpunet.TrainingDivergedError(3, 2)))
+    assert (error.update, error.epoch, str(error)) == (3, 2, str(gpunet.TrainingDivergedError(3, 2)))
+
+
 def test_predict_needs_no_compile(blobs) -> None:
     probabilities = Sequential([Dense(3, "softmax", input_dim=8)]).predict(blobs[0])
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-6)
@@ -177,20 +227,20 @@ def test_callbacks_see_every_epoch_and_can_stop(blobs) -> None:
         def __init__(self) -> None:
             self.seen: list[str] = []
 
-        def on_train_begin(self, epochs: int) -> None:
-            self.seen.append(f"train {epochs}")
+        def on_train_begin(self, logs=None) -> None:
+            self.seen.append(f"train {self.params['epochs']}")
 
-        def on_epoch_begin(self, epoch: int, updates: int) -> None:
-            self.seen.append(f"begin {epoch} {updates}")
+        def on_epoch_begin(self, epoch: int, logs=None) -> None:
+            self.seen.append(f"begin {epoch} {self.params['steps']}")
 
         def on_progress(self, updates: int) -> None:
             self.seen.append(f"{updates}")
 
-        def on_epoch_end(self, epoch: int, logs) -> None:
+        def on_epoch_end(self, epoch: int, logs=None) -> None:
             self.seen.append(f"end {epoch}")
             self.model.stop_training = epoch == 1
 
-        def on_train_end(self) -> None:
+        def on_train_end(self, logs=None) -> None:
             self.seen.append("over")
 
     recorder = Recorder()
@@ -256,6 +306,24 @@ FIT_FAULTS = {
     "evaluate-width": (lambda m, x, y: m.evaluate(x[:, :5], y), ["x: expected shape (examples, 8)"]),
     "predict-width": (lambda m, x, y: m.predict(x[:, :5]), ["x: expected shape (examples, 8)"]),
     "weights-shapes": (lambda m, x, y: m.set_weights([x]), ["weights: expected arrays of shapes", "[(60, 8)]"]),
+    "weights-text": (lambda m, x, y: m.set_weights(["a", "b", "c", "d"]), ["weights: expected arrays of shapes"]),
+    "weights-none": (lambda m, x, y: m.set_weights(None), ["weights: expected a list of arrays, got None"]),
+    "weights-too-large": (
+        lambda m, x, y: m.set_weights([w.astype(float) + 1e300 for w in m.get_weights()]),
+        ["weights: array 0 has NaN or infinite"],
+    ),
+    "batch-size-array": (lambda m, x, y: m.fit(x, y, batch_size=np.array([1, 2])), ["batch_size: expected a whole"]),
+    "epochs-twice": (lambda m, x, y: m.fit(x, y, epochs=3, nb_epoch=2), ["epochs=3 and nb_epoch=2 mean the same"]),
+    "split-none": (lambda m, x, y: m.fit(x, y, validation_split=None), ["validation_split", "None"]),
+    "verbose-array": (lambda m, x, y: m.fit(x, y, verbose=np.zeros(2)), ["verbose"]),
+    "callbacks-one": (lambda m, x, y: m.fit(x, y, callbacks=gpunet.Callback()), ["callbacks: expected a list"]),
+    "callbacks-text": (lambda m, x, y: m.fit(x, y, callbacks=["x"]), ["callbacks: expected gpunet.Callback", "'x'"]),
+    "huge-label": (lambda m, x, y: m.fit(x, y + 1e300), ["y: expected whole-number labels"]),
+    "validation-bytes": (
+        lambda m, x, y: m.fit(x, y, validation_data=(np.zeros((60, 8), np.uint8), y)),
+        ["validation_data x: uint8, but x is float32"],
+    ),
+    "metrics-number": (lambda m, x, y: m.compile("adam", ONE_HOT, 5), ["metrics: expected ['accuracy']", "5"]),
     "weights-nan": (
         lambda m, x, y: m.set_weights([w * np.nan for w in m.get_weights()]),
         ["weights: array 0 has NaN"],
@@ -326,6 +394,14 @@ LAYER_FAULTS = {
     "not-a-layer": (lambda: Sequential([3]), "add: expected an Input, Dense or Activation layer, got 3"),
     "seed": (lambda: Sequential(seed=-1), "seed: expected a whole number from 0 on, got -1"),
     "seed-fraction": (lambda: Sequential(seed=0.5), "seed: expected a whole number from 0 on, got 0.5"),
+    "units-array": (lambda: Dense(np.zeros(3)), "units: expected a whole number above 0"),
+    "units-huge": (
+        lambda: Sequential([Dense(2**62), Dense(3, "softmax")]).compile("adam", "categorical_crossentropy"),
+        "expected at most 16777216",
+    ),
+    "two-rates": (lambda: Adam(0.1, lr=0.2), "learning_rate=0.1 and lr=0.2 mean the same"),
+    "layers": (lambda: Sequential(Dense(5)), "layers: expected a list of layers"),
+    "classes": (lambda: to_categorical([0], "3"), "num_classes: expected a whole number above 0, got '3'"),
     "labels": (lambda: to_categorical([0, 4], 3), "labels: 4 is out of range for num_classes=3"),
 }
 

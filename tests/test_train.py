@@ -95,6 +95,11 @@ FAULTS = {
     "momentum": (["--momentum", "0.9"], "--momentum: expected with --optimizer sgd"),
     "seed": (["--seed", "-1"], "argument --seed: expected a whole number, 0 or above"),
     "metrics": (["--metrics", "no/such/folder/m"], "--metrics: no/such/folder/m: cannot be written"),
+    "huge layer": (["--hidden", "99999999999999999999"], "expected at most 16777216"),
+    "metrics on data": (["--metrics", "blobs.npz"], "--metrics: blobs.npz is the data set"),
+    "metrics empty": (["--metrics", ""], "--metrics: expected a path, got ''"),
+    "data empty": (["--data", ""], "--data: expected a path, got ''"),
+    "engine and device": (["--engine", "tiled", "--device", "cpu"], "engine tiled runs on device cuda, got device cpu"),
     "option": (["--colour"], "unrecognized arguments: --colour"),
 }
 
@@ -113,7 +118,7 @@ def test_damaged_data_is_one_clear_line_and_status_2(command: Command, small_npz
     (tmp_path / "cut.npz").write_bytes(small_npz.read_bytes()[:-100])
     result = command("gpunet.train", "--data", "cut.npz")
     assert (result.returncode, result.stdout) == (2, "")
-    assert re.fullmatch(r"gpunet-train: cut.npz: not a readable .npz file: .*\n", result.stderr)
+    assert re.fullmatch(r"gpunet-train: cut.npz: not an .npz file, or cut short; .*\n", result.stderr)
 
 
 def test_diverging_training_is_one_clear_line_and_status_1(command: Command, tmp_path: Path) -> None:
@@ -123,6 +128,34 @@ def test_diverging_training_is_one_clear_line_and_status_1(command: Command, tmp
     result = command("gpunet.train", "--data", "a.npz", *options)
     assert (result.returncode, result.stdout) == (1, "")
     assert re.fullmatch(r"gpunet-train: the loss is no longer .* update \d of epoch 1: .*\n", result.stderr)
+
+
+def test_a_last_update_that_spoils_the_weights_is_a_failure(command: Command, small_npz: Path, tmp_path: Path) -> None:
+    options = ["--hidden", "--optimizer", "sgd", "--learning-rate", "1e39", "--batch-size", "50", "--epochs", "1"]
+    result = command("gpunet.train", "--data", small_npz, *options, "--metrics", "m", "--quiet")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert re.fullmatch(r"gpunet-train: the loss is no longer .* update 1 of epoch 1: .*\n", result.stderr)
+    assert "NaN" not in (tmp_path / "m").read_text()
+
+
+def test_full_disk_names_the_metrics_file(command: Command, small_npz: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    result = command("gpunet.train", "--data", small_npz, "--batch-size", "9", "--metrics", "/dev/full", "--quiet")
+    assert result.returncode == 1
+    assert result.stderr == "gpunet-train: --metrics: /dev/full: cannot be written: No space left on device\n"
+
+
+def test_output_that_cannot_be_shown_is_no_obstacle(tmp_path: Path, small_npz: Path) -> None:
+    path = tmp_path / "ünï côde.npz"
+    path.write_bytes(small_npz.read_bytes())
+    line = f"'{sys.executable}' -m gpunet.train --data '{path}' --batch-size 9 --epochs 1"
+    for redirection, encoding in ((">&-", "utf-8"), (">out", "ascii"), ("2>&- >&-", "utf-8")):
+        environment = {**command_environment(), "PYTHONIOENCODING": encoding}
+        result = subprocess.run(
+            ["bash", "-c", f"{line} {redirection}"], cwd=tmp_path, env=environment, capture_output=True, check=False
+        )
+        assert (result.returncode, result.stderr) == (0, b""), redirection
 
 
 def test_ctrl_c_ends_cleanly_with_the_results_so_far(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Images stay as they are stored (uint8 for IDX files); an engine converts a batch
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 
 from gpunet.data.dataset import Dataset, Examples, split
@@ -30,8 +31,14 @@ def load(path: str | Path) -> Dataset:
     Raises DataError, naming the file, if something is missing, damaged or does not fit together.
     """
     path = Path(path)
-    if path.is_dir():
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: no such file or folder; expected a folder of IDX files or an .npz file") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if stat.S_ISDIR(mode):
         return split(*read_idx_folder(path))
-    if not path.exists():
-        raise DataError(f"{path}: no such file or folder; expected a folder of IDX files or an .npz file")
+    if not stat.S_ISREG(mode):
+        raise DataError(f"{path}: not a regular file; expected a folder of IDX files or an .npz file")
     return split(*read_npz(path))

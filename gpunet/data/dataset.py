@@ -57,6 +57,11 @@ def split(train: Part, test: Part) -> Dataset:
         f"{test.images_name}: images of shape {test_examples.images.shape[1:]}, but the training images have "
         f"{train_examples.images.shape[1:]}; expected the same",
     )
+    _require(
+        (train_examples.images.dtype == np.uint8) == (test_examples.images.dtype == np.uint8),
+        f"{test.images_name}: {test.images.dtype}, but the training images are {train.images.dtype}; expected bytes "
+        "(uint8, scaled to 0..1) in both or in neither",
+    )
     examples = len(train_examples.labels)
     _require(
         examples >= VALIDATION_SHARE,
@@ -99,7 +104,7 @@ def _examples(part: Part) -> Examples:
     if labels.ndim == 2 and labels.shape[1] == 1:  # as CIFAR's labels are kept
         labels = labels[:, 0]
     _require(
-        labels.dtype.kind in "ui" and labels.ndim == 1,
+        labels.dtype.kind in "bui" and labels.ndim == 1,
         f"{part.labels_name}: {labels.dtype} of shape {labels.shape}; expected whole numbers, one an example",
     )
     _require(
@@ -111,7 +116,10 @@ def _examples(part: Part) -> Examples:
     if images.dtype != np.uint8:
         with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused as such
             images = images.astype(np.float32)
-        _require(bool(np.isfinite(images).all()), f"{part.images_name}: contains NaN or infinite values")
+        _require(
+            bool(np.isfinite(images).all()),
+            f"{part.images_name}: contains NaN, infinite or too large values for float32",
+        )
     return Examples(images, labels.astype(np.int32))
 
 

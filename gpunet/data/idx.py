@@ -6,9 +6,11 @@ dimension as a 32-bit number, and the data, row-major. Source: the format's desc
 
 from __future__ import annotations
 
+import fnmatch
 import gzip
 import io
 import math
+import os
 import struct
 import zlib
 from pathlib import Path
@@ -22,6 +24,7 @@ from gpunet.errors import DataError
 UNSIGNED_BYTE = 0x08
 IMAGES_DIMENSIONS, LABELS_DIMENSIONS = 3, 1
 CHUNK_BYTES = 1 << 20
+GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_idx_folder(folder: Path) -> tuple[Part, Part]:
@@ -44,6 +47,8 @@ def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
 
     Raises DataError, naming the file, if it is missing, truncated, too long, corrupt, or another kind of file.
     """
+    if not path.is_file():
+        raise DataError(f"{path}: not a regular file; expected an IDX file")
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             return _parse(file, path, dimensions)
@@ -57,6 +62,8 @@ def _parse(file: gzip.GzipFile | io.BufferedReader, path: Path, dimensions: int)
     expected_magic = UNSIGNED_BYTE << 8 | dimensions
     header_bytes = 4 + 4 * dimensions
     header = file.read(header_bytes)
+    if header[:2] == GZIP_MAGIC:
+        raise DataError(f"{path}: a gzip file; give it a name that ends in .gz")
     if len(header) >= 4 and (magic := struct.unpack_from(">I", header)[0]) != expected_magic:
         raise DataError(
             f"{path}: wrong magic number 0x{magic:08x}; expected 0x{expected_magic:08x} "
@@ -65,6 +72,8 @@ def _parse(file: gzip.GzipFile | io.BufferedReader, path: Path, dimensions: int)
     if len(header) < header_bytes:
         raise DataError(f"{path}: truncated: {len(header)} bytes, but the header alone has {header_bytes}")
     shape = struct.unpack_from(f">{dimensions}I", header, 4)
+    if 0 in shape:
+        raise DataError(f"{path}: holds no data: shape {shape}")
     expected_bytes = math.prod(shape)
     data = bytearray()
     # In chunks, because a damaged header can promise more than there is memory for; one byte more than promised,
@@ -83,8 +92,13 @@ def _parse(file: gzip.GzipFile | io.BufferedReader, path: Path, dimensions: int)
 
 def _find(folder: Path, names: tuple[str, ...], kind: str) -> Path:
     """The one file of the folder whose name has one of `names` and the kind, plain before gzip."""
+    try:
+        files = sorted(os.listdir(folder))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read: {error.strerror}") from error
     for suffix in ("", ".gz"):
-        found = sorted({path for name in names for path in folder.glob(f"*{name}-{kind}{suffix}")})
+        patterns = [f"*{name}-{kind}{suffix}" for name in names]
+        found = [folder / file for file in files if any(fnmatch.fnmatch(file, pattern) for pattern in patterns)]
         if len(found) > 1:
             raise DataError(
                 f"{folder}: {found[0].name} and {found[1].name} could both be meant; expected one data set a folder"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +22,39 @@ def read_npz(path: Path) -> tuple[Part, Part]:
     """
     arrays: dict[str, NDArray[Any]] = {}
     try:
-        with path.open("rb") as file:
-            archive = np.load(file, allow_pickle=False)
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DataError(f"{path}: a single array, expected an .npz file with {', '.join(KEYS)}")
-            with archive:
-                if missing := [key for key in KEYS if key not in archive.files]:
-                    raise DataError(
-                        f"{path}: no array {missing[0]!r}; expected {', '.join(KEYS)}, found "
-                        f"{', '.join(map(repr, archive.files)) or 'none'}"
-                    )
-                for key in KEYS:
-                    arrays[key] = archive[key]
-                    if arrays[key].dtype.hasobject:
-                        raise DataError(f"{path}: {key} holds Python objects; expected numbers")
+        if not zipfile.is_zipfile(path):
+            raise DataError(
+                f"{path}: not an .npz file, or cut short; expected one with {', '.join(KEYS)}, or a folder of IDX files"
+            )
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            if missing := [key for key in KEYS if key not in archive.files]:
+                raise DataError(
+                    f"{path}: no array {missing[0]!r}; expected {', '.join(KEYS)}, found "
+                    f"{', '.join(map(repr, archive.files)) or 'none'}"
+                )
+            for key in KEYS:
+                arrays[key] = _member(archive, key, path)
     except DataError:
         raise
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # zipfile, zlib and NumPy's header parser have no common error for a damaged file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if "allow_pickle" in reason:
-            raise DataError(f"{path}: holds Python objects, or is no .npz file; expected arrays of numbers") from error
         raise DataError(f"{path}: not a readable .npz file: {reason}") from error
     train, test = (
         Part(arrays[x], arrays[y], f"{path}: {x}", f"{path}: {y}")
         for x, y in (("x_train", "y_train"), ("x_test", "y_test"))
     )
     return train, test
+
+
+def _member(archive: Any, key: str, path: Path) -> NDArray[Any]:
+    try:
+        array = archive[key]
+    except ValueError as error:
+        if "allow_pickle" in str(error):
+            raise DataError(f"{path}: {key} holds Python objects; expected numbers") from error
+        raise
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path}: {key} is no array")
+    return array

@@ -72,6 +72,7 @@ class ReferenceEngine(Engine):
             _copy_into(views, state.slots[slot])
         self._updates = state.updates
 
+    @np.errstate(all="ignore")  # a diverging run is reported once, by its loss
     def _train_epoch(
         self, images: NDArray[Any], labels: NDArray[Any], order: NDArray[np.int32], batch_size: int, progress: Progress
     ) -> EpochStatistics:
@@ -79,8 +80,7 @@ class ReferenceEngine(Engine):
         total_loss, total_correct, updates = 0.0, 0, 0
         for first in range(0, len(order), batch_size):
             batch = order[first : first + batch_size]
-            with np.errstate(all="ignore"):  # a diverging run is reported once, by its loss
-                losses, correct = self.update(images[batch], labels[batch])
+            losses, correct = self.update(images[batch], labels[batch])
             updates += 1
             batch_loss = float(losses.sum(dtype=np.float64))
             if not np.isfinite(batch_loss):
@@ -117,10 +117,12 @@ class ReferenceEngine(Engine):
                 dz = dense_backward(dz, self._weights[2 * layer], outputs[layer], previous)
         return losses, correct
 
+    @np.errstate(all="ignore")
     def predict(self, images: NDArray[Any]) -> Floats:
         blocks = [softmax(self._forward(images[rows])[-1]) for rows in _blocks(len(images), FORWARD_ROWS)]
         return np.concatenate(blocks)
 
+    @np.errstate(all="ignore")
     def evaluate(self, images: NDArray[Any], labels: NDArray[Any]) -> tuple[float, float]:
         total_loss, total_correct = 0.0, 0
         for rows in _blocks(len(images), FORWARD_ROWS):
@@ -246,7 +248,7 @@ def activation_derivative(y: Floats, activation: str) -> Floats:
 
 def adam_step(weights: Floats, gradients: Floats, m: Floats, v: Floats, adam: Adam, update: int) -> None:
     """Algorithm 1 of Kingma & Ba (2015), in place on vectors; the gradients are used up. update: from 1."""
-    alpha, epsilon = adam.step_size(update)
+    alpha, epsilon = (float(size) for size in adam.step_sizes(np.array(update)))
     scratch = np.empty(OPTIMIZER_BLOCK, weights.dtype)
     for block in _blocks(len(weights), OPTIMIZER_BLOCK):
         w, g, m_, v_ = weights[block], gradients[block], m[block], v[block]

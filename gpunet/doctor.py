@@ -1,0 +1,47 @@
+"""`python -m gpunet.doctor`: what was found on this machine, and which engine would run and why."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from collections.abc import Sequence
+
+import numpy as np
+
+from gpunet import __version__, commandline, engines
+from gpunet.cuda.diagnosis import Machine, diagnose
+from gpunet.layers import Network
+
+PROGRAM = "gpunet-doctor"
+LECTURE = Network((784, 500, 500, 10), ("sigmoid", "sigmoid", "softmax"))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0, also where there is no GPU."""
+    return commandline.run(PROGRAM, _doctor, argv)
+
+
+def _doctor(argv: Sequence[str] | None) -> int:
+    parser = commandline.Parser(prog=PROGRAM, description="Print what gpunet finds on this machine.")
+    parser.parse_args(argv)
+    diagnosis = diagnose(Machine())
+    facts = {
+        "gpunet": __version__,
+        "Python": f"{platform.python_version()} on {platform.platform()}",
+        "CPU": f"{os.cpu_count()} cores",
+        "NumPy": np.__version__,
+        **diagnosis.facts,
+        "CUDA": diagnosis.problem or "usable",
+    }
+    for batch_size in (1, 100):
+        choice = engines.choose(LECTURE, batch_size)
+        facts[f"{LECTURE}, batch size {batch_size}"] = choice.reason
+    width = max(map(len, facts))
+    for name, fact in facts.items():
+        print(f"{name:<{width}}  {fact}")
+    return commandline.DONE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
