@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpunet.cuda.device import CudaDevice, Device
+from gpunet.cuda.diagnosis import cuda_problem
 from gpunet.engines.base import Engine, EpochStatistics, OptimizerState
 from gpunet.engines.reference import ReferenceEngine
+from gpunet.engines.tiled import TiledEngine
 from gpunet.errors import ArgumentError, DeviceError
 from gpunet.layers import Network
 from gpunet.optimizers import Optimizer
 
-__all__ = ["DEVICES", "ENGINES", "Choice", "Engine", "EpochStatistics", "OptimizerState", "choose"]
+__all__ = ["DEVICES", "ENGINES", "Choice", "Engine", "EpochStatistics", "OptimizerState", "check_device", "choose"]
 
+DEVICE_OF = {"reference": "cpu", "tiled": "cuda"}  # where each engine runs
 DEVICES = ("auto", "cuda", "cpu")
-ENGINES = ("auto", "reference")
+ENGINES = ("auto", *DEVICE_OF)
 
 
 class Choice(NamedTuple):
@@ -27,15 +32,9 @@ class Choice(NamedTuple):
     reason: str
 
     def make(self, network: Network, optimizer: Optimizer, weights: Sequence[NDArray[np.floating]]) -> Engine:
+        if self.engine == "tiled":
+            return TiledEngine(network, optimizer, weights, cuda_device())
         return ReferenceEngine(network, optimizer, weights)
-
-
-def check_names(device: str, engine: str) -> None:
-    """Raise ArgumentError unless both are known and belong together."""
-    if device not in DEVICES:
-        raise ArgumentError(f"device: expected one of {', '.join(DEVICES)}; got {device!r}")
-    if engine not in ENGINES:
-        raise ArgumentError(f"engine: expected one of {', '.join(ENGINES)}; got {engine!r}")
 
 
 def choose(network: Network, batch_size: int, device: str = "auto", engine: str = "auto") -> Choice:
@@ -43,8 +42,29 @@ def choose(network: Network, batch_size: int, device: str = "auto", engine: str 
 
     Raises ArgumentError for an unknown name, DeviceError if what was asked for cannot be had.
     """
-    check_names(device, engine)
-    problem = "gpunet has no CUDA engine yet"
-    if device == "cuda":
-        raise DeviceError(f"device cuda: {problem}; use device cpu or auto")
-    return Choice("reference", f"cpu, engine reference (NumPy {np.__version__}): {problem}")
+    check_device(device, engine)
+    reference = f"cpu, engine reference (NumPy {np.__version__})"
+    if "cpu" in (device, DEVICE_OF.get(engine)):
+        return Choice("reference", reference)
+    if problem := cuda_problem():
+        return Choice("reference", f"{reference}: {problem}")
+    return Choice("tiled", f"cuda, {cuda_device().name}, engine tiled")
+
+
+def check_device(device: str, engine: str) -> None:
+    """Raise ArgumentError unless both names are known and belong together, DeviceError if CUDA cannot be had."""
+    if device not in DEVICES:
+        raise ArgumentError(f"device: expected one of {', '.join(DEVICES)}; got {device!r}")
+    if engine not in ENGINES:
+        raise ArgumentError(f"engine: expected one of {', '.join(ENGINES)}; got {engine!r}")
+    needed = DEVICE_OF.get(engine, device)
+    if device not in ("auto", needed):
+        raise ArgumentError(f"engine {engine} runs on device {needed}, got device {device}")
+    if needed == "cuda" and (problem := cuda_problem()):
+        raise DeviceError(f"device cuda: {problem}")
+
+
+@functools.cache
+def cuda_device() -> Device:
+    """The GPU, opened at first use."""
+    return CudaDevice()

@@ -1,0 +1,245 @@
+"""Whether CUDA can be used on this machine; if not, which component is missing and what to do, in one line."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.metadata
+import importlib.util
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+DRIVER_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+HEADER = "vector_types.h"
+
+
+class System(Protocol):
+    """What a diagnosis asks. Every answer may raise; the machine's own answers are in `Machine`."""
+
+    def cupy_wheels(self) -> list[str]:
+        """Installed distributions that bring a `cupy` package."""
+
+    def import_cupy(self) -> str:
+        """CuPy's version."""
+
+    def open_driver(self) -> None:
+        """Raises OSError if there is no driver library."""
+
+    def driver_version(self) -> int:
+        """The newest CUDA that the driver knows, such as 12090."""
+
+    def runtime_version(self) -> int:
+        """The CUDA that CuPy was built for, such as 12090."""
+
+    def device_count(self) -> int: ...
+
+    def device(self) -> tuple[str, tuple[int, int], int]:
+        """(name, compute capability, multiprocessors) of the current GPU."""
+
+    def nvrtc_version(self) -> tuple[int, int]: ...
+
+    def nvrtc_architectures(self) -> list[int]:
+        """What NVRTC compiles for, such as [50, 52, ..., 121]."""
+
+    def nvrtc_path(self) -> str: ...
+
+    def header_folder(self) -> str | None:
+        """The folder with CUDA's headers, None if it is not found."""
+
+
+@dataclass
+class Diagnosis:
+    """facts: what was found, by name, as far as the look went; problem: why CUDA cannot be used, None if it can."""
+
+    facts: dict[str, str] = field(default_factory=dict)
+    problem: str | None = None
+
+
+class _UnusableError(Exception):
+    """Ends a diagnosis; the message is the problem."""
+
+
+@functools.cache
+def cuda_problem() -> str | None:
+    """Why CUDA cannot be used here, in one line; None if it can. Asked once a process."""
+    return diagnose(Machine()).problem
+
+
+def diagnose(system: System) -> Diagnosis:
+    """Look at one component after the other; the problem is the first one's, the facts are all that could be had."""
+    diagnosis = Diagnosis()
+    passed: set[str] = set()
+    for name, check, needed in (
+        ("cupy", _check_cupy, set()),
+        ("driver", _check_driver, {"cupy"}),
+        ("gpu", _check_gpu, {"driver"}),
+        ("compiler", _check_compiler, {"cupy"}),
+        ("support", _check_support, {"gpu", "compiler"}),
+    ):
+        if needed <= passed:
+            try:
+                check(system, diagnosis.facts)
+                passed.add(name)
+            except _UnusableError as problem:
+                diagnosis.problem = diagnosis.problem or str(problem)
+    return diagnosis
+
+
+def _check_cupy(system: System, facts: dict[str, str]) -> None:
+    wheels = system.cupy_wheels()
+    if not wheels:
+        raise _UnusableError("CuPy is not installed; pip install cupy-cuda12x")
+    facts["CuPy"] = ", ".join(wheels)
+    if len(wheels) > 1:
+        raise _UnusableError(
+            f"{' and '.join(wheels)} are installed side by side and overwrite each other's files; "
+            f"pip uninstall {' '.join(wheels)}, then install one of them"
+        )
+    try:
+        facts["CuPy"] = f"{system.import_cupy()} ({wheels[0]})"
+    except Exception as error:  # whatever a broken installation raises
+        raise _UnusableError(f"CuPy cannot be imported ({_first_line(error)}); reinstall {wheels[0]}") from error
+    facts["CUDA runtime"] = _cuda_version(system.runtime_version())
+
+
+def _check_driver(system: System, facts: dict[str, str]) -> None:
+    try:
+        system.open_driver()
+    except OSError as error:
+        raise _UnusableError(
+            f"no NVIDIA driver ({DRIVER_LIBRARY} was not found); with an NVIDIA GPU, install its driver"
+        ) from error
+    driver, runtime = system.driver_version(), system.runtime_version()
+    facts["driver"] = f"for CUDA up to {_cuda_version(driver)}"
+    if driver // 1000 < runtime // 1000:
+        raise _UnusableError(
+            f"the NVIDIA driver is too old: it knows CUDA {_cuda_version(driver)}, but CuPy was built for CUDA "
+            f"{_cuda_version(runtime)}; update the driver, or install cupy-cuda{driver // 1000}x instead"
+        )
+
+
+def _check_gpu(system: System, facts: dict[str, str]) -> None:
+    try:
+        count = system.device_count()
+    except Exception as error:  # CuPy's CUDARuntimeError: cudaErrorNoDevice and its relatives
+        raise _UnusableError(
+            f"the driver reports no usable NVIDIA GPU ({_first_line(error)}); see nvidia-smi and CUDA_VISIBLE_DEVICES"
+        ) from error
+    if count == 0:
+        raise _UnusableError("the driver finds no NVIDIA GPU; see nvidia-smi and CUDA_VISIBLE_DEVICES")
+    name, (major, minor), multiprocessors = system.device()
+    facts["GPU"] = name
+    facts["compute capability"] = f"{major}.{minor}"
+    facts["multiprocessors"] = str(multiprocessors)
+
+
+def _check_compiler(system: System, facts: dict[str, str]) -> None:
+    try:
+        version = ".".join(map(str, system.nvrtc_version()))
+    except Exception as error:  # an ImportError, OSError or RuntimeError, depending on how the library is missing
+        raise _UnusableError(
+            f"CUDA's compiler library libnvrtc cannot be loaded ({_first_line(error)}); "
+            "pip install 'cuda-toolkit[nvrtc]==12.*' (13.* for CUDA 13)"
+        ) from error
+    facts["NVRTC"] = version
+    facts["NVRTC library"] = system.nvrtc_path()
+    facts["CUDA headers"] = system.header_folder() or f"{HEADER} not found; gpunet's kernels need none, CuPy's own do"
+
+
+def _check_support(system: System, facts: dict[str, str]) -> None:
+    """CuPy compiles for the very GPU, so NVRTC has to know it."""
+    name, (major, minor), _ = system.device()
+    architecture, supported = 10 * major + minor, system.nvrtc_architectures()
+    compiler = f"{name} (compute capability {major}.{minor}) is {{}} supported by CUDA {facts['NVRTC']}"
+    if architecture < min(supported):
+        raise _UnusableError(
+            f"{compiler.format('no longer')}, which begins with {min(supported) / 10:.1f}; "
+            "install an older CUDA, such as cupy-cuda12x with 'cuda-toolkit[nvrtc,cudart]==12.*'"
+        )
+    if architecture not in supported:
+        raise _UnusableError(
+            f"{compiler.format('not yet')}, which ends with {max(supported) / 10:.1f}; "
+            "install a newer CUDA: pip install --upgrade cuda-toolkit[nvrtc,cudart] and the CuPy wheel for it"
+        )
+
+
+class Machine:
+    """The answers of this machine. See System."""
+
+    def cupy_wheels(self) -> list[str]:
+        names = {
+            str(distribution.metadata["Name"]).lower()
+            for distribution in importlib.metadata.distributions()
+            if distribution.metadata["Name"]
+        }
+        wheels = sorted(name for name in names if name == "cupy" or name.startswith("cupy-cuda"))
+        if not wheels and importlib.util.find_spec("cupy"):
+            return ["cupy"]  # on the path without being installed as a distribution
+        return wheels
+
+    def import_cupy(self) -> str:
+        import cupy
+
+        return str(cupy.__version__)
+
+    def open_driver(self) -> None:
+        ctypes.CDLL(DRIVER_LIBRARY)
+
+    def driver_version(self) -> int:
+        return int(_runtime().driverGetVersion())
+
+    def runtime_version(self) -> int:
+        return int(_runtime().runtimeGetVersion())
+
+    def device_count(self) -> int:
+        return int(_runtime().getDeviceCount())
+
+    def device(self) -> tuple[str, tuple[int, int], int]:
+        properties = _runtime().getDeviceProperties(_runtime().getDevice())
+        capability = (properties["major"], properties["minor"])
+        return properties["name"].decode(), capability, properties["multiProcessorCount"]
+
+    def nvrtc_version(self) -> tuple[int, int]:
+        version: tuple[int, int] = _nvrtc().getVersion()
+        return version
+
+    def nvrtc_architectures(self) -> list[int]:
+        return sorted(_nvrtc().getSupportedArchs())
+
+    def nvrtc_path(self) -> str:
+        """The library that is loaded, as the operating system tells it."""
+        maps = Path("/proc/self/maps")
+        if maps.exists():
+            for line in maps.read_text().splitlines():
+                path = line.split(maxsplit=5)[-1]
+                if "libnvrtc.so" in path:
+                    return path
+        return "loaded"
+
+    def header_folder(self) -> str | None:
+        from cuda import pathfinder
+
+        folder = pathfinder.find_nvidia_header_directory("cudart")
+        return folder if folder and (Path(folder) / HEADER).exists() else None
+
+
+def _runtime() -> Any:
+    from cupy_backends.cuda.api import runtime
+
+    return runtime
+
+
+def _nvrtc() -> Any:
+    from cupy_backends.cuda.libs import nvrtc
+
+    return nvrtc
+
+
+def _cuda_version(number: int) -> str:
+    return f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,21 @@
+// batch.cuh: which examples an update is about. It is read from the device, so that one captured graph serves every
+// update of an epoch.
+//
+//   cursors     two counts of updates inside the epoch, from 0: the one on its way forward, and the one on its way
+//               back. softmax_cross_entropy copies the first to the second; the last dense_update moves the first on.
+//               No kernel reads a cursor that it writes, so no block can be ahead of another.
+//   batch_size  examples an update; the last batch of an epoch may be smaller
+//   examples    examples an epoch
+#pragma once
+
+enum Cursor { FORWARD, BACKWARD };
+
+struct Batch {
+    int first;  // position of the first example in the epoch's order
+    int rows;   // number of examples
+};
+
+__device__ __forceinline__ Batch batch_at(int update, int batch_size, int examples) {
+    const int first = update * batch_size;
+    return {first, min(batch_size, examples - first)};
+}

@@ -1,0 +1,81 @@
+// softmax_cross_entropy.cu: loss, correctness and the logits' gradient, fused into one launch.
+//
+//   p[r,c]  = exp(z[r,c] - max(z[r])) / sum over k of exp(z[r,k] - max(z[r]))
+//   loss[r] = - sum over c of target[r,c] log p[r,c]                             in nats
+//   dz[r,c] = (p[r,c] - target[r,c]) / rows                                      of the mean loss over the batch
+//   hit[r]  = 1 if the first largest logit is at the first largest target, else 0
+//
+// Arrays  row-major, rows padded to a multiple of 4 (matrix.cuh): logits z and dz (batch_size, classes) float32.
+//         -DTARGETS_ARE_CLASSES=1: targets (any number,) int32; =0: (any number, classes) float32, each summing to 1.
+//         Targets are picked through order (examples,) int32 if gather = 1, else taken as they lie.
+//         losses (examples,) float32 and hits (examples,) uint8 are written in the epoch's order. cursors: batch.cuh.
+// Launch  one warp a row: block (32 * 4), grid ceil(batch_size / 4), no shared memory.
+// Range   any batch_size and classes >= 1; finite for any logits whose differences are.
+// Cost    logits read once from DRAM and twice more from cache, gradient written once: 8 classes bytes a row.
+// Residency  at least 8 blocks an SM.
+// Source  subtracting the row's maximum: Goodfellow et al., Deep Learning (2016), section 4.1.
+#include "batch.cuh"
+#include "matrix.cuh"
+#include "warp.cuh"
+
+constexpr int ROWS_PER_BLOCK = 4;
+
+#if TARGETS_ARE_CLASSES
+using Target = int;
+#else
+using Target = float;
+#endif
+
+// Position of the first largest of `count` numbers; the whole warp gets it.
+__device__ __forceinline__ int warp_argmax(const float* numbers, int count, int lane) {
+    float peak = -CUDART_INFINITY;
+    int position = count;
+    for (int c = lane; c < count; c += 32) {
+        if (numbers[c] > peak) peak = numbers[c], position = c;
+    }
+    const float highest = warp_max(peak);
+    return warp_min(peak == highest ? position : count);
+}
+
+extern "C" __global__ void __launch_bounds__(32 * ROWS_PER_BLOCK, 8) softmax_cross_entropy(
+        const float* __restrict__ logits, const Target* __restrict__ targets,
+        const int* __restrict__ order, int gather,
+        int* cursors, int batch_size, int examples, int classes,
+        float* __restrict__ dz, float* __restrict__ losses, unsigned char* __restrict__ hits) {
+    const int update = cursors[FORWARD];
+    const Batch batch = batch_at(update, batch_size, examples);
+    const int lane = threadIdx.x % 32;
+    const int row = blockIdx.x * ROWS_PER_BLOCK + threadIdx.x / 32;
+    if (blockIdx.x == 0 && threadIdx.x == 0) cursors[BACKWARD] = update;
+    if (row >= batch.rows) return;  // a whole warp leaves, so its shuffles stay complete
+    const int example = gather ? order[batch.first + row] : batch.first + row;
+    const float* z = logits + (size_t)row * padded(classes);
+
+    const int guess = warp_argmax(z, classes, lane);
+    const float peak = z[min(guess, classes - 1)];  // NaN logits leave no guess, and give a NaN loss
+    float total = 0.0f;
+    for (int c = lane; c < classes; c += 32) total += expf(z[c] - peak);
+    total = warp_sum(total);
+
+#if TARGETS_ARE_CLASSES
+    const int label = targets[example];
+    const float expected = z[label] - peak;
+    auto target = [&](int c) { return c == label ? 1.0f : 0.0f; };
+#else
+    const float* row_targets = targets + (size_t)example * padded(classes);
+    const int label = warp_argmax(row_targets, classes, lane);
+    float expected = 0.0f;
+    for (int c = lane; c < classes; c += 32) expected = fmaf(row_targets[c], z[c] - peak, expected);
+    expected = warp_sum(expected);
+    auto target = [&](int c) { return row_targets[c]; };
+#endif
+
+    for (int c = lane; c < padded(classes); c += 32) {
+        const float gradient = c < classes ? (expf(z[c] - peak) / total - target(c)) / batch.rows : 0.0f;
+        dz[(size_t)row * padded(classes) + c] = gradient;
+    }
+    if (lane == 0) {
+        losses[batch.first + row] = logf(total) - expected;
+        hits[batch.first + row] = guess == label;
+    }
+}
