@@ -1,0 +1,47 @@
+"""The devices that kernels and engines are tested on: the emulator in several ways, and the GPU where there is one."""
+
+from __future__ import annotations
+
+import functools
+import os
+
+import pytest
+from emulator import EmulatedDevice, missing
+
+from gpunet.cuda.device import Device
+from gpunet.cuda.diagnosis import cuda_problem
+
+# A right kernel gives the same bits in whatever order its threads run.
+ORDERS: list[str | int] = ["forward", "reverse", 1, 2, 3]
+EMULATED = [f"order-{order}" for order in ORDERS] + ["race", "address"]
+ON_GPU = pytest.param("gpu", marks=pytest.mark.gpu)
+EVERYWHERE = [*EMULATED, ON_GPU]
+PLAIN = ["order-forward", ON_GPU]
+
+
+def open_device(kind: str, multiprocessors: int = 4) -> Device:
+    """A device by its name in the lists above. Skips where it cannot be had; in CI the emulator must be there."""
+    if kind == "gpu":
+        if problem := cuda_problem():
+            pytest.skip(problem)
+        return cuda_device()
+    if reason := missing():
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must run the emulator: {reason}")
+        pytest.skip(reason)
+    return emulated_device(kind, multiprocessors)
+
+
+@functools.cache
+def emulated_device(kind: str, multiprocessors: int) -> Device:
+    if kind in ("race", "address"):
+        return EmulatedDevice(sanitizer=kind, order=4, multiprocessors=multiprocessors)
+    order = kind.removeprefix("order-")
+    return EmulatedDevice(order=int(order) if order.isdigit() else order, multiprocessors=multiprocessors)
+
+
+@functools.cache
+def cuda_device() -> Device:
+    from gpunet.cuda.device import CudaDevice
+
+    return CudaDevice()

@@ -1,0 +1,310 @@
+"""The tiled engine, host code and kernels, against the float64 reference, update by update."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from devices import EVERYWHERE, ORDERS, PLAIN, open_device
+
+import gpunet
+from gpunet import engines
+from gpunet.engines.reference import ReferenceEngine
+from gpunet.engines.tiled import GRAPH_UPDATES, TiledEngine
+from gpunet.errors import ArgumentError, TrainingDivergedError
+from gpunet.layers import HIDDEN_ACTIVATIONS, Network
+from gpunet.optimizers import SGD, Adam
+
+OPTIMIZERS = {"adam": lambda: Adam(0.01), "sgd": lambda: SGD(0.1), "momentum": lambda: SGD(0.05, 0.9)}
+SMALL = Network((20, 16, 12, 10), ("sigmoid", "sigmoid", "softmax"))
+LECTURE = Network((784, 500, 500, 10), ("sigmoid", "sigmoid", "softmax"))
+
+# How far weights may be from the float64 reference's, as a share of the largest weight, as root mean square. float32
+# itself costs about as much: NumPy's float32 engine is measured beside, and the tiled engine may be FACTOR times as
+# far. Single weights may be further: where a gradient is nearly 0, Adam divides noise by noise.
+FACTOR = 4
+ROUNDING = 2.0**-24
+
+
+def problem(network: Network, examples: int, *, input_bytes: bool = False, one_hot: bool = False, seed: int = 0):
+    """(images, labels, weights) drawn at random, in the engines' form."""
+    rng = np.random.default_rng(seed)
+    shape = (examples, network.inputs)
+    images = rng.integers(256, size=shape, dtype=np.uint8) if input_bytes else rng.normal(size=shape).astype(np.float32)
+    labels = rng.integers(network.classes, size=examples).astype(np.int32)
+    targets = np.eye(network.classes, dtype=np.float32)[labels] if one_hot else labels
+    return images, targets, start(network, seed)
+
+
+def start(network: Network, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng([seed, 1])
+    scale = [1 / np.sqrt(shape[0]) if len(shape) == 2 else 0.1 for shape in network.weight_shapes]
+    return [
+        (rng.normal(size=shape) * s).astype(np.float32) for shape, s in zip(network.weight_shapes, scale, strict=True)
+    ]
+
+
+def flat(arrays) -> np.ndarray:
+    return np.concatenate([np.asarray(array, np.float64).ravel() for array in arrays])
+
+
+def distance(weights, truth) -> float:
+    """Root mean square difference, as a share of the largest weight."""
+    difference = flat(weights) - flat(truth)
+    return float(np.sqrt(np.mean(difference**2)) / np.abs(flat(truth)).max())
+
+
+def assert_follows_the_reference(engine, network, optimizer, images, labels, batch_size, epochs) -> float:
+    """Train beside the reference in float64 and float32, an update at a time; returns the largest distance."""
+    weights = engine.weights
+    truth = ReferenceEngine(network, optimizer, weights, np.float64)
+    plain = ReferenceEngine(network, optimizer, weights, np.float32)
+    placed, rng, largest = (engine.place(images), engine.place(labels)), np.random.default_rng(9), 0.0
+    for _ in range(epochs):
+        order = rng.permutation(len(images)).astype(np.int32)
+        for first in range(0, len(order), batch_size):
+            batch = order[first : first + batch_size]
+            statistics = engine.train_epoch(*placed, batch, batch_size=len(batch))
+            expected = truth.train_epoch(images, labels, batch, len(batch))
+            plain.train_epoch(images, labels, batch, len(batch))
+            assert statistics.loss == pytest.approx(expected.loss, rel=1e-5, abs=1e-6)
+            far, allowed = distance(engine.weights, truth.weights), distance(plain.weights, truth.weights)
+            assert far <= FACTOR * max(allowed, ROUNDING), f"update {truth.optimizer_state.updates}"
+            largest = max(largest, far)
+    return largest
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("one_hot", [False, True], ids=["integer", "one-hot"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("activation", HIDDEN_ACTIVATIONS)
+def test_weights_follow_the_reference_update_by_update(kind, activation, optimizer, one_hot) -> None:
+    network = Network((20, 16, 12, 10), (activation, activation, "softmax"))
+    images, labels, weights = problem(network, 23, input_bytes=one_hot, one_hot=one_hot)
+    update_rule = OPTIMIZERS[optimizer]()
+    engine = TiledEngine(network, update_rule, weights, open_device(kind))
+    assert_follows_the_reference(engine, network, update_rule, images, labels, batch_size=5, epochs=2)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("widths", [(5, 3), (9, 1, 2), (3, 70, 33, 7, 4), (130, 17, 131)], ids=str)
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 17])
+def test_any_network_and_batch_size(kind, widths, batch_size) -> None:
+    network = Network(widths, ("tanh",) * (len(widths) - 2) + ("softmax",))
+    images, labels, weights = problem(network, 20, input_bytes=True, seed=1)
+    engine = TiledEngine(network, Adam(0.01), weights, open_device(kind))
+    assert_follows_the_reference(engine, network, Adam(0.01), images, labels, batch_size, epochs=1)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_whole_epochs_with_a_short_last_batch_report_what_the_reference_reports(kind, batch_size) -> None:
+    images, labels, weights = problem(SMALL, 150, input_bytes=True)
+    engine = TiledEngine(SMALL, Adam(0.01), weights, open_device(kind))
+    reference = ReferenceEngine(SMALL, Adam(0.01), weights, np.float64)
+    placed, rng = (engine.place(images), engine.place(labels)), np.random.default_rng(2)
+    seen: list[int] = []
+    for _ in range(3):
+        order = rng.permutation(150).astype(np.int32)
+        statistics = engine.train_epoch(*placed, order, batch_size, seen.append)
+        expected = reference.train_epoch(images, labels, order, batch_size)
+        assert statistics.updates == expected.updates == seen[-1] == -(-150 // batch_size)
+        assert statistics.accuracy == pytest.approx(expected.accuracy)
+        assert statistics.loss == pytest.approx(expected.loss, rel=1e-5)
+    assert engine.evaluate(*placed) == pytest.approx(reference.evaluate(images, labels), rel=1e-5)
+    np.testing.assert_allclose(engine.predict(placed[0]), reference.predict(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", EVERYWHERE)
+def test_training_is_clean_in_every_order_and_under_sanitizers(kind) -> None:
+    network = Network((9, 7, 5, 3), ("sigmoid", "relu", "softmax"))
+    images, labels, weights = problem(network, 11, input_bytes=True)
+    engine = TiledEngine(network, Adam(0.01), weights, open_device(kind))
+    assert_follows_the_reference(engine, network, Adam(0.01), images, labels, batch_size=4, epochs=1)
+
+
+def trained(kind: str, graph: bool = True, batch_size: int = 2) -> TiledEngine:
+    images, labels, weights = problem(SMALL, 100, input_bytes=True)
+    engine = TiledEngine(SMALL, Adam(0.01), weights, open_device(kind), graph=graph)
+    placed = engine.place(images), engine.place(labels)
+    for seed in range(2):
+        engine.train_epoch(*placed, np.random.default_rng(seed).permutation(100).astype(np.int32), batch_size)
+    return engine
+
+
+def assert_same_bits(one: TiledEngine, other: TiledEngine) -> None:
+    for a, b in zip(one.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_runs_repeat_bit_by_bit_with_and_without_graphs(kind) -> None:
+    engine = trained(kind)
+    assert engine._epoch._graph is not None
+    assert 2 * GRAPH_UPDATES < 100 / 2  # the graph was launched, and launches without it filled the rest
+    assert_same_bits(engine, trained(kind))
+    assert_same_bits(engine, trained(kind, graph=False))
+
+
+def test_every_order_of_threads_gives_the_same_bits() -> None:
+    expected = trained("order-forward", batch_size=7)
+    for order in ORDERS[1:]:
+        assert_same_bits(trained(f"order-{order}", batch_size=7), expected)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_moving_between_engines_continues_the_same_run(kind) -> None:
+    """Tiled, then reference, then tiled again; against tiled all the way and reference all the way."""
+    images, labels, weights = problem(SMALL, 40)
+    order = np.arange(40, dtype=np.int32)
+
+    def tiled() -> TiledEngine:
+        return TiledEngine(SMALL, Adam(0.01), weights, open_device(kind))
+
+    def reference() -> ReferenceEngine:
+        return ReferenceEngine(SMALL, Adam(0.01), weights)
+
+    def run(*makers) -> list[np.ndarray]:
+        previous = None
+        for make in makers:
+            engine = make()
+            if previous is not None:
+                engine.weights, engine.optimizer_state = previous.weights, previous.optimizer_state
+            engine.train_epoch(engine.place(images), engine.place(labels), order, 7)
+            previous = engine
+        return previous.weights
+
+    moved = run(tiled, tiled, tiled)
+    staying = tiled()
+    for _ in range(3):
+        staying.train_epoch(staying.place(images), staying.place(labels), order, 7)
+    for one, other in zip(moved, staying.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    truth = run(reference, reference, reference)
+    assert distance(moved, truth) < 1e-5
+    assert distance(run(tiled, reference, tiled), truth) < 1e-5
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_an_update_of_the_lectures_network_is_nine_launches(kind) -> None:
+    images, labels, weights = problem(LECTURE, 2, input_bytes=True)
+    engine = TiledEngine(LECTURE, Adam(), weights, open_device(kind))
+    engine.train_epoch(engine.place(images), engine.place(labels), np.arange(2, dtype=np.int32), 1)
+    assert len(engine._epoch._update) == 9
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("batch_size", [1, 10, 100])
+def test_real_updates_of_the_lectures_network_on_mnist(kind, batch_size, mnist: gpunet.Dataset) -> None:
+    images = mnist.train.images[: 3 * batch_size].reshape(-1, 784)
+    labels = mnist.train.labels[: 3 * batch_size]
+    weights = gpunet.Sequential(
+        [gpunet.Dense(500, "sigmoid", input_dim=784), gpunet.Dense(500, "sigmoid"), gpunet.Dense(10, "softmax")], seed=0
+    ).get_weights()
+    engine = TiledEngine(LECTURE, Adam(), weights, open_device(kind, multiprocessors=16))
+    assert_follows_the_reference(engine, LECTURE, Adam(), images, labels, batch_size, epochs=1)
+
+
+def test_nothing_is_moved_or_allocated_between_the_updates_of_an_epoch() -> None:
+    """The emulator refuses both while launches are captured; here a device that counts them outside as well."""
+    device = open_device("order-forward")
+    images, labels, weights = problem(SMALL, 60)
+    engine = TiledEngine(SMALL, Adam(), weights, device, graph=False)
+    placed, order = (engine.place(images), engine.place(labels)), np.arange(60, dtype=np.int32)
+    engine.train_epoch(*placed, order, 10)
+    touched: list[str] = []
+
+    class Watched:
+        def __getattr__(self, name: str):
+            touched.append(name)
+            return getattr(device, name)
+
+    engine._epoch._device = engine._epoch._update.device = Watched()
+    engine._epoch.run(lambda updates: None, use_graph=False)
+    assert touched == []
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_a_loss_that_is_not_finite_names_its_update(kind) -> None:
+    images, labels, weights = problem(SMALL, 40)
+    images[23] = np.nan
+    engine = TiledEngine(SMALL, Adam(), weights, open_device(kind))
+    with pytest.raises(TrainingDivergedError, match="since update 5:"):
+        engine.train_epoch(engine.place(images), engine.place(labels), np.arange(40, dtype=np.int32), 5)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_hyper_parameters_may_change_between_epochs(kind) -> None:
+    images, labels, weights = problem(SMALL, 30)
+    for optimizer in (Adam(0.01), SGD(0.05, 0.9)):
+        engine = TiledEngine(SMALL, optimizer, weights, open_device(kind))
+        truth = ReferenceEngine(SMALL, optimizer, weights, np.float64)
+        placed, order = (engine.place(images), engine.place(labels)), np.arange(30, dtype=np.int32)
+        for rate in (0.01, 0.002):
+            optimizer.learning_rate = rate
+            engine.train_epoch(*placed, order, 5)
+            truth.train_epoch(images, labels, order, 5)
+        assert distance(engine.weights, truth.weights) < 1e-5
+
+
+def test_switching_momentum_on_is_refused() -> None:
+    engine = TiledEngine(SMALL, SGD(0.1), start(SMALL), open_device("order-forward"))
+    engine.optimizer.momentum = 0.5
+    with pytest.raises(ArgumentError, match="momentum was switched on or off"):
+        engine.train_epoch(*map(engine.place, problem(SMALL, 4)[:2]), np.arange(4, dtype=np.int32), 2)
+
+
+@pytest.fixture
+def with_a_gpu(monkeypatch: pytest.MonkeyPatch):
+    """A machine on which CUDA can be used: the emulator in place of the GPU."""
+    device = open_device("order-forward")
+    monkeypatch.setattr(engines, "cuda_problem", lambda: None)
+    monkeypatch.setattr(engines, "cuda_device", lambda: device)
+
+
+@pytest.mark.usefixtures("with_a_gpu")
+def test_with_a_gpu_a_model_trains_on_it_by_itself(blobs) -> None:
+    def trained_on(**where) -> gpunet.Sequential:
+        model = gpunet.Sequential([gpunet.Dense(6, "tanh", input_dim=8), gpunet.Dense(3, "softmax")], seed=0)
+        model.compile(Adam(0.02), "sparse_categorical_crossentropy", **where)
+        model.fit(*blobs, batch_size=7, epochs=3, verbose=0, validation_split=0.2)
+        return model
+
+    by_itself, on_cpu = trained_on(), trained_on(device="cpu")
+    assert by_itself._engine.name == "tiled"
+    assert on_cpu._engine.name == "reference"
+    assert distance(by_itself.get_weights(), on_cpu.get_weights()) < 1e-5
+    np.testing.assert_allclose(by_itself.predict(blobs[0]), on_cpu.predict(blobs[0]), atol=1e-5)
+
+
+@pytest.mark.usefixtures("with_a_gpu")
+def test_the_choice_of_engine_says_where_it_runs() -> None:
+    assert engines.choose(SMALL, 1).reason == "cuda, emulator: 1 CPU thread, forward order, engine tiled"
+    assert engines.choose(SMALL, 1, engine="reference").reason.startswith("cpu, engine reference")
+    assert engines.choose(SMALL, 1, device="cpu").engine == "reference"
+
+
+@pytest.mark.gpu
+def test_mnist_reaches_98_percent_on_the_gpu(mnist: gpunet.Dataset) -> None:
+    open_device("gpu")
+    model = gpunet.Sequential(
+        [gpunet.Dense(500, "sigmoid", input_dim=784), gpunet.Dense(500, "sigmoid"), gpunet.Dense(10, "softmax")], seed=0
+    )
+    model.compile("adam", "sparse_categorical_crossentropy", device="cuda", engine="tiled")
+    model.fit(*mnist.train, batch_size=100, epochs=20, verbose=0)
+    assert model.evaluate(*mnist.test)[1] >= 0.98
+
+
+@pytest.mark.gpu
+def test_device_memory_does_not_grow_over_100_epochs() -> None:
+    device = open_device("gpu")
+    import cupy
+
+    images, labels, weights = problem(SMALL, 200, input_bytes=True)
+    engine = TiledEngine(SMALL, Adam(), weights, device)
+    placed, order, used = (engine.place(images), engine.place(labels)), np.arange(200, dtype=np.int32), []
+    for _ in range(100):
+        engine.train_epoch(*placed, order, 4)
+        engine.evaluate(*placed)
+        free, total = cupy.cuda.runtime.memGetInfo()
+        used.append(total - free)
+    assert used[-1] <= used[4]
