@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import operator
 from collections.abc import Iterable, Sequence
@@ -60,10 +61,15 @@ class Network:
         return self.widths[-1]
 
     @property
+    def sizes(self) -> list[tuple[int, int]]:
+        """(inputs, units) of every layer."""
+        return list(itertools.pairwise(self.widths))
+
+    @property
     def weight_shapes(self) -> list[tuple[int, ...]]:
         """Shapes in Keras' order: weights (inputs, units) and bias (units,), layer after layer."""
         shapes: list[tuple[int, ...]] = []
-        for inputs, units in zip(self.widths, self.widths[1:], strict=False):
+        for inputs, units in self.sizes:
             shapes += [(inputs, units), (units,)]
         return shapes
 

@@ -198,7 +198,7 @@ class Sequential:
         """Print the layers with their output shapes and numbers of parameters."""
         network = self.network
         print_fn(f"{'layer':<10}{'activation':<14}{'output':<14}{'parameters':>12}")
-        for inputs, units, activation in zip(network.widths, network.widths[1:], network.activations, strict=False):
+        for (inputs, units), activation in zip(network.sizes, network.activations, strict=True):
             print_fn(f"{'Dense':<10}{activation:<14}{f'(None, {units})':<14}{inputs * units + units:>12,}")
         print_fn(f"{'total':<38}{network.parameters:>12,}")
 
@@ -310,7 +310,7 @@ class Sequential:
         if self._network is not None:
             return
         self._network = network
-        for layer, (inputs, units) in enumerate(zip(network.widths, network.widths[1:], strict=False)):
+        for layer, (inputs, units) in enumerate(network.sizes):
             limit = np.sqrt(6 / (inputs + units))
             start = self._random(START, layer).uniform(-limit, limit, (inputs, units))
             self._weights += [start.astype(np.float32), np.zeros(units, np.float32)]

@@ -38,7 +38,8 @@ def test_readme_examples_run(code: str) -> None:
 def package_sources() -> set[str]:
     """Every file of the package, as it is called inside a wheel."""
     package = {path.relative_to(ROOT) for path in (ROOT / "gpunet").rglob("*") if path.is_file()}
-    return {path.as_posix() for path in package if "__pycache__" not in path.parts}
+    kernels = {Path("gpunet") / path.relative_to(ROOT) for path in (ROOT / "kernels").iterdir()}
+    return {path.as_posix() for path in package | kernels if "__pycache__" not in path.parts}
 
 
 def test_wheel_holds_every_file_of_the_package(tmp_path: Path) -> None:
@@ -57,3 +58,12 @@ def test_installed_version_is_this_one() -> None:
     except metadata.PackageNotFoundError:
         pytest.skip("gpunet is not installed here, but used from a checkout on PYTHONPATH")
     assert installed == gpunet.__version__
+
+
+def test_the_bounds_in_the_docs_are_the_ones_that_the_script_prints() -> None:
+    printed = subprocess.check_output([sys.executable, ROOT / "bench" / "bounds.py"], text=True)
+    tables = [table.strip() for table in printed.split("\n\n")]
+    assert len(tables) == 3
+    document = (ROOT / "docs" / "kernels.md").read_text()
+    for table in tables:
+        assert table in document

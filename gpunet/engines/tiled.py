@@ -49,8 +49,7 @@ class TiledEngine(Engine):
 
     def _allocate(self) -> None:
         self._layers = []
-        widths, activations = self.network.widths, self.network.activations
-        for inputs, units, activation in zip(widths, widths[1:], activations, strict=False):
+        for (inputs, units), activation in zip(self.network.sizes, self.network.activations, strict=True):
             shape = (inputs + 1, padded(units))
             self._layers.append(
                 DeviceLayer(

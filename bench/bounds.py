@@ -1,0 +1,93 @@
+"""`python bench/bounds.py`: bytes and operations of an update of the lecture's network, and their least time.
+
+A kernel cannot be faster than its bytes through memory, nor than its operations through the multiply-adders. Each
+number is counted once a kernel, as if every kernel began with empty caches: for a GPU whose cache holds the weights and
+their moments (7.8 MB), the true bound is lower. Rates are data-sheet figures, not measurements.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from typing import NamedTuple
+
+LECTURE = (784, 500, 500, 10)
+BATCH_SIZES = (1, 10, 100, 1000, 10_000)
+FLOAT, BYTE = 4, 1
+ADAM_ARRAYS = 6  # weights, m and v, each read and written
+ADAM_OPERATIONS = 13  # of the step itself, a weight; square root and division count as one each
+
+
+class Cost(NamedTuple):
+    """What a launch moves and computes."""
+
+    kernel: str
+    bytes: int
+    operations: int
+
+
+class Gpu(NamedTuple):
+    """Peak rates from the data sheet: bytes a second of memory, float32 operations a second (an FMA is two)."""
+
+    name: str
+    bandwidth: float
+    operations: float
+
+    def microseconds(self, cost: Cost) -> float:
+        """The least time for a launch."""
+        return 1e6 * max(cost.bytes / self.bandwidth, cost.operations / self.operations)
+
+
+GTX_980 = Gpu("GTX 980", 224e9, 4.98e12)
+H100 = Gpu("H100 SXM", 3.35e12, 66.9e12)
+
+
+def costs(widths: tuple[int, ...], batch: int, input_bytes: int = BYTE) -> Iterator[Cost]:
+    """The launches of one update with Adam, in their order. input_bytes: of a number in the first layer's input."""
+    layers = list(itertools.pairwise(widths))
+    sizes = [input_bytes, *[FLOAT] * (len(layers) - 1)]
+    for size, (inputs, units) in zip(sizes, layers, strict=True):
+        moved = size * batch * inputs + FLOAT * ((inputs + 1) * units + batch * units)
+        yield Cost(f"dense_forward {inputs}-{units}", moved, 2 * batch * inputs * units)
+    yield Cost(f"softmax_cross_entropy {widths[-1]}", FLOAT * (2 * batch * widths[-1] + batch), 5 * batch * widths[-1])
+    for number, (inputs, units) in reversed(list(enumerate(layers))):
+        if number:
+            moved = FLOAT * (batch * units + inputs * units + 2 * batch * inputs)
+            yield Cost(f"dense_backward {inputs}-{units}", moved, 2 * batch * inputs * units)
+        weights = (inputs + 1) * units
+        moved = sizes[number] * batch * inputs + FLOAT * (batch * units + ADAM_ARRAYS * weights)
+        yield Cost(f"dense_update {inputs}-{units}", moved, (2 * batch + ADAM_OPERATIONS) * weights)
+
+
+def kernel_table(batch: int) -> str:
+    """Markdown: the launches of one update."""
+    lines = [
+        f"| launch, batch {batch:,} | KB | million operations | GTX 980, us | H100, us |",
+        "|---|---|---|---|---|",
+    ]
+    for cost in costs(LECTURE, batch):
+        lines.append(
+            f"| {cost.kernel} | {cost.bytes / 1e3:,.0f} | {cost.operations / 1e6:,.2f} "
+            f"| {GTX_980.microseconds(cost):,.1f} | {H100.microseconds(cost):,.2f} |"
+        )
+    return "\n".join(lines)
+
+
+def update_table() -> str:
+    """Markdown: whole updates, batch size by batch size; an epoch has 50,000 examples."""
+    lines = [
+        "| batch size | MB an update | million operations | GTX 980, us | s an epoch | H100, us | s an epoch |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for batch in BATCH_SIZES:
+        update = list(costs(LECTURE, batch))
+        row = [f"{sum(c.bytes for c in update) / 1e6:,.1f}", f"{sum(c.operations for c in update) / 1e6:,.0f}"]
+        for gpu in (GTX_980, H100):
+            least = sum(gpu.microseconds(cost) for cost in update)
+            row += [f"{least:,.1f}", f"{least * 50_000 / batch / 1e6:.3f}"]
+        lines.append(f"| {batch:,} | {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    print(update_table(), kernel_table(1), kernel_table(100), sep="\n\n")
