@@ -11,7 +11,7 @@
 // Cost    2 batch inputs units operations; weights, m and v are read and written once: 24 bytes a weight with Adam.
 //         784 -> 500: 9.4 MB an update, which takes 42 us from the DRAM of a GTX 980; 78 million operations at batch 100.
 // Tiles   as in dense_forward.cu.
-// Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 3 for medium, 1 or 2 for large.
+// Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 3 for medium, 1 for large.
 #include "input.cuh"
 #include "optimizer.cuh"
 #include "product.cuh"

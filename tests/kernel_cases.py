@@ -55,7 +55,7 @@ class Case:
     @classmethod
     def of(cls, batch: int, inputs: int, units: int, *, input_bytes: bool = False, gather: bool = False, seed: int = 0):
         rng = np.random.default_rng([seed, batch, inputs, units])
-        rows = batch if seed % 2 == 0 else int(rng.integers(1, batch + 1))
+        rows = batch if seed % 2 == 0 or batch == 1 else int(rng.integers(1, batch))
         return cls(batch, inputs, units, rows, gather or input_bytes, input_bytes, rng)
 
     def __post_init__(self) -> None:

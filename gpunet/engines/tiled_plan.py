@@ -65,7 +65,9 @@ SMALL = Tile(16, 64, 16, 2, 4, resident_blocks=5)
 MEDIUM = Tile(64, 64, 16, 4, 4, resident_blocks=3)
 LARGE = Tile(128, 128, 8, 8, 8, resident_blocks=1)
 LARGE_TWICE = LARGE._replace(resident_blocks=2)
-LARGE_TWICE_CAPABILITIES = (7, 8, 9)  # where 128 registers a thread are enough; elsewhere the compiler would spill
+# Two large blocks an SM leave 128 registers a thread. That is enough for the forward and backward products here;
+# elsewhere, and for the optimizer's step, the compiler would spill.
+LARGE_TWICE_CAPABILITIES = (7, 8, 9)
 
 
 @dataclass(frozen=True)
@@ -110,7 +112,7 @@ def dense_forward(
     """For y (batch, units) = activation(x (batch, inputs) weights + bias). input_bytes: x is uint8."""
     if batch <= VECTOR_BATCH:
         return Launch(_forward_vector(input_bytes, activation), (ceil_div(units, VECTOR_COLUMNS), batch, 1))
-    tile = choose_tile(batch, units, hardware)
+    tile = choose_tile(batch, units, hardware, large_tile(hardware.capability))
     return Launch(_forward(input_bytes, activation, tile), tiled_grid(tile, batch, units, inputs, hardware))
 
 
@@ -123,7 +125,7 @@ def dense_backward(activation: str, batch: int, inputs: int, units: int, hardwar
     """For dz_previous (batch, inputs) from dz (batch, units). activation: the previous layer's."""
     if batch <= VECTOR_BATCH:
         return Launch(_backward_vector(activation), (ceil_div(inputs, VECTOR_WARPS), batch, 1))
-    tile = choose_tile(batch, inputs, hardware)
+    tile = choose_tile(batch, inputs, hardware, large_tile(hardware.capability))
     return Launch(_backward(activation, tile), tiled_grid(tile, batch, inputs, units, hardware))
 
 
@@ -133,14 +135,14 @@ def dense_update(input_bytes: bool, optimizer: str, batch: int, inputs: int, uni
     if batch <= VECTOR_BATCH:
         fours = rows * ceil_div(units, 4)
         return Launch(_update_vector(input_bytes, optimizer), (ceil_div(fours, VECTOR_THREADS), 1, 1))
-    tile = choose_tile(rows, units, hardware)
+    tile = choose_tile(rows, units, hardware, LARGE)
     return Launch(_update(input_bytes, optimizer, tile), tiled_grid(tile, rows, units, batch, hardware))
 
 
-def choose_tile(m: int, n: int, hardware: Hardware) -> Tile:
+def choose_tile(m: int, n: int, hardware: Hardware, large: Tile) -> Tile:
     """The largest tile that still gives every multiprocessor a block, and is not mostly empty."""
-    if tiles(LARGE, m, n) >= hardware.multiprocessors:
-        return large_tile(hardware.capability)
+    if tiles(large, m, n) >= hardware.multiprocessors:
+        return large
     return MEDIUM if m > SMALL.m else SMALL
 
 
@@ -173,7 +175,7 @@ def configurations(capability: tuple[int, int]) -> Iterator[Configuration]:
     for optimizer in OPTIMIZERS:
         for input_bytes in (False, True):
             yield _update_vector(input_bytes, optimizer)
-            for tile in matrix_tiles:
+            for tile in (SMALL, MEDIUM, LARGE):
                 yield _update(input_bytes, optimizer, tile)
     for classes_as_targets in (False, True):
         yield _softmax_cross_entropy(classes_as_targets)
