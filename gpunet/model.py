@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 from typing import Any
@@ -12,23 +13,25 @@ from numpy.typing import ArrayLike, NDArray
 from gpunet import engines, losses, optimizers
 from gpunet.arrays import as_images, as_targets, as_weights
 from gpunet.callbacks import Callback, History, ProgressDisplay
-from gpunet.engines import Engine, EpochStatistics, OptimizerState
-from gpunet.errors import ArgumentError, NotCompiledError, TrainingDivergedError
+from gpunet.engines import Choice, Engine, EpochStatistics, OptimizerState
+from gpunet.errors import ArgumentError, DeviceError, NotCompiledError, TrainingDivergedError
 from gpunet.layers import Activation, Dense, Input, Layer, Network, network_of, require_positive_integer, whole_number
 from gpunet.optimizers import Optimizer
 
-PREDICT_BATCH = 1000  # the batch size for which an engine is chosen where nothing is trained
+PREDICT_BATCH = 1000  # the batch size for which an engine is chosen where nothing was trained
+DEFAULT_BATCH = 32  # Keras'
 START, SHUFFLE = 0, 1  # what a seed is used for; the keys keep the two streams of random numbers apart
 
-Examples = tuple[NDArray[Any], NDArray[Any]]
+Arrays = tuple[NDArray[Any], NDArray[Any]]  # examples in the engines' form: images and targets
 
 
 class Sequential:
     """A fully connected network: Dense layers with activations, the last one softmax.
 
     layers: the layers, or none and `add` them one by one.
-    seed:   fixes the start and every epoch's shuffle; the same seed gives the same bits on the same engine and
-            machine. None draws one; it can be read back as `model.seed`.
+    seed:   fixes the start and every epoch's shuffle; the same seed gives the same bits on the same engine and machine
+            (on a CPU also: with the same number of threads of its linear algebra library). None draws one; it can be
+            read back as `model.seed`.
     """
 
     def __init__(self, layers: Iterable[Layer] | None = None, *, seed: int | None = None) -> None:
@@ -45,6 +48,7 @@ class Sequential:
         self._network: Network | None = None
         self._weights: list[NDArray[np.floating]] = []  # up to date while there is no engine
         self._optimizer_state: OptimizerState | None = None  # likewise; None if nothing was trained yet
+        self._choice: Choice | None = None  # of the engine
         self._engine: Engine | None = None
         self._training = False
         if layers is not None and not isinstance(layers, Iterable):
@@ -100,7 +104,7 @@ class Sequential:
         network_of(self.layers, inputs=1 if self._inputs is None else self._inputs)
         if self._engine is not None:
             self._weights, self._engine = self._engine.weights, None
-        self._optimizer_state = None
+        self._choice = self._optimizer_state = None
         self.optimizer, self.loss = new_optimizer, new_loss
         self._device, self._engine_name = device, engine
 
@@ -108,7 +112,7 @@ class Sequential:
         self,
         x: ArrayLike,
         y: ArrayLike,
-        batch_size: int = 32,
+        batch_size: int | None = None,
         epochs: int | None = None,
         verbose: str | int = "auto",
         callbacks: Sequence[Callback] | None = None,
@@ -123,7 +127,8 @@ class Sequential:
         x:                (examples, inputs), or images (examples, height, width). uint8 counts as bytes of an image
                           and is scaled to x / 255 when a batch is used; everything else is taken as float32.
         y:                targets in the form of the loss, one an example.
-        batch_size:       examples an update, up to their number; the last batch of an epoch may be smaller.
+        batch_size:       examples an update, up to their number; the last batch of an epoch may be smaller. 32 if not
+                          given, or all if there are fewer.
         epochs:           1 if not given; `nb_epoch` was its name in 2016.
         verbose:          0 silent, 1 or "auto" with progress bar, 2 a line an epoch.
         validation_split: share of the examples, cut off the end, that is not trained on but evaluated.
@@ -144,6 +149,9 @@ class Sequential:
         callbacks = _check_callbacks(callbacks)
         train, validation, network = self._check_examples(x, y, validation_split, validation_data)
         batch_size = _check_batch_size(batch_size, len(train[0]))
+        assert self.optimizer is not None
+        self.optimizer.check()
+        choice = engines.choose(network, batch_size, self._device, self._engine_name)
         self._build(network)
 
         history = History()
@@ -153,7 +161,7 @@ class Sequential:
         for hook in hooks:
             hook.set_model(self)
             hook.set_params({"epochs": epochs, "steps": updates})
-        self._run_epochs(epochs, train, validation, batch_size, shuffle, hooks)
+        self._run_epochs(choice, epochs, train, validation, batch_size, shuffle, hooks)
         return history
 
     def evaluate(
@@ -169,15 +177,15 @@ class Sequential:
         network = network_of(self.layers, images.shape[1])
         targets = as_targets("y", y, str(self.loss), network.classes, len(images))
         self._build(network)
-        engine = self._ready_engine(PREDICT_BATCH)
-        return list(engine.evaluate(engine.place(images), engine.place(targets)))
+        engine, (placed_images, placed_targets) = self._engine_with(self._present_choice(), images, targets)
+        return list(engine.evaluate(placed_images, placed_targets))
 
     def predict(self, x: ArrayLike, batch_size: int | None = None, verbose: str | int = "auto") -> NDArray[np.floating]:
         """Probabilities (examples, classes) float32. batch_size, verbose: as in `evaluate`."""
         images = as_images("x", x, self._inputs)
         self._build(network_of(self.layers, images.shape[1]))
-        engine = self._ready_engine(PREDICT_BATCH)
-        return engine.predict(engine.place(images))
+        engine, (placed,) = self._engine_with(self._present_choice(), images)
+        return engine.predict(placed)
 
     def get_weights(self) -> list[NDArray[np.floating]]:
         """Copies of weights (inputs, units) and bias (units,), layer after layer."""
@@ -209,16 +217,17 @@ class Sequential:
 
     def _run_epochs(
         self,
+        choice: Choice,
         epochs: int,
-        train: Examples,
-        validation: Examples | None,
+        train: Arrays,
+        validation: Arrays | None,
         batch_size: int,
         shuffle: bool,
         hooks: Sequence[Callback],
     ) -> None:
-        engine = self._ready_engine(batch_size)
-        images, labels = map(engine.place, train)
-        placed_validation = tuple(map(engine.place, validation)) if validation else None
+        engine, placed = self._engine_with(choice, *train, *(validation or ()))
+        images, labels = placed[:2]
+        placed_validation = placed[2:]
 
         def progress(updates: int) -> None:
             for hook in hooks:
@@ -274,7 +283,7 @@ class Sequential:
         y: ArrayLike,
         validation_split: float,
         validation_data: tuple[ArrayLike, ArrayLike] | None,
-    ) -> tuple[Examples, Examples | None, Network]:
+    ) -> tuple[Arrays, Arrays | None, Network]:
         """(training, validation, network), checked and in the engines' form; changes nothing."""
         images = as_images("x", x, self._inputs)
         network = network_of(self.layers, images.shape[1])
@@ -292,7 +301,11 @@ class Sequential:
                     "0..1) in both or in neither"
                 )
             return (images, targets), (val_images, val_targets), network
-        first = len(images) - int(len(images) * _check_share("validation_split", validation_split))
+        first = int(len(images) * (1 - _check_share("validation_split", validation_split)))  # as Keras rounds it
+        if first == 0:
+            raise ArgumentError(
+                f"validation_split: {validation_split!r} leaves nothing of {len(images)} examples to train on"
+            )
         if first == len(images):
             return (images, targets), None, network
         return (images[:first], targets[:first]), (images[first:], targets[first:]), network
@@ -315,21 +328,43 @@ class Sequential:
             start = self._random(START, layer).uniform(-limit, limit, (inputs, units))
             self._weights += [start.astype(np.float32), np.zeros(units, np.float32)]
 
-    def _ready_engine(self, batch_size: int) -> Engine:
-        """The engine, made at first use; moved if another serves this batch size better."""
-        network, optimizer = self.network, self.optimizer or optimizers.SGD()
-        choice = engines.choose(network, batch_size, self._device, self._engine_name)
+    def _present_choice(self) -> Choice:
+        """For predict and evaluate: the engine that trains, if there is one; moving to another would be for nothing."""
+        if self._choice is None:
+            self._choice = engines.choose(self.network, PREDICT_BATCH, self._device, self._engine_name)
+        return self._choice
+
+    def _engine_with(self, choice: Choice, *arrays: NDArray[Any]) -> tuple[Engine, list[Any]]:
+        """The engine of a choice, and arrays where it wants them.
+
+        A GPU that lacks the memory, if it was not asked for, leads to the CPU with a warning.
+        """
+        try:
+            engine = self._use(choice)
+            return engine, [engine.place(array) for array in arrays]
+        except DeviceError as error:
+            if "cuda" in (self._device, engines.DEVICE_OF.get(self._engine_name)):
+                raise
+            warnings.warn(f"device cpu: {error}", stacklevel=3)
+            engine = self._use(engines.choose(self.network, PREDICT_BATCH, "cpu"))
+            return engine, [engine.place(array) for array in arrays]
+
+    def _use(self, choice: Choice) -> Engine:
+        """The engine, made at first use; weights and optimizer state move if it is another one than before."""
         if self._engine is not None and self._engine.name != choice.engine:
             self._weights, self._optimizer_state = self._engine.weights, self._engine.optimizer_state
             self._engine = None  # frees its memory before the next one takes some
         if self._engine is None:
-            self._engine = choice.make(network, optimizer, self._weights)
+            self._engine = choice.make(self.network, self.optimizer or optimizers.SGD(), self._weights)
             if self._optimizer_state is not None:
                 self._engine.optimizer_state = self._optimizer_state
+        self._choice = choice
         return self._engine
 
 
 def _check_batch_size(batch_size: object, examples: int) -> int:
+    if batch_size is None:
+        return min(DEFAULT_BATCH, examples)
     size = require_positive_integer("batch_size", batch_size)
     if size > examples:
         raise ArgumentError(f"batch_size: expected at most the {examples} training examples, got {size}")

@@ -7,6 +7,7 @@ Hyper-parameters may be changed between epochs (`model.optimizer.learning_rate =
 from __future__ import annotations
 
 import math
+import numbers
 from dataclasses import dataclass, fields
 
 import numpy as np
@@ -127,14 +128,13 @@ def get(optimizer: str | Optimizer) -> Optimizer:
 
 
 def _require_numbers(optimizer: Optimizer) -> None:
+    """Hyper-parameters become Python floats: NumPy's float32 would change the arithmetic of what they are used in."""
     for parameter in fields(optimizer):
         value = getattr(optimizer, parameter.name)
-        try:
-            number = float(value)
-        except (TypeError, ValueError):
-            number = math.nan
         name = f"{type(optimizer).__name__}: {parameter.name}"
-        _require(name, value, math.isfinite(number) and not isinstance(value, str), "a finite number")
+        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
+        _require(name, value, real and math.isfinite(value), "a finite number")
+        setattr(optimizer, parameter.name, float(value))
 
 
 def _require(name: str, value: object, holds: bool, expected: str) -> None:

@@ -65,7 +65,9 @@ extern "C" __global__ void __launch_bounds__(32 * ROWS_PER_BLOCK, 8) softmax_cro
     const float* row_targets = targets + (size_t)example * padded(classes);
     const int label = warp_argmax(row_targets, classes, lane);
     float expected = 0.0f;
-    for (int c = lane; c < classes; c += 32) expected = fmaf(row_targets[c], z[c] - peak, expected);
+    for (int c = lane; c < classes; c += 32) {  // where a target is 0, the logit may be as small as it likes
+        if (row_targets[c] != 0.0f) expected = fmaf(row_targets[c], z[c] - peak, expected);
+    }
     expected = warp_sum(expected);
     auto target = [&](int c) { return row_targets[c]; };
 #endif

@@ -3,6 +3,12 @@
 from __future__ import annotations
 
 import os
+
+# One BLAS thread, here and in every command that a test runs: several wait for one another in busy loops, so that a
+# test takes ten times as long when something else runs beside it. Must come before NumPy is imported.
+for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 import subprocess
 import sys
 from collections.abc import Callable

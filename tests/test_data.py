@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 import gpunet
 from gpunet import DataError
 from gpunet.data import load
-from gpunet.data.idx import read_idx
+from gpunet.data.idx import CHUNK_BYTES, read_idx
 
 FILES = {
     "train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
@@ -108,6 +108,23 @@ def refuse(path: Path, *words: str) -> None:
         assert word in message, message
 
 
+def test_a_training_part_that_six_does_not_divide_keeps_the_rest(tmp_path: Path) -> None:
+    dataset = load(idx_folder(tmp_path / "set", train=17))
+    assert [len(part.labels) for part in dataset] == [15, 2, 6]
+
+
+def test_plain_files_come_before_packed_ones(tmp_path: Path) -> None:
+    folder = idx_folder(tmp_path / "set")
+    (folder / "train-labels-idx1-ubyte.gz").write_bytes(b"not gzip")
+    assert load(folder).classes == 3
+
+
+def test_a_file_of_whole_chunks_and_one_byte_is_too_long(tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(idx_bytes(np.zeros(2 * CHUNK_BYTES)) + b"x")
+    with pytest.raises(DataError, match="too long"):
+        read_idx(tmp_path / "a", 1)
+
+
 def test_missing_path_is_refused(tmp_path: Path) -> None:
     refuse(tmp_path / "nowhere", "nowhere", "no such file or folder")
 
@@ -191,6 +208,7 @@ NPZ_FAULTS = {
     "flat-images": (lambda a: a.update(x_train=np.zeros(12)), ["x_train", "shape (12,)"]),
     "numbers-differ": (lambda a: a.update(y_test=np.zeros(5, int)), ["y_test", "5 labels", "6 images"]),
     "bytes-and-floats": (lambda a: a.update(x_test=a["x_test"] / 255), ["x_test: float64", "are uint8"]),
+    "largest-label": (lambda a: a["y_train"].__setitem__(0, 2**31 - 1), ["y_train", "out of range"]),
     "one-class": (lambda a: a.update(y_train=np.zeros(12, int)), ["y_train", "at least two classes"]),
     "too-few": (lambda a: a.update(x_train=a["x_train"][:4], y_train=a["y_train"][:4]), ["4 training examples"]),
 }

@@ -29,7 +29,7 @@ def test_the_spelling_of_2016_trains(lecture_data) -> None:
     model.fit(x_train, y_train, batch_size=100, nb_epoch=20)
 
     score = model.evaluate(x_train, y_train)
-    assert score[1] > 0.97
+    assert score[1] > 0.95
     result = model.predict(x_train)
     assert result.shape == (2000, 10)
     assert np.mean(result.argmax(axis=1) == y_train.argmax(axis=1)) == pytest.approx(score[1])

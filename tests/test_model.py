@@ -13,6 +13,7 @@ from conftest import command_environment
 
 import gpunet
 from gpunet import SGD, Activation, Adam, ArgumentError, Dense, Input, NotCompiledError, Sequential, to_categorical
+from gpunet.arrays import as_images
 from gpunet.layers import HIDDEN_ACTIVATIONS
 
 
@@ -155,6 +156,47 @@ def test_compile_again_keeps_the_weights(blobs) -> None:
     for one, other in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(one, other)
     model.fit(*blobs, verbose=0)
+    fresh = small_model(optimizer="sgd")  # the new optimizer is used, and nothing of Adam's state
+    fresh.epochs_trained = 1
+    fresh.set_weights(before)
+    fresh.fit(*blobs, verbose=0)
+    assert same(model, fresh)
+
+
+def test_fit_begins_anew_after_a_callback_stopped_it(blobs) -> None:
+    class Stop(gpunet.Callback):
+        def on_epoch_end(self, epoch: int, logs=None) -> None:
+            self.model.stop_training = True
+
+    model = small_model()
+    assert len(model.fit(*blobs, epochs=3, verbose=0, callbacks=[Stop()]).epoch) == 1
+    assert len(model.fit(*blobs, epochs=3, verbose=0).epoch) == 3
+    assert model.epochs_trained == 4
+
+
+def test_a_batch_size_that_nobody_gave_fits_small_data(blobs) -> None:
+    x, y = blobs
+    assert small_model().fit(x[:20], y[:20], verbose=0).history["updates"] == [1]
+    assert small_model().fit(x, y, verbose=0).history["updates"] == [2]
+
+
+def test_validation_split_is_rounded_as_keras_rounds_it(blobs) -> None:
+    x, y = blobs
+    split, cut = small_model(), small_model()
+    split.fit(x[:15], y[:15], verbose=0, validation_split=0.1)
+    cut.fit(x[:13], y[:13], verbose=0)
+    assert same(split, cut)
+
+
+@pytest.mark.parametrize("layout", [np.asfortranarray, lambda x: x.T.copy().T, lambda x: np.repeat(x, 2, 1)[:, ::2]])
+def test_arrays_of_any_layout_in_memory_train_alike(blobs, layout) -> None:
+    x, y = blobs
+    plain, odd = small_model(), small_model()
+    plain.fit(x, y, verbose=0)
+    odd.fit(layout(x), y, verbose=0)
+    assert same(plain, odd)
+    images = as_images("x", layout((np.abs(x) * 9).astype(np.uint8)), 8)
+    assert images.flags.c_contiguous
 
 
 def test_learning_rate_can_change_between_epochs(blobs) -> None:
@@ -335,6 +377,17 @@ FIT_FAULTS = {
     "metrics": (lambda m, x, y: m.compile("adam", ONE_HOT, ["auc"]), ["metrics: expected ['accuracy']", "['auc']"]),
     "device": (lambda m, x, y: m.compile("adam", ONE_HOT, device="tpu"), ["device: expected one of auto", "'tpu'"]),
     "engine": (lambda m, x, y: m.compile("adam", ONE_HOT, engine="x"), ["engine: expected one of auto", "'x'"]),
+    "validation-width": (
+        lambda m, x, y: m.fit(x, y, validation_data=(x[:, :5], y)),
+        ["validation_data x: expected shape (examples, 8)"],
+    ),
+    "scalar-labels": (lambda m, x, y: m.fit(x, 3), ["y: expected one target", "a single value"]),
+    "bool-labels": (lambda m, x, y: m.fit(x, y > 0), ["y: expected whole-number labels", "bool"]),
+    "complex-images": (lambda m, x, y: m.fit(x + 1j, y), ["x: expected numbers"]),
+    "rate-bool": (
+        lambda m, x, y: (setattr(m.optimizer, "learning_rate", True), m.fit(x, y, verbose=0)),
+        ["Adam: learning_rate: expected a finite number, got True"],
+    ),
     "rate-spoilt": (
         lambda m, x, y: (setattr(m.optimizer, "learning_rate", -1), m.fit(x, y, verbose=0)),
         ["Adam: learning_rate: expected a number above 0, got -1"],
@@ -375,6 +428,11 @@ def test_integer_labels_for_one_hot_loss_are_refused(blobs) -> None:
         model.fit(x, y)
     with pytest.raises(ArgumentError, match=r"target 0 is .* expected probabilities that sum to 1"):
         model.fit(x, to_categorical(y) * 2)
+    for wrong in ([2, -1, 0], [0.6, 0.6, 0], [0, 0, 0]):
+        with pytest.raises(ArgumentError, match=r"target 0 is .* expected probabilities that sum to 1"):
+            model.fit(x, np.tile(wrong, (60, 1)))
+    with pytest.raises(ArgumentError, match=r"y: expected numbers of shape \(examples, 3\), got .* \(60, 4\)"):
+        model.fit(x, to_categorical(y, 4))
     with pytest.raises(ArgumentError, match=r"target 1 is .*nan"):
         model.fit(x, np.where(np.arange(60)[:, None] == 1, np.nan, to_categorical(y)))
 
@@ -402,6 +460,7 @@ LAYER_FAULTS = {
     "two-rates": (lambda: Adam(0.1, lr=0.2), "learning_rate=0.1 and lr=0.2 mean the same"),
     "layers": (lambda: Sequential(Dense(5)), "layers: expected a list of layers"),
     "classes": (lambda: to_categorical([0], "3"), "num_classes: expected a whole number above 0, got '3'"),
+    "negative": (lambda: to_categorical([-1]), "labels: expected whole numbers from 0 on"),
     "labels": (lambda: to_categorical([0, 4], 3), "labels: 4 is out of range for num_classes=3"),
 }
 
@@ -447,3 +506,12 @@ def test_importing_gpunet_imports_neither_cupy_nor_tqdm() -> None:
     code = "import sys, gpunet; print([m for m in ('cupy', 'cupy_backends', 'tqdm') if m in sys.modules])"
     output = subprocess.check_output([sys.executable, "-c", code], text=True, env=command_environment())
     assert output.strip() == "[]"
+
+
+def test_more_classes_than_a_byte_can_count() -> None:
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(600, 4)), np.arange(600) % 300
+    model = Sequential([Dense(300, "softmax")], seed=0)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    model.fit(x, y, verbose=0)
+    assert model.evaluate(x, y)[0] == pytest.approx(-np.log(model.predict(x)[np.arange(600), y]).mean(), rel=1e-4)

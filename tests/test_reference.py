@@ -45,6 +45,66 @@ def test_gradients_agree_with_finite_differences(activation: str, targets: str) 
     assert np.abs(gradients).max() > 1e-2
 
 
+@pytest.mark.parametrize("batch", [1, 4])
+def test_gradients_of_layers_that_differ(batch: int) -> None:
+    """Two activations that differ, and a batch of one: nothing may be taken from the wrong layer."""
+    engine = random_engine(Network((4, 3, 5, 3), ("tanh", "sigmoid", "softmax")))
+    rng = np.random.default_rng(8)
+    x, y = rng.normal(size=(batch, 4)), rng.integers(3, size=batch)
+    engine.gradients(x, y)
+    gradients, weights, step = engine._gradients_vector.copy(), engine._weights_vector, 1e-6
+    for i, weight in enumerate(weights.copy()):
+        weights[i] = weight + step
+        above = engine.evaluate(x, y)[0]
+        weights[i] = weight - step
+        below = engine.evaluate(x, y)[0]
+        weights[i] = weight
+        assert gradients[i] == pytest.approx((above - below) / (2 * step), abs=2e-9)
+
+
+@pytest.mark.parametrize("activation", HIDDEN_ACTIVATIONS)
+def test_activations_in_float32_are_right_far_from_zero(activation: str) -> None:
+    z = np.array([-200, -90, -20, -1e-4, 1e-4, 20, 90, 200])
+    wide = activate(z.copy(), activation)
+    narrow = activate(z.astype(np.float32), activation)
+    np.testing.assert_allclose(narrow, wide, rtol=1e-6, atol=1e-37)
+    slopes = activation_derivative(narrow, activation)
+    np.testing.assert_allclose(slopes, activation_derivative(narrow.astype(float), activation), rtol=1e-5, atol=1e-37)
+
+
+def test_float64_is_float64_from_the_input_on() -> None:
+    engine = random_engine(Network((3, 2), ("softmax",)))
+    x = np.array([[0.1, 0.2, 0.3]])  # none of them a float32
+    logits = x.astype(np.longdouble) @ engine.weights[0].astype(np.longdouble) + engine.weights[1]
+    expected = np.exp(logits) / np.exp(logits).sum()
+    np.testing.assert_allclose(engine.predict(x), expected.astype(float), rtol=1e-14)
+
+
+def test_an_order_may_be_shorter_than_the_examples() -> None:
+    engine, twin = random_engine(Network((3, 2), ("softmax",))), random_engine(Network((3, 2), ("softmax",)))
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(20, 3)), rng.integers(2, size=20)
+    part = engine.train_epoch(x, y, np.array([7, 3, 11], np.int32), 2)
+    whole = twin.train_epoch(x[[7, 3, 11]], y[[7, 3, 11]], np.arange(3, dtype=np.int32), 2)
+    assert (part.loss, part.accuracy, part.updates) == (whole.loss, whole.accuracy, 2)
+
+
+def test_what_the_getters_give_is_a_copy() -> None:
+    engine = random_engine(Network((3, 2), ("softmax",)), Adam())
+    for array in (*engine.weights, *engine.optimizer_state.slots["m"]):
+        array += 1
+    assert engine.weights[0][0, 0] == random_engine(Network((3, 2), ("softmax",))).weights[0][0, 0]
+    assert not engine.optimizer_state.slots["m"][0].any()
+
+
+def test_one_hot_loss_of_enormous_logits_is_the_integer_one() -> None:
+    logits = np.array([[3e38, -3e38]], np.float32)
+    for targets in (np.array([0]), np.array([[1, 0]], np.float32)):
+        with np.errstate(over="ignore"):
+            losses, correct, dz = softmax_cross_entropy(logits, targets)
+        assert (losses[0], correct, dz.tolist()) == (0, 1, [[0, 0]])
+
+
 @pytest.mark.parametrize("activation", HIDDEN_ACTIVATIONS)
 def test_activation_formulas(activation: str) -> None:
     z = np.array([-200.0, -3.0, -1.0, -0.25, 0.0, 0.5, 1.0, 2.0, 4.0, 200.0])
@@ -120,6 +180,27 @@ def test_adam_steps_agree_with_algorithm_1(monkeypatch: pytest.MonkeyPatch) -> N
     assert state.updates == 2
     np.testing.assert_allclose(np.concatenate([a.ravel() for a in state.slots["m"]]), 0.025, rtol=1e-14)
     np.testing.assert_allclose(np.concatenate([a.ravel() for a in state.slots["v"]]), 0.00028975, rtol=1e-14)
+
+
+def test_adam_takes_other_betas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By hand, with beta 0.8 and 0.95, gradients 0.5 and -0.2.
+
+    t=1: m=0.1, v=0.0125, m_hat=0.5, v_hat=0.25: step 0.1*0.5/0.51.
+    t=2: m=0.04, v=0.013875, m_hat=0.04/0.36, v_hat=0.013875/0.0975: step 0.1*0.111111/(0.377237+0.01).
+    """
+    engine, weights = one_weight_engine(Adam(0.1, 0.8, 0.95, epsilon=0.01))
+    feed(engine, 0.5, monkeypatch)
+    feed(engine, -0.2, monkeypatch)
+    second = 0.1 * (0.04 / 0.36) / ((0.013875 / 0.0975) ** 0.5 + 0.01)
+    np.testing.assert_allclose(weights, 1 - 0.05 / 0.51 - second, rtol=1e-12)
+
+
+def test_momentum_keeps_the_step_not_the_gradient_when_the_rate_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, weights = one_weight_engine(SGD(0.1, momentum=0.9))
+    feed(engine, 0.5, monkeypatch)  # velocity -0.05
+    engine.optimizer.learning_rate = 0.01
+    feed(engine, -0.2, monkeypatch)  # velocity -0.045 + 0.002
+    np.testing.assert_allclose(weights, 1 - 0.05 - 0.043, rtol=1e-14)
 
 
 def test_sgd_and_momentum_steps(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,13 +8,14 @@ from devices import EVERYWHERE, ORDERS, PLAIN, open_device
 
 import gpunet
 from gpunet import engines
+from gpunet.engines import Engine, OptimizerState
 from gpunet.engines.reference import ReferenceEngine
 from gpunet.engines.tiled import GRAPH_UPDATES, TiledEngine
-from gpunet.errors import ArgumentError, TrainingDivergedError
+from gpunet.errors import ArgumentError, DeviceError, TrainingDivergedError
 from gpunet.layers import HIDDEN_ACTIVATIONS, Network
 from gpunet.optimizers import SGD, Adam
 
-OPTIMIZERS = {"adam": lambda: Adam(0.01), "sgd": lambda: SGD(0.1), "momentum": lambda: SGD(0.05, 0.9)}
+OPTIMIZERS = {"adam": lambda: Adam(0.01, 0.8, 0.95), "sgd": lambda: SGD(0.1), "momentum": lambda: SGD(0.05, 0.9)}
 SMALL = Network((20, 16, 12, 10), ("sigmoid", "sigmoid", "softmax"))
 LECTURE = Network((784, 500, 500, 10), ("sigmoid", "sigmoid", "softmax"))
 
@@ -246,6 +247,57 @@ def test_hyper_parameters_may_change_between_epochs(kind) -> None:
         assert distance(engine.weights, truth.weights) < 1e-5
 
 
+def engine_on(name: str, network: Network, optimizer) -> Engine:
+    """An engine by name, on the plainest device."""
+    if name == "reference":
+        return ReferenceEngine(network, optimizer, start(network))
+    return TiledEngine(network, optimizer, start(network), open_device("order-forward"))
+
+
+@pytest.mark.parametrize("name", ["reference", "tiled"])
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, TrainingDivergedError])
+def test_an_epoch_ends_whole_or_not_at_all(name, stop) -> None:
+    images, labels, _ = problem(SMALL, 90)
+    engine, twin = engine_on(name, SMALL, Adam(0.01)), engine_on(name, SMALL, Adam(0.01))
+    order = np.arange(90, dtype=np.int32)
+    spoilt = images.copy()
+    if stop is TrainingDivergedError:
+        spoilt[50] = np.nan
+
+    def interrupt(updates: int) -> None:
+        if updates > 30 and stop is KeyboardInterrupt:
+            raise KeyboardInterrupt
+
+    for each in (engine, twin):
+        each.train_epoch(each.place(images), each.place(labels), order, 7)
+    with pytest.raises(stop):
+        engine.train_epoch(engine.place(spoilt), engine.place(labels), order, 1, interrupt)
+    for each in (engine, twin):
+        each.train_epoch(each.place(images), each.place(labels), order, 7)
+    assert engine.optimizer_state.updates == twin.optimizer_state.updates
+    for one, other in zip(engine.weights, twin.weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["reference", "tiled"])
+def test_weights_and_states_that_do_not_fit_are_refused(name) -> None:
+    engine = engine_on(name, SMALL, Adam())
+    before = engine.weights
+    with pytest.raises(ArgumentError, match="weights: expected arrays of shapes"):
+        engine.weights = [np.ones((1, 3)), np.float32(7)]
+    state = engine.optimizer_state
+    for wrong in (
+        OptimizerState(),
+        OptimizerState(3, {"velocity": state.slots["m"]}),
+        OptimizerState(-1, state.slots),
+        OptimizerState(3, {"m": state.slots["m"], "v": state.slots["v"][:2]}),
+    ):
+        with pytest.raises(ArgumentError, match="optimizer state"):
+            engine.optimizer_state = wrong
+    for one, other in zip(engine.weights, before, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_switching_momentum_on_is_refused() -> None:
     engine = TiledEngine(SMALL, SGD(0.1), start(SMALL), open_device("order-forward"))
     engine.optimizer.momentum = 0.5
@@ -274,6 +326,50 @@ def test_with_a_gpu_a_model_trains_on_it_by_itself(blobs) -> None:
     assert on_cpu._engine.name == "reference"
     assert distance(by_itself.get_weights(), on_cpu.get_weights()) < 1e-5
     np.testing.assert_allclose(by_itself.predict(blobs[0]), on_cpu.predict(blobs[0]), atol=1e-5)
+
+
+@pytest.mark.usefixtures("with_a_gpu")
+def test_evaluating_in_a_callback_does_not_move_the_model(blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine that trains stays, also where another one would be chosen for predicting alone."""
+    choose = engines.choose
+
+    def by_batch_size(network, batch_size, device="auto", engine="auto"):
+        return choose(network, batch_size, device, "tiled" if batch_size < 100 else "reference")
+
+    monkeypatch.setattr(engines, "choose", by_batch_size)
+
+    class Curious(gpunet.Callback):
+        def on_epoch_end(self, epoch: int, logs=None) -> None:
+            self.model.predict(blobs[0])
+            self.model.evaluate(*blobs)
+
+    def trained_with(callbacks) -> gpunet.Sequential:
+        model = gpunet.Sequential([gpunet.Dense(6, "tanh", input_dim=8), gpunet.Dense(3, "softmax")], seed=0)
+        model.compile(Adam(0.02), "sparse_categorical_crossentropy")
+        assert model.predict(blobs[0]).shape == (60, 3)  # on the reference, before anything was trained
+        model.fit(*blobs, batch_size=7, epochs=3, verbose=0, callbacks=callbacks)
+        assert model._engine.name == "tiled"
+        return model
+
+    plain, curious = trained_with([]), trained_with([Curious()])
+    for one, other in zip(plain.get_weights(), curious.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.usefixtures("with_a_gpu")
+def test_a_gpu_without_the_memory_leads_to_the_cpu_unless_it_was_asked_for(blobs, monkeypatch) -> None:
+    def no_room(*arguments):
+        raise DeviceError("not enough GPU memory: 9 MB more are needed")
+
+    monkeypatch.setattr(engines, "TiledEngine", no_room)
+    model = gpunet.Sequential([gpunet.Dense(3, "softmax")], seed=0)
+    model.compile("adam", "sparse_categorical_crossentropy")
+    with pytest.warns(UserWarning, match="device cpu: not enough GPU memory"):
+        model.fit(*blobs, verbose=0)
+    assert model._engine.name == "reference"
+    model.compile("adam", "sparse_categorical_crossentropy", device="cuda")
+    with pytest.raises(DeviceError, match="not enough GPU memory"):
+        model.fit(*blobs, verbose=0)
 
 
 @pytest.mark.usefixtures("with_a_gpu")

@@ -60,6 +60,43 @@ def test_metrics_have_the_promised_fields(command: Command, small_npz: Path, tmp
     assert last.keys() == {"test_loss", "test_accuracy"}
 
 
+def test_the_command_does_what_the_same_model_does_in_python(command: Command, tmp_path: Path, blobs) -> None:
+    """Three parts that differ, so that none can stand for another; every option has its effect."""
+    x, y = blobs
+    rng = np.random.default_rng(5)
+    test_x = (x + rng.normal(size=x.shape)).astype(np.float32)[:30]
+    np.savez(tmp_path / "a.npz", x_train=x[:55], y_train=y[:55], x_test=test_x, y_test=y[:30])
+    options = [
+        "--hidden",
+        7,
+        5,
+        "--activation",
+        "relu",
+        "--optimizer",
+        "sgd",
+        "--learning-rate",
+        0.03,
+        "--momentum",
+        0.8,
+    ]
+    options += ["--batch-size", 9, "--epochs", 2, "--seed", 4, "--metrics", "m", "--device", "cpu"]
+    result = command("gpunet.train", "--data", "a.npz", *options)
+    assert "model   8-7-5-3, relu relu softmax; 121 parameters; SGD(learning_rate=0.03, momentum=0.8)" in result.stdout
+    records = [json.loads(line) for line in (tmp_path / "m").read_text().splitlines()]
+
+    layers = [gpunet.Dense(7, "relu", input_dim=8), gpunet.Dense(5, "relu"), gpunet.Dense(3, "softmax")]
+    model = gpunet.Sequential(layers, seed=4)
+    model.compile(gpunet.SGD(0.03, 0.8), "sparse_categorical_crossentropy", device="cpu")
+    validation = (x[46:55], y[46:55])
+    history = model.fit(x[:46], y[:46], 9, 2, 0, validation_data=validation).history
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy", "updates"):
+        assert [record[name] for record in records[:2]] == pytest.approx(history[name], rel=1e-6), name
+    expected = model.evaluate(test_x, y[:30])
+    assert [records[2]["test_loss"], records[2]["test_accuracy"]] == pytest.approx(expected, rel=1e-6)
+    assert f"test accuracy {100 * expected[1]:.2f} %, loss {expected[0]:.4f}, after 2 epochs" in result.stdout
+    assert "12 updates" in result.stdout
+
+
 def test_same_seed_gives_the_same_result(command: Command, small_npz: Path) -> None:
     def outcome(seed: int) -> str:
         output = command("gpunet.train", "--data", small_npz, "--epochs", 2, "--batch-size", 9, "--seed", seed).stdout
@@ -167,13 +204,17 @@ def test_ctrl_c_ends_cleanly_with_the_results_so_far(tmp_path: Path) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job would ignore it
     ) as process:
-        for line in process.stdout:
-            if line.startswith("epoch    2"):
-                break
-        time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        rest, errors = process.communicate(timeout=60)
+        try:
+            for line in process.stdout:
+                if line.startswith("epoch    2"):
+                    break
+            time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            rest, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert (process.returncode, errors) == (130, "")
     epochs = int(re.search(r"^interrupted after (\d+) epochs: .* updates", rest, re.MULTILINE).group(1))
     assert epochs >= 2

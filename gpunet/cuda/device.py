@@ -69,6 +69,9 @@ class Device(Protocol):
     def write(self, array: Array, values: NDArray[Any]) -> None:
         """Overwrite the beginning of a device array, along its first axis, with values of the same type."""
 
+    def copy(self, source: Array, target: Array) -> None:
+        """Copy one device array into another of the same shape and type."""
+
     def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> Array: ...
 
     def zeros(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> Array: ...
@@ -110,6 +113,9 @@ class CudaDevice:
     def write(self, array: Array, values: NDArray[Any]) -> None:
         array[: len(values)].set(np.ascontiguousarray(values, array.dtype), stream=self._stream)
         self._stream.synchronize()  # the host array may change afterwards
+
+    def copy(self, source: Array, target: Array) -> None:
+        target.data.copy_from_device_async(source.data, source.nbytes, self._stream)
 
     def download(self, array: Array) -> NDArray[Any]:
         result: NDArray[Any] = array.get(stream=self._stream)

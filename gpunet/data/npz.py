@@ -34,7 +34,7 @@ def read_npz(path: Path) -> tuple[Part, Part]:
                 )
             for key in KEYS:
                 arrays[key] = _member(archive, key, path)
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -26,7 +26,7 @@ ENGINES = ("auto", *DEVICE_OF)
 
 
 class Choice(NamedTuple):
-    """An engine, and in one line for people on what it runs and why."""
+    """An engine by name, and in one line for people on what it runs and why."""
 
     engine: str
     reason: str

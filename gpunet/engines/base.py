@@ -64,22 +64,49 @@ class Engine(abc.ABC):
         """Make room for weights and optimizer state; the state is zero."""
 
     @property
-    @abc.abstractmethod
     def weights(self) -> list[NDArray[np.floating]]:
         """Copies of the weights as NumPy arrays: weights (inputs, units) and bias (units,), layer after layer."""
+        return self._get_weights()
 
     @weights.setter
-    @abc.abstractmethod
-    def weights(self, weights: list[NDArray[np.floating]]) -> None: ...
+    def weights(self, weights: Sequence[NDArray[np.floating]]) -> None:
+        self._require_shapes("weights", weights)
+        self._set_weights(weights)
 
     @property
-    @abc.abstractmethod
     def optimizer_state(self) -> OptimizerState:
         """A copy of the optimizer's state; with the weights it is all that is needed to go on elsewhere."""
+        return self._get_state()
 
     @optimizer_state.setter
+    def optimizer_state(self, state: OptimizerState) -> None:
+        if tuple(state.slots) != self._slots or state.updates < 0:
+            raise ArgumentError(
+                f"optimizer state: expected the slots {self._slots}, got {tuple(state.slots)} and {state.updates} updates"
+            )
+        for slot, arrays in state.slots.items():
+            self._require_shapes(f"optimizer state {slot}", arrays)
+        self._set_state(state)
+
     @abc.abstractmethod
-    def optimizer_state(self, state: OptimizerState) -> None: ...
+    def _get_weights(self) -> list[NDArray[np.floating]]: ...
+
+    @abc.abstractmethod
+    def _set_weights(self, weights: Sequence[NDArray[np.floating]]) -> None: ...
+
+    @abc.abstractmethod
+    def _get_state(self) -> OptimizerState: ...
+
+    @abc.abstractmethod
+    def _set_state(self, state: OptimizerState) -> None: ...
+
+    @abc.abstractmethod
+    def _back_up(self) -> None:
+        """Keep weights and optimizer state aside."""
+
+    @abc.abstractmethod
+    def _restore(self) -> None:
+        """Bring back what was kept aside, when everything that was started has ended."""
 
     def place(self, array: NDArray[Any]) -> Array:
         """The array where this engine wants it; done once, so that epochs need not move it."""
@@ -95,6 +122,8 @@ class Engine(abc.ABC):
     ) -> EpochStatistics:
         """One update for each `batch_size` examples of `order`; the last batch may be smaller.
 
+        An epoch ends whole, or not at all: after an error or Ctrl-C weights and optimizer state are as before it.
+
         images:  (examples, inputs) uint8 or float32, from `place`.
         labels:  (examples,) int32 classes, or (examples, classes) float32 probabilities, from `place`.
         order:   indices of examples, in the order of training.
@@ -103,7 +132,17 @@ class Engine(abc.ABC):
         self.optimizer.check()
         if tuple(self.optimizer.slots) != self._slots:
             raise ArgumentError("optimizer: momentum was switched on or off after the start; call compile again")
-        return self._train_epoch(images, labels, order, batch_size, progress or (lambda updates: None))
+        self._back_up()
+        try:
+            return self._train_epoch(images, labels, order, batch_size, progress or (lambda updates: None))
+        except BaseException:
+            self._restore()
+            raise
+
+    def _require_shapes(self, name: str, arrays: Sequence[NDArray[np.floating]]) -> None:
+        shapes = [np.shape(array) for array in arrays]
+        if shapes != self.network.weight_shapes:
+            raise ArgumentError(f"{name}: expected arrays of shapes {self.network.weight_shapes}, got {shapes}")
 
     @abc.abstractmethod
     def _train_epoch(

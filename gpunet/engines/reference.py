@@ -53,34 +53,39 @@ class ReferenceEngine(Engine):
         parts = np.split(vector, ends[:-1])
         return vector, [part.reshape(shape) for part, shape in zip(parts, self.network.weight_shapes, strict=True)]
 
-    @property
-    def weights(self) -> list[Floats]:
+    def _get_weights(self) -> list[Floats]:
         return [array.copy() for array in self._weights]
 
-    @weights.setter
-    def weights(self, weights: list[Floats]) -> None:
+    def _set_weights(self, weights: Sequence[Floats]) -> None:
         _copy_into(self._weights, weights)
 
-    @property
-    def optimizer_state(self) -> OptimizerState:
+    def _get_state(self) -> OptimizerState:
         slots = {slot: [view.copy() for view in views] for slot, (_, views) in self._slot_vectors.items()}
         return OptimizerState(self._updates, slots)
 
-    @optimizer_state.setter
-    def optimizer_state(self, state: OptimizerState) -> None:
+    def _set_state(self, state: OptimizerState) -> None:
         for slot, (_, views) in self._slot_vectors.items():
             _copy_into(views, state.slots[slot])
         self._updates = state.updates
+
+    def _back_up(self) -> None:
+        self._backup = self._get_weights(), self._get_state()
+
+    def _restore(self) -> None:
+        weights, state = self._backup
+        self._set_weights(weights)
+        self._set_state(state)
 
     @np.errstate(all="ignore")  # a diverging run is reported once, by its loss
     def _train_epoch(
         self, images: NDArray[Any], labels: NDArray[Any], order: NDArray[np.int32], batch_size: int, progress: Progress
     ) -> EpochStatistics:
-        started = time.perf_counter()
-        total_loss, total_correct, updates = 0.0, 0, 0
+        total_loss, total_correct, updates, seconds = 0.0, 0, 0, 0.0
         for first in range(0, len(order), batch_size):
+            started = time.perf_counter()
             batch = order[first : first + batch_size]
             losses, correct = self.update(images[batch], labels[batch])
+            seconds += time.perf_counter() - started
             updates += 1
             batch_loss = float(losses.sum(dtype=np.float64))
             if not np.isfinite(batch_loss):
@@ -88,7 +93,6 @@ class ReferenceEngine(Engine):
             total_loss += batch_loss
             total_correct += correct
             progress(updates)
-        seconds = time.perf_counter() - started
         return EpochStatistics(total_loss / len(order), total_correct / len(order), updates, seconds)
 
     def update(self, images: NDArray[Any], labels: NDArray[Any]) -> tuple[Floats, int]:
@@ -182,7 +186,10 @@ def softmax_cross_entropy(logits: Floats, targets: NDArray[Any]) -> tuple[Floats
         dz[rows, classes] -= 1
     else:
         classes = targets.argmax(axis=1)
-        losses = np.log(totals) - (targets * shifted).sum(axis=1)
+        # Where a target is 0 nothing is added, however small the logit: 0 times minus infinity would be NaN.
+        losses = np.log(totals) - np.multiply(targets, shifted, where=targets != 0, out=np.zeros_like(shifted)).sum(
+            axis=1
+        )
         dz -= targets
     dz /= len(logits)
     correct = int(np.count_nonzero(logits.argmax(axis=1) == classes))

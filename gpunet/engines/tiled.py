@@ -60,35 +60,44 @@ class TiledEngine(Engine):
                     state=self.device.zeros((max(1, len(self._slots)), *shape), np.float32),
                 )
             )
-        self._updates = 0
+        self._updates = self._updates_before = 0
+        arrays = [array for layer in self._layers for array in (layer.weights, layer.state)]
+        self._backups = [(array, self.device.empty(array.shape, array.dtype)) for array in arrays]
 
-    @property
-    def weights(self) -> list[NDArray[np.floating]]:
+    def _get_weights(self) -> list[NDArray[np.floating]]:
         return [part for layer in self._layers for part in _split(layer, self.device.download(layer.weights))]
 
-    @weights.setter
-    def weights(self, weights: list[NDArray[np.floating]]) -> None:
+    def _set_weights(self, weights: Sequence[NDArray[np.floating]]) -> None:
         for layer, matrix, bias in zip(self._layers, weights[::2], weights[1::2], strict=True):
             self.device.write(layer.weights, _join(matrix, bias))
 
-    @property
-    def optimizer_state(self) -> OptimizerState:
+    def _get_state(self) -> OptimizerState:
         state = OptimizerState(self._updates, {slot: [] for slot in self._slots})
         for layer in self._layers:
             for slot, values in zip(self._slots, self.device.download(layer.state), strict=False):
                 state.slots[slot] += _split(layer, values)
         return state
 
-    @optimizer_state.setter
-    def optimizer_state(self, state: OptimizerState) -> None:
+    def _set_state(self, state: OptimizerState) -> None:
         for number, layer in enumerate(self._layers):
             arrays = [state.slots[slot][2 * number : 2 * number + 2] for slot in self._slots]
             if arrays:
                 self.device.write(layer.state, np.stack([_join(matrix, bias) for matrix, bias in arrays]))
         self._updates = state.updates
 
+    def _back_up(self) -> None:
+        for array, backup in self._backups:
+            self.device.copy(array, backup)
+        self._updates_before = self._updates
+
+    def _restore(self) -> None:
+        for array, backup in self._backups:  # in the device's order: after everything that was started
+            self.device.copy(backup, array)
+        self.device.synchronize()
+        self._updates = self._updates_before
+
     def place(self, array: NDArray[Any]) -> Array:
-        return self.device.upload(_pad_columns(array))
+        return self.device.upload(pad_columns(array))
 
     def _train_epoch(
         self, images: Array, labels: Array, order: NDArray[np.int32], batch_size: int, progress: Progress
@@ -251,7 +260,7 @@ def _kernel_optimizer(optimizer: Optimizer) -> str:
     return "momentum" if optimizer.momentum else "sgd"
 
 
-def _pad_columns(array: NDArray[Any]) -> NDArray[Any]:
+def pad_columns(array: NDArray[Any]) -> NDArray[Any]:
     """A matrix with zeros behind every row, to a multiple of 4 columns; a vector as it is."""
     if array.ndim == 1 or array.shape[1] == padded(array.shape[1]):
         return array
@@ -262,7 +271,7 @@ def _pad_columns(array: NDArray[Any]) -> NDArray[Any]:
 
 def _join(matrix: NDArray[np.floating], bias: NDArray[np.floating]) -> NDArray[np.float32]:
     """Weights and bias as the device keeps them."""
-    return _pad_columns(np.vstack([matrix, bias]).astype(np.float32))
+    return pad_columns(np.vstack([matrix, bias]).astype(np.float32))
 
 
 def _split(layer: DeviceLayer, values: NDArray[np.floating]) -> list[NDArray[np.floating]]:

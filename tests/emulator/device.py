@@ -85,6 +85,13 @@ class EmulatedDevice:
             raise TypeError(f"write: expected {array.dtype}, got {values.dtype}")
         array.elements[: len(values)] = values
 
+    def copy(self, source: EmulatedArray, target: EmulatedArray) -> None:
+        """Copy one device array into another of the same shape and type."""
+        self._refuse_in_capture("copy")
+        if (source.shape, source.dtype) != (target.shape, target.dtype):
+            raise TypeError(f"copy: {source.dtype} {source.shape} into {target.dtype} {target.shape}")
+        target.elements[...] = source.elements
+
     def download(self, array: EmulatedArray) -> npt.NDArray[Any]:
         """Copy of a device array as a NumPy array."""
         self._refuse_in_capture("download")

@@ -1,0 +1,63 @@
+"""JAX: an epoch as one jitted lax.scan over updates, with optax' Adam; buffers are donated."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from numpy.typing import NDArray
+from peer import Job, NotHereError, run
+
+os.environ.setdefault("JAX_ENABLE_X64", "false")
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def versions() -> dict[str, str]:
+    return {"jax": jax.__version__, "optax": optax.__version__}
+
+
+class Trainer:
+    def __init__(self, job: Job) -> None:
+        platform = {"cuda": "gpu", "cpu": "cpu"}[job.device]
+        try:
+            device = jax.devices(platform)[0]
+        except RuntimeError as error:
+            raise NotHereError(f"this JAX has no device {platform}") from error
+        jax.config.update("jax_default_device", device)
+        jax.config.update("jax_default_matmul_precision", "highest")  # float32 throughout, as gpunet
+        self.batch_size = job.batch_size
+        self.images, self.labels = jax.device_put((job.images, job.labels.astype(np.int32)), device)
+        weights = [jnp.asarray(array) for array in job.weights]
+        adam = optax.adam(job.learning_rate, job.beta_1, job.beta_2, job.epsilon)
+        self.state = weights, adam.init(weights)
+
+        def loss(weights: list[jax.Array], images: jax.Array, labels: jax.Array) -> jax.Array:
+            hidden = images
+            for matrix, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
+                hidden = jax.nn.sigmoid(hidden @ matrix + bias)
+            logits = hidden @ weights[-2] + weights[-1]
+            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+
+        def epoch(state, batches, images, labels):
+            def update(state, batch):
+                weights, moments = state
+                value, gradients = jax.value_and_grad(loss)(weights, images[batch], labels[batch])
+                steps, moments = adam.update(gradients, moments)
+                return (optax.apply_updates(weights, steps), moments), value
+
+            state, losses = jax.lax.scan(update, state, batches)
+            return state, losses.mean()
+
+        self.epoch = jax.jit(epoch, donate_argnums=0)
+
+    def train(self, order: NDArray[np.int32]) -> float:
+        batches = jnp.asarray(order.reshape(-1, self.batch_size))
+        self.state, mean = self.epoch(self.state, batches, self.images, self.labels)
+        jax.block_until_ready(self.state)
+        return float(mean)
+
+
+if __name__ == "__main__":
+    run("JAX lax.scan", versions, Trainer)
