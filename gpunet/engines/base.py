@@ -82,7 +82,7 @@ class Engine(abc.ABC):
     def optimizer_state(self, state: OptimizerState) -> None:
         if tuple(state.slots) != self._slots or state.updates < 0:
             raise ArgumentError(
-                f"optimizer state: expected the slots {self._slots}, got {tuple(state.slots)} and {state.updates} updates"
+                f"optimizer state: expected the slots {self._slots}, got {tuple(state.slots)}, updates {state.updates}"
             )
         for slot, arrays in state.slots.items():
             self._require_shapes(f"optimizer state {slot}", arrays)
