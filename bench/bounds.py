@@ -1,8 +1,8 @@
 """`python bench/bounds.py`: bytes and operations of an update of the lecture's network, and their least time.
 
-A kernel cannot be faster than its bytes through memory, nor than its operations through the multiply-adders. Each
-number is counted once a kernel, as if every kernel began with empty caches: for a GPU whose cache holds the weights and
-their moments (7.8 MB), the true bound is lower. Rates are data-sheet figures, not measurements.
+A launch takes at least the time of its operations in the multiply-adders, and of its bytes through memory. Bytes are
+counted once a launch, from DRAM: a bound for a GPU whose cache does not hold the weights and their moments (7.8 MB);
+where it does, the cache can do better. Rates are data-sheet figures, not measurements.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Gpu(NamedTuple):
     operations: float
 
     def microseconds(self, cost: Cost) -> float:
-        """The least time for a launch."""
+        """The time for a launch if its bytes come from DRAM and nothing else costs anything."""
         return 1e6 * max(cost.bytes / self.bandwidth, cost.operations / self.operations)
 
 
@@ -62,7 +62,7 @@ def costs(widths: tuple[int, ...], batch: int, input_bytes: int = BYTE) -> Itera
 def kernel_table(batch: int) -> str:
     """Markdown: the launches of one update."""
     lines = [
-        f"| launch, batch {batch:,} | KB | million operations | GTX 980, us | H100, us |",
+        f"| launch, batch {batch:,} | KB | million operations | GTX 980, us | H100 from DRAM, us |",
         "|---|---|---|---|---|",
     ]
     for cost in costs(LECTURE, batch):
@@ -76,7 +76,8 @@ def kernel_table(batch: int) -> str:
 def update_table() -> str:
     """Markdown: whole updates, batch size by batch size; an epoch has 50,000 examples."""
     lines = [
-        "| batch size | MB an update | million operations | GTX 980, us | s an epoch | H100, us | s an epoch |",
+        "| batch size | MB an update | million operations | GTX 980, us | s an epoch "
+        "| H100 from DRAM, us | s an epoch |",
         "|---|---|---|---|---|---|---|",
     ]
     for batch in BATCH_SIZES:

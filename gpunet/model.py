@@ -225,7 +225,7 @@ class Sequential:
         shuffle: bool,
         hooks: Sequence[Callback],
     ) -> None:
-        engine, placed = self._engine_with(choice, *train, *(validation or ()))
+        engine, placed = self._engine_with(choice, *train, *(validation or ()), batch_size=batch_size)
         images, labels = placed[:2]
         placed_validation = placed[2:]
 
@@ -334,14 +334,19 @@ class Sequential:
             self._choice = engines.choose(self.network, PREDICT_BATCH, self._device, self._engine_name)
         return self._choice
 
-    def _engine_with(self, choice: Choice, *arrays: NDArray[Any]) -> tuple[Engine, list[Any]]:
-        """The engine of a choice, and arrays where it wants them.
+    def _engine_with(
+        self, choice: Choice, *arrays: NDArray[Any], batch_size: int | None = None
+    ) -> tuple[Engine, list[Any]]:
+        """The engine of a choice, and arrays where it wants them; with a batch size, ready to train on the first two.
 
         A GPU that lacks the memory, if it was not asked for, leads to the CPU with a warning.
         """
         try:
             engine = self._use(choice)
-            return engine, [engine.place(array) for array in arrays]
+            placed = [engine.place(array) for array in arrays]
+            if batch_size is not None:
+                engine.prepare(placed[0], placed[1], len(arrays[0]), batch_size)
+            return engine, placed
         except DeviceError as error:
             if "cuda" in (self._device, engines.DEVICE_OF.get(self._engine_name)):
                 raise

@@ -10,7 +10,7 @@
 // Cost    2 batch inputs units operations; the weights are read ceil(batch / TILE_M) times, once from DRAM.
 //         500 -> 500: 1 MB of weights a batch; at batch 100 50 million operations.
 // Tiles   as in dense_forward.cu.
-// Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 3 for medium, 1 or 2 for large.
+// Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 2 or 3 for medium, 1 or 2 for large.
 #include "activation.cuh"
 #include "batch.cuh"
 #include "product.cuh"
@@ -40,10 +40,10 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_bac
             const int m = first_m + tile_row(i);
             if (m >= rows) continue;
             const float4 y = read_four(y_previous + (size_t)m * padded(inputs) + n);
-            const float* dx = &products.at[i][j];
+            const float4 dx = four_products(products, i, j);
             write_four(dz_previous, inputs, m, n, make_float4(
-                dx[0] * activation_derivative(y.x), dx[1] * activation_derivative(y.y),
-                dx[2] * activation_derivative(y.z), dx[3] * activation_derivative(y.w)));
+                dx.x * activation_derivative(y.x), dx.y * activation_derivative(y.y),
+                dx.z * activation_derivative(y.z), dx.w * activation_derivative(y.w)));
         }
     }
 }

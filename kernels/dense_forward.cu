@@ -12,7 +12,7 @@
 //         from cache, once from DRAM. 784 -> 500: 1.6 MB of weights a batch; at batch 100 78 million operations.
 //         Bound by memory up to batch 10 or so, by multiply-adds from some hundreds on.
 // Tiles   small 16 x 64 x 16, 2 x 4 a thread; medium 64 x 64 x 16, 4 x 4; large 128 x 128 x 8, 8 x 8.
-// Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 3 for medium, 1 or 2 for large.
+// Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 2 or 3 for medium, 1 or 2 for large.
 #include "activation.cuh"
 #include "input.cuh"
 #include "product.cuh"
@@ -43,10 +43,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_for
         for (int i = 0; i < THREAD_M; ++i) {
             const int m = first_m + tile_row(i);
             if (m >= batch.rows) continue;
-            const float* z = &products.at[i][j];
+            const float4 z = scaled_input_sums(four_products(products, i, j));
             write_four(y, units, m, n, make_float4(
-                activate(scaled_input_sum(z[0]) + b.x), activate(scaled_input_sum(z[1]) + b.y),
-                activate(scaled_input_sum(z[2]) + b.z), activate(scaled_input_sum(z[3]) + b.w)));
+                activate(z.x + b.x), activate(z.y + b.y), activate(z.z + b.z), activate(z.w + b.w)));
         }
     }
 }

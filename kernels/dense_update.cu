@@ -11,15 +11,17 @@
 // Cost    2 batch inputs units operations; weights, m and v are read and written once: 24 bytes a weight with Adam.
 //         784 -> 500: 9.4 MB an update, which takes 42 us from the DRAM of a GTX 980; 78 million operations at batch 100.
 // Tiles   as in dense_forward.cu.
-// Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 3 for medium, 1 for large.
+// Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 2 or 3 for medium, 1 for large.
 #include "input.cuh"
 #include "optimizer.cuh"
 #include "product.cuh"
 
+constexpr int ROWS_AT_ONCE = 2;  // of a thread: read together, to wait for memory once
+
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_update(
         const InputElement* __restrict__ x, const int* __restrict__ order, int gather,
         const float* __restrict__ dz, int* cursors, int batch_size, int examples, int last_of_update,
-        float* weights, float* state, const float* __restrict__ constants, const Step* __restrict__ steps,
+        float* __restrict__ weights, float* __restrict__ state, const float* __restrict__ constants, const Step* __restrict__ steps,
         int inputs, int units, float* partials, unsigned* arrivals) {
     const int update = cursors[BACKWARD];
     const Batch batch = batch_at(update, batch_size, examples);
@@ -27,27 +29,36 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_upd
     const int first_n = blockIdx.x * TILE_N;
     if (last_of_update && blockIdx.x + blockIdx.y + blockIdx.z + threadIdx.x == 0) cursors[FORWARD] = update + 1;
 
+    const Rule rule{read_four(constants), steps[update]};
+
     Products products{};
     multiply_tile<K_ALONG_COLUMNS, K_ALONG_COLUMNS>(
         InputWithOne{input_of(x, order, gather, batch, inputs)}, Matrix{dz, batch.rows, units},
         first_m, first_n, first_of_share(batch.rows), last_of_share(batch.rows), products);
     if (!sum_over_split(partials, arrivals, products)) return;
 
-    const Step step = steps[update];
     const size_t slot_size = (size_t)(inputs + 1) * padded(units);
 #pragma unroll
     for (int j = 0; j < THREAD_N; j += 4) {
         const int n = first_n + tile_column(j);
         if (n >= units) continue;
 #pragma unroll
-        for (int i = 0; i < THREAD_M; ++i) {
-            const int m = first_m + tile_row(i);
-            if (m > inputs) continue;
-            const float* g = &products.at[i][j];
-            const size_t at = (size_t)m * padded(units) + n;
-            optimizer_step(weights + at, state + at, slot_size, make_float4(
-                scaled_input_sum(g[0]), scaled_input_sum(g[1]), scaled_input_sum(g[2]), scaled_input_sum(g[3])),
-                constants, step);
+        for (int i = 0; i < THREAD_M; i += ROWS_AT_ONCE) {
+            FourWeights rows[ROWS_AT_ONCE];
+#pragma unroll
+            for (int r = 0; r < ROWS_AT_ONCE; ++r) {
+                const int m = first_m + tile_row(i + r);
+                const size_t at = (size_t)m * padded(units) + n;
+                if (m <= inputs) rows[r].read(weights + at, state + at, slot_size);
+            }
+#pragma unroll
+            for (int r = 0; r < ROWS_AT_ONCE; ++r) {
+                const int m = first_m + tile_row(i + r);
+                const size_t at = (size_t)m * padded(units) + n;
+                if (m > inputs) continue;
+                rows[r].step(scaled_input_sums(four_products(products, i + r, j)), rule);
+                rows[r].write(weights + at, state + at, slot_size);
+            }
         }
     }
 }

@@ -14,19 +14,25 @@
 extern "C" __global__ void __launch_bounds__(256, 4) dense_update_vector(
         const InputElement* __restrict__ x, const int* __restrict__ order, int gather,
         const float* __restrict__ dz, int* cursors, int batch_size, int examples, int last_of_update,
-        float* weights, float* state, const float* __restrict__ constants, const Step* __restrict__ steps,
+        float* __restrict__ weights, float* __restrict__ state, const float* __restrict__ constants, const Step* __restrict__ steps,
         int inputs, int units) {
     const int update = cursors[BACKWARD];
-    const Batch batch = batch_at(update, batch_size, examples);
     if (last_of_update && blockIdx.x == 0 && threadIdx.x == 0) cursors[FORWARD] = update + 1;
     const int fours = padded(units) / 4;
     const int index = blockIdx.x * blockDim.x + threadIdx.x;
     const int m = index / fours;
     const int n = index % fours * 4;
     if (m > inputs) return;
+    const size_t at = (size_t)m * padded(units) + n;
+    const size_t slot_size = (size_t)(inputs + 1) * padded(units);
+    FourWeights four;
+    four.read(weights + at, state + at, slot_size);  // on its way while the gradient is made
+    const Rule rule{read_four(constants), steps[update]};
+    const Batch batch = batch_at(update, batch_size, examples);
 
     const Input input = input_of(x, order, gather, batch, inputs);
     float4 g = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#pragma unroll 2
     for (int k = 0; k < batch.rows; ++k) {
         const float a = m < inputs ? input.row(k)[m] : ONE;
         const float4 b = read_four(dz + (size_t)k * padded(units) + n);
@@ -35,9 +41,6 @@ extern "C" __global__ void __launch_bounds__(256, 4) dense_update_vector(
         g.z = fmaf(a, b.z, g.z);
         g.w = fmaf(a, b.w, g.w);
     }
-    const size_t at = (size_t)m * padded(units) + n;
-    const size_t slot_size = (size_t)(inputs + 1) * padded(units);
-    optimizer_step(weights + at, state + at, slot_size, make_float4(
-        scaled_input_sum(g.x), scaled_input_sum(g.y), scaled_input_sum(g.z), scaled_input_sum(g.w)),
-        constants, steps[update]);
+    four.step(scaled_input_sums(g), rule);
+    four.write(weights + at, state + at, slot_size);
 }

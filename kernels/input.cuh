@@ -11,9 +11,14 @@ using InputElement = unsigned char;
 using InputElement = float;
 #endif
 
-// Sums over bytes are exact until they are scaled: once, at the end, instead of once a byte.
+// Bytes are scaled once a sum instead of once a byte; until then they are exact.
 __device__ __forceinline__ float scaled_input_sum(float sum) {
-    return INPUT_BYTES ? sum / 255.0f : sum;
+    return INPUT_BYTES ? sum * (1.0f / 255.0f) : sum;
+}
+
+__device__ __forceinline__ float4 scaled_input_sums(float4 sums) {
+    return make_float4(scaled_input_sum(sums.x), scaled_input_sum(sums.y),
+                       scaled_input_sum(sums.z), scaled_input_sum(sums.w));
 }
 
 // Behind its last number, every example has one more, which is 1: the input whose weight is the bias.

@@ -140,6 +140,12 @@ __device__ __forceinline__ void multiply_tile(
     }
 }
 
+// The four products of a thread that lie side by side in row i, from column j on.
+__device__ __forceinline__ float4 four_products(const Products& products, int i, int j) {
+    const float* at = &products.at[i][j];
+    return make_float4(at[0], at[1], at[2], at[3]);
+}
+
 // Sums the tile over the blocks that split k among them (gridDim.z). Returns true in the one block, the last to
 // arrive, that holds the whole sum afterwards; the others are done.
 //
@@ -149,30 +155,45 @@ __device__ __forceinline__ bool sum_over_split(float* partials, unsigned* arriva
     if (gridDim.z == 1) return true;
     const int tiles = gridDim.x * gridDim.y;
     const int tile = blockIdx.y * gridDim.x + blockIdx.x;
-    const size_t slot = (size_t)TILE_M * TILE_N;
-    // Each product of a thread lies THREADS floats after the one before it: neighbouring threads, neighbouring words.
-    float* mine = partials + (blockIdx.z * (size_t)tiles + tile) * slot + threadIdx.x;
+    // Fours of a thread lie THREADS fours apart: neighbouring threads, neighbouring memory.
+    constexpr int FOURS = THREAD_M * THREAD_N / 4;
+    const size_t from_share_to_share = (size_t)tiles * FOURS * THREADS;
+    float4* shares = reinterpret_cast<float4*>(partials) + (size_t)tile * FOURS * THREADS + threadIdx.x;
+    float4* mine = shares + blockIdx.z * from_share_to_share;
 #pragma unroll
     for (int i = 0; i < THREAD_M; ++i) {
 #pragma unroll
-        for (int j = 0; j < THREAD_N; ++j) __stcg(mine + (i * THREAD_N + j) * THREADS, products.at[i][j]);
+        for (int j = 0; j < THREAD_N; j += 4) {
+            __stcg(mine + (i * THREAD_N + j) / 4 * THREADS, four_products(products, i, j));
+        }
     }
-    __threadfence();  // the share is visible to all before the arrival is
+
     __shared__ bool last;
-    __syncthreads();
-    if (threadIdx.x == 0) last = atomicAdd(&arrivals[tile], 1u) == gridDim.z - 1;
+    __syncthreads();  // before thread 0's fence, which so covers the shares of the whole block
+    if (threadIdx.x == 0) {
+        __threadfence();  // the share is visible to all before the arrival is
+        last = atomicAdd(&arrivals[tile], 1u) == gridDim.z - 1;
+        if (last) {
+            arrivals[tile] = 0;
+            __threadfence();  // the other shares are read after their arrivals
+        }
+    }
     __syncthreads();
     if (!last) return false;
-    if (threadIdx.x == 0) arrivals[tile] = 0;
-    __threadfence();
 
-    products = Products{};
-    for (unsigned z = 0; z < gridDim.z; ++z) {
-        const float* share = partials + (z * (size_t)tiles + tile) * slot + threadIdx.x;
 #pragma unroll
-        for (int i = 0; i < THREAD_M; ++i) {
+    for (int i = 0; i < THREAD_M; ++i) {
 #pragma unroll
-            for (int j = 0; j < THREAD_N; ++j) products.at[i][j] += __ldcg(share + (i * THREAD_N + j) * THREADS);
+        for (int j = 0; j < THREAD_N; j += 4) {
+            float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+            const float4* share = shares + (i * THREAD_N + j) / 4 * THREADS;
+#pragma unroll 4
+            for (unsigned z = 0; z < gridDim.z; ++z) {
+                const float4 part = __ldcg(share + z * from_share_to_share);
+                sum.x += part.x, sum.y += part.y, sum.z += part.z, sum.w += part.w;
+            }
+            float* at = &products.at[i][j];
+            at[0] = sum.x, at[1] = sum.y, at[2] = sum.z, at[3] = sum.w;
         }
     }
     return true;

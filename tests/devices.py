@@ -23,13 +23,18 @@ def open_device(kind: str, multiprocessors: int = 4) -> Device:
     """A device by its name in the lists above. Skips where it cannot be had; in CI the emulator must be there."""
     if kind == "gpu":
         if problem := cuda_problem():
-            pytest.skip(problem)
+            refuse_or_skip("GPUNET_REQUIRE_GPU", problem)
         return cuda_device()
     if reason := missing():
-        if os.environ.get("CI"):
-            pytest.fail(f"CI must run the emulator: {reason}")
-        pytest.skip(reason)
+        refuse_or_skip("CI", reason)
     return emulated_device(kind, multiprocessors)
+
+
+def refuse_or_skip(required_by: str, reason: str) -> None:
+    """A device that an environment variable requires must be there; otherwise its tests are skipped."""
+    if os.environ.get(required_by):
+        pytest.fail(f"{required_by} is set, but {reason}")
+    pytest.skip(reason)
 
 
 @functools.cache

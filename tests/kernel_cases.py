@@ -107,8 +107,10 @@ class Case:
 def run_twice(launches: Launches, result: Array) -> Array:
     """The result of the second of two runs, which must find the counters of the split as the first did."""
     launches.run()
+    first = launches.device.download(result)
     launches.device.write(result, np.zeros(result.shape, np.float32))
     launches.run()
+    np.testing.assert_array_equal(launches.device.download(result), first)
     return result
 
 
@@ -235,9 +237,10 @@ def dense_update(device: Device, case: Case, optimizer: Adam | SGD, update: int 
         slots = [slot.astype(np.float64) for slot in before]
         after = [values[:, : case.units].astype(np.float64) for values in got_state]
         if isinstance(optimizer, Adam):
-            _check_slot(after[0], slots[0], optimizer.beta_1, (1 - optimizer.beta_1) * g, g_bound, "m")
+            rest_1, rest_2 = 1 - optimizer.beta_1, 1 - optimizer.beta_2
+            _check_slot(after[0], slots[0], optimizer.beta_1, rest_1 * g, rest_1 * g_bound, "m")
             square_bound = 2 * np.abs(g) * g_bound + g_bound**2
-            _check_slot(after[1], slots[1], optimizer.beta_2, (1 - optimizer.beta_2) * g * g, square_bound, "v")
+            _check_slot(after[1], slots[1], optimizer.beta_2, rest_2 * g * g, rest_2 * square_bound, "v")
             step = alpha * after[0] / (np.sqrt(after[1]) + epsilon)
         else:
             _check_slot(after[0], slots[0], optimizer.momentum, -alpha * g, alpha * g_bound, "velocity")

@@ -27,6 +27,10 @@ def complaints(row: Row) -> list[str]:
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda architecture: f"sm_{architecture.number}")
 def test_every_kernel_compiles_within_budget_for(architecture: Architecture) -> None:
+    from cupy_backends.cuda.libs import nvrtc
+
+    if architecture.number not in nvrtc.getSupportedArchs():
+        pytest.skip(f"NVRTC {nvrtc.getVersion()} no longer or not yet compiles for sm_{architecture.number}")
     rows = list(compile_all([architecture]))
     assert len(rows) == len(list(configurations(architecture.capability))) > 50
     bad = [f"{row.configuration}: {', '.join(complaints(row))}" for row in rows if complaints(row)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,7 +43,9 @@ class FakeCupy(types.ModuleType):
             Device=lambda: types.SimpleNamespace(id=0),
             Stream=lambda non_blocking: FakeStream(),
             runtime=types.SimpleNamespace(
-                getDeviceProperties=lambda index: properties, memGetInfo=lambda: (100 * 2**20, 2000 * 2**20)
+                getDeviceProperties=lambda index: properties,
+                memGetInfo=lambda: (100 * 2**20, 2000 * 2**20),
+                CUDARuntimeError=self.CUDADriverError,
             ),
             memory=types.SimpleNamespace(OutOfMemoryError=self.OutOfMemoryError),
             compiler=types.SimpleNamespace(CompileException=self.CompileException),
@@ -59,6 +62,16 @@ class FakeCupy(types.ModuleType):
 
 
 class FakeStream:
+    def __init__(self) -> None:
+        self.captures: list[str] = []
+
+    def begin_capture(self) -> None:
+        self.captures.append("begin")
+
+    def end_capture(self):
+        self.captures.append("end")
+        return types.SimpleNamespace(upload=lambda stream: None, launch=lambda stream: self.captures.append("launch"))
+
     def __enter__(self):
         return self
 
@@ -70,6 +83,7 @@ class FakeKernel:
     def __init__(self, cupy: FakeCupy, module, name: str) -> None:
         self._cupy, self._module, self._name = cupy, module, name
         self.kernel = types.SimpleNamespace(ptr=1)
+        self.num_regs = 32
         self.max_dynamic_shared_size_bytes = 48 * 1024
 
     def __call__(self, grid, block, arguments, shared_mem) -> None:
@@ -160,6 +174,71 @@ def test_large_shared_memory_is_asked_for_and_cooperative_grids_must_fit(cupy: F
     ]
     with pytest.raises(DeviceError, match="k: 165 blocks must run at once, but the GPU holds 164"):
         module.launch("k", (165,), (32,), [], cooperative=True)
+
+
+def test_a_failing_capture_ends_and_tells_its_own_error(cupy: FakeCupy) -> None:
+    device = CudaDevice()
+
+    def fail() -> None:
+        raise ValueError("inside")
+
+    with pytest.raises(ValueError, match="inside"):
+        device.capture(fail)
+    device.capture(lambda: None).launch()
+    assert device._stream.captures == ["begin", "end", "begin", "end", "launch"]
+
+
+def test_a_busy_gpu_is_explained(cupy: FakeCupy) -> None:
+    def busy(non_blocking):
+        raise cupy.CUDADriverError("cudaErrorDevicesUnavailable")
+
+    cupy.cuda.Stream = busy
+    with pytest.raises(DeviceError, match=r"the GPU cannot be used \(cudaErrorDevicesUnavailable\); see nvidia-smi"):
+        CudaDevice()
+
+
+def test_first_compilation_makes_the_cache_folder(cupy: FakeCupy, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("CUPY_CACHE_DIR", str(tmp_path / "new" / "cache"))
+    said: list[str] = []
+    for _ in range(2):
+        CudaDevice(said.append).compile("dense_forward_vector", {"ACTIVATION": "relu", "INPUT_BYTES": 0})
+    assert len(said) == 1
+
+
+@pytest.fixture
+def real_gpu() -> CudaDevice:
+    """A GPU that compiles the emulator's own kernels."""
+    open_device("gpu")
+    return CudaDevice(folder=Path(__file__).parent / "emulator_kernels")
+
+
+@pytest.mark.gpu
+def test_blocks_that_wait_for_one_another_run_together_on_the_gpu(real_gpu: CudaDevice) -> None:
+    module = real_gpu.compile("exchange", {"BUFFERS": 2})
+    blocks = real_gpu.multiprocessors
+    assert module.resident_blocks("exchange", 256) >= 1
+    values = np.arange(blocks, dtype=np.float32)
+    result, packets = real_gpu.empty(blocks, np.float32), real_gpu.zeros(2 * blocks, np.uint64)
+    arguments = [real_gpu.upload(values), result, packets, np.int32(10)]
+    module.launch("exchange", (blocks,), (256,), arguments, cooperative=True)
+    expected = values.astype(np.float64)
+    for _ in range(10):
+        expected = 0.5 * expected + expected.mean()
+    np.testing.assert_allclose(real_gpu.download(result), expected, rtol=1e-5)
+    too_many = module.resident_blocks("exchange", 256) * blocks + 1
+    with pytest.raises(DeviceError, match="must run at once"):
+        module.launch("exchange", (too_many,), (256,), arguments, cooperative=True)
+
+
+@pytest.mark.gpu
+def test_captured_work_runs_when_the_graph_is_launched(real_gpu: CudaDevice) -> None:
+    module = real_gpu.compile("exchange", {"BUFFERS": 2})
+    result, packets = real_gpu.zeros(1, np.float32), real_gpu.zeros(2, np.uint64)
+    arguments = [real_gpu.upload(np.ones(1, np.float32)), result, packets, np.int32(1)]
+    graph = real_gpu.capture(lambda: module.launch("exchange", (1,), (32,), arguments))
+    assert real_gpu.download(result)[0] == 0
+    graph.launch()
+    assert real_gpu.download(result)[0] == 1.5
 
 
 @pytest.mark.parametrize("kind", ["order-forward", ON_GPU])

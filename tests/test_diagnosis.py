@@ -123,6 +123,11 @@ def test_what_lies_behind_a_missing_driver_is_still_reported() -> None:
     assert "GPU" not in facts
 
 
+def test_an_unforeseen_error_is_a_problem_and_no_crash() -> None:
+    diagnosis = diagnosis_of(device=raises(ValueError("no properties")))
+    assert diagnosis.problem == "the gpu cannot be examined (no properties)"
+
+
 def test_missing_headers_are_told_but_no_obstacle() -> None:
     diagnosis = diagnosis_of(header_folder=answers(None))
     assert diagnosis.problem is None

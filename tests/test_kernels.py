@@ -28,15 +28,10 @@ SHAPES = [
     (66, 150, 67),
     (65, 31, 4),
 ]
-ONE_SHAPE_A_TILE = [(1, 37, 13), (7, 29, 10), (33, 18, 11), (130, 9, 129)]
+SOME_SHAPES = [(1, 37, 13), (7, 29, 10), (33, 18, 11), (130, 9, 129)]
 OPTIMIZERS = {"adam": Adam(0.01), "sgd": SGD(0.1), "momentum": SGD(0.1, 0.9)}
 RANDOM = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 sizes = st.integers(1, 70)
-
-
-def device_for(kind: str, shape: tuple[int, int, int]):
-    """A device on which a shape above 128 gets the large tile, which wants a tile for every multiprocessor."""
-    return open_device(kind, multiprocessors=1 if max(shape) > 128 else 4)
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
@@ -44,14 +39,14 @@ def device_for(kind: str, shape: tuple[int, int, int]):
 @pytest.mark.parametrize("input_bytes", [False, True], ids=["float", "bytes"])
 def test_dense_forward_matches_float64(kind: str, shape, input_bytes: bool) -> None:
     for seed in (0, 1):
-        cases.dense_forward(device_for(kind, shape), Case.of(*shape, input_bytes=input_bytes, seed=seed), "sigmoid")
+        cases.dense_forward(open_device(kind), Case.of(*shape, input_bytes=input_bytes, seed=seed), "sigmoid")
 
 
-@pytest.mark.parametrize("shape", ONE_SHAPE_A_TILE, ids=str)
+@pytest.mark.parametrize("shape", SOME_SHAPES, ids=str)
 @pytest.mark.parametrize("kind", PLAIN)
 @pytest.mark.parametrize("activation", HIDDEN_ACTIVATIONS)
 def test_dense_forward_with_every_activation(kind: str, shape, activation: str) -> None:
-    cases.dense_forward(device_for(kind, shape), Case.of(*shape, gather=True, seed=1), activation)
+    cases.dense_forward(open_device(kind), Case.of(*shape, gather=True, seed=1), activation)
 
 
 @pytest.mark.parametrize("kind", PLAIN)
@@ -86,14 +81,14 @@ def test_softmax_cross_entropy_of_equal_and_of_enormous_logits(kind: str) -> Non
 @pytest.mark.parametrize("kind", EVERYWHERE)
 def test_dense_backward_matches_float64(kind: str, shape) -> None:
     for seed in (0, 1):
-        cases.dense_backward(device_for(kind, shape), Case.of(*shape, seed=seed), "sigmoid")
+        cases.dense_backward(open_device(kind), Case.of(*shape, seed=seed), "sigmoid")
 
 
 @pytest.mark.parametrize("shape", [(1, 37, 13), (7, 29, 10), (33, 18, 11), (130, 129, 9)], ids=str)
 @pytest.mark.parametrize("kind", PLAIN)
 @pytest.mark.parametrize("activation", HIDDEN_ACTIVATIONS)
 def test_dense_backward_with_every_activation(kind: str, shape, activation: str) -> None:
-    cases.dense_backward(device_for(kind, shape), Case.of(*shape, seed=1), activation)
+    cases.dense_backward(open_device(kind), Case.of(*shape, seed=1), activation)
 
 
 @pytest.mark.parametrize("kind", PLAIN)
@@ -109,14 +104,14 @@ def test_dense_backward_over_random_shapes(kind: str, batch, inputs, units, seed
 def test_dense_update_matches_float64(kind: str, shape, input_bytes: bool) -> None:
     for seed in (0, 1):
         case = Case.of(*shape, input_bytes=input_bytes, seed=seed)
-        cases.dense_update(device_for(kind, shape), case, Adam(0.01))
+        cases.dense_update(open_device(kind), case, Adam(0.01))
 
 
 @pytest.mark.parametrize("shape", [(1, 37, 13), (7, 12, 10), (33, 18, 11), (9, 128, 130)], ids=str)
 @pytest.mark.parametrize("kind", PLAIN)
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_dense_update_with_every_optimizer(kind: str, shape, optimizer: str) -> None:
-    cases.dense_update(device_for(kind, shape), Case.of(*shape, gather=True, seed=1), OPTIMIZERS[optimizer])
+    cases.dense_update(open_device(kind), Case.of(*shape, gather=True, seed=1), OPTIMIZERS[optimizer])
 
 
 @pytest.mark.parametrize("kind", PLAIN)
@@ -126,10 +121,10 @@ def test_dense_update_over_random_shapes(kind: str, batch, inputs, units, seed, 
     cases.dense_update(open_device(kind), Case.of(batch, inputs, units, seed=seed), OPTIMIZERS[optimizer])
 
 
-@pytest.mark.parametrize("shape", [*ONE_SHAPE_A_TILE, (20, 130, 7)], ids=str)
+@pytest.mark.parametrize("shape", [*SOME_SHAPES, (20, 130, 7)], ids=str)
 def test_every_order_of_threads_gives_the_same_bits(shape) -> None:
     def results(order):
-        device = device_for(f"order-{order}", shape)
+        device = open_device(f"order-{order}")
         return [
             cases.dense_forward(device, Case.of(*shape), "sigmoid"),
             cases.dense_backward(device, Case.of(*shape), "sigmoid"),
@@ -143,24 +138,37 @@ def test_every_order_of_threads_gives_the_same_bits(shape) -> None:
             np.testing.assert_array_equal(one, other)
 
 
-def test_shapes_reach_every_tile_and_split() -> None:
-    """The lists above are worth something only while they lead to every kernel."""
-    seen, splits = set(), set()
-    for shape in [*SHAPES, *ONE_SHAPE_A_TILE]:
-        hardware = device_for("order-forward", shape)
-        batch, inputs, units = shape
-        for launch in (
-            tiled_plan.dense_forward(False, "relu", batch, inputs, units, hardware),
-            tiled_plan.dense_backward("relu", batch, inputs, units, hardware),
-            tiled_plan.dense_update(False, "adam", batch, inputs, units, hardware),
-        ):
-            configuration = launch.configuration
-            seen.add((configuration.kernel, configuration.tile and configuration.tile[:2]))
-            splits.add((configuration.kernel, launch.split > 1))
-    tiles = {None, (16, 64), (64, 64), (128, 128)}
-    for kernel in ("dense_forward", "dense_backward", "dense_update"):
-        assert {tile for name, tile in seen if name.removesuffix("_vector") == kernel} == tiles, kernel
-        assert (kernel, True) in splits, kernel
+TILINGS = {
+    f"{tile.m}x{tile.n}-split-{split}": (tile, split)
+    for tile in (tiled_plan.SMALL, tiled_plan.MEDIUM, tiled_plan.LARGE)
+    for split in (1, 3)
+}
+
+
+@pytest.fixture
+def tiling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every tiled product gets this tile and split, whatever the shape; no matrix-vector kernels."""
+    tile, split = TILINGS[request.param]
+
+    def chosen(m, n, k, tiles, hardware):
+        shares = min(split, tiled_plan.ceil_div(k, tile.k))
+        return tile, (tiled_plan.ceil_div(n, tile.n), tiled_plan.ceil_div(m, tile.m), shares)
+
+    monkeypatch.setattr(tiled_plan, "choose_tiling", chosen)
+    monkeypatch.setattr(tiled_plan, "VECTOR_BATCH", 0)
+    monkeypatch.setattr(tiled_plan, "VECTOR_UPDATE_BATCH", 0)
+
+
+@pytest.mark.parametrize("shape", [(1, 40, 9), (15, 63, 67), (70, 129, 10), (130, 50, 131)], ids=str)
+@pytest.mark.parametrize("tiling", TILINGS, indirect=True)
+@pytest.mark.parametrize("kind", EVERYWHERE)
+@pytest.mark.usefixtures("tiling")
+def test_every_tile_and_split_matches_float64(kind: str, shape) -> None:
+    device = open_device(kind)
+    for seed in (0, 1):
+        cases.dense_forward(device, Case.of(*shape, input_bytes=True, seed=seed), "sigmoid")
+        cases.dense_backward(device, Case.of(*shape, seed=seed), "sigmoid")
+        cases.dense_update(device, Case.of(*shape, seed=seed), Adam(0.01))
 
 
 @pytest.mark.parametrize("kind", [ON_GPU])

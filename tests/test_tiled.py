@@ -19,11 +19,11 @@ OPTIMIZERS = {"adam": lambda: Adam(0.01, 0.8, 0.95), "sgd": lambda: SGD(0.1), "m
 SMALL = Network((20, 16, 12, 10), ("sigmoid", "sigmoid", "softmax"))
 LECTURE = Network((784, 500, 500, 10), ("sigmoid", "sigmoid", "softmax"))
 
-# How far weights may be from the float64 reference's, as a share of the largest weight, as root mean square. float32
-# itself costs about as much: NumPy's float32 engine is measured beside, and the tiled engine may be FACTOR times as
-# far. Single weights may be further: where a gradient is nearly 0, Adam divides noise by noise.
-FACTOR = 4
-ROUNDING = 2.0**-24
+# How far weights may be from the float64 reference's, as a share of the largest weight, as root mean square, at worst
+# over a run. float32 itself costs about as much: NumPy's float32 engine is measured beside, and the tiled engine may be
+# FACTOR times as far. Single weights may be further: where a gradient is nearly 0, Adam divides noise by noise.
+FACTOR = 2
+LEAST = 2.0**-26  # a quarter of a rounding: what a run of few updates may differ by where NumPy was lucky
 
 
 def problem(network: Network, examples: int, *, input_bytes: bool = False, one_hot: bool = False, seed: int = 0):
@@ -54,12 +54,12 @@ def distance(weights, truth) -> float:
     return float(np.sqrt(np.mean(difference**2)) / np.abs(flat(truth)).max())
 
 
-def assert_follows_the_reference(engine, network, optimizer, images, labels, batch_size, epochs) -> float:
-    """Train beside the reference in float64 and float32, an update at a time; returns the largest distance."""
+def assert_follows_the_reference(engine, network, optimizer, images, labels, batch_size, epochs) -> None:
+    """Train beside the reference in float64 and float32, an update at a time."""
     weights = engine.weights
     truth = ReferenceEngine(network, optimizer, weights, np.float64)
     plain = ReferenceEngine(network, optimizer, weights, np.float32)
-    placed, rng, largest = (engine.place(images), engine.place(labels)), np.random.default_rng(9), 0.0
+    placed, rng, far, allowed = (engine.place(images), engine.place(labels)), np.random.default_rng(9), 0.0, LEAST
     for _ in range(epochs):
         order = rng.permutation(len(images)).astype(np.int32)
         for first in range(0, len(order), batch_size):
@@ -68,10 +68,9 @@ def assert_follows_the_reference(engine, network, optimizer, images, labels, bat
             expected = truth.train_epoch(images, labels, batch, len(batch))
             plain.train_epoch(images, labels, batch, len(batch))
             assert statistics.loss == pytest.approx(expected.loss, rel=1e-5, abs=1e-6)
-            far, allowed = distance(engine.weights, truth.weights), distance(plain.weights, truth.weights)
-            assert far <= FACTOR * max(allowed, ROUNDING), f"update {truth.optimizer_state.updates}"
-            largest = max(largest, far)
-    return largest
+            far = max(far, distance(engine.weights, truth.weights))
+            allowed = max(allowed, distance(plain.weights, truth.weights))
+    assert far <= FACTOR * allowed
 
 
 @pytest.mark.parametrize("kind", PLAIN)
@@ -137,13 +136,14 @@ def assert_same_bits(one: TiledEngine, other: TiledEngine) -> None:
         np.testing.assert_array_equal(a, b)
 
 
+@pytest.mark.parametrize("batch_size", [2, 3, 4], ids=["vectors", "tiles-34-updates", "tiles-25-updates"])
 @pytest.mark.parametrize("kind", PLAIN)
-def test_runs_repeat_bit_by_bit_with_and_without_graphs(kind) -> None:
-    engine = trained(kind)
+def test_runs_repeat_bit_by_bit_with_and_without_graphs(kind, batch_size) -> None:
+    engine = trained(kind, batch_size=batch_size)
     assert engine._epoch._graph is not None
-    assert 2 * GRAPH_UPDATES < 100 / 2  # the graph was launched, and launches without it filled the rest
-    assert_same_bits(engine, trained(kind))
-    assert_same_bits(engine, trained(kind, graph=False))
+    assert engine._epoch.updates % GRAPH_UPDATES  # launches without the graph made the rest
+    assert_same_bits(engine, trained(kind, batch_size=batch_size))
+    assert_same_bits(engine, trained(kind, graph=False, batch_size=batch_size))
 
 
 def test_every_order_of_threads_gives_the_same_bits() -> None:
@@ -190,7 +190,7 @@ def test_an_update_of_the_lectures_network_is_nine_launches(kind) -> None:
     images, labels, weights = problem(LECTURE, 2, input_bytes=True)
     engine = TiledEngine(LECTURE, Adam(), weights, open_device(kind))
     engine.train_epoch(engine.place(images), engine.place(labels), np.arange(2, dtype=np.int32), 1)
-    assert len(engine._epoch._update) == 9
+    assert len(engine._epoch._launches) == 9
 
 
 @pytest.mark.parametrize("kind", PLAIN)
@@ -219,8 +219,8 @@ def test_nothing_is_moved_or_allocated_between_the_updates_of_an_epoch() -> None
             touched.append(name)
             return getattr(device, name)
 
-    engine._epoch._device = engine._epoch._update.device = Watched()
-    engine._epoch.run(lambda updates: None, use_graph=False)
+    engine._epoch._device = engine._epoch._launches.device = Watched()
+    engine._epoch.run(lambda updates: None)
     assert touched == []
 
 
@@ -395,12 +395,12 @@ def test_device_memory_does_not_grow_over_100_epochs() -> None:
     device = open_device("gpu")
     import cupy
 
+    pool = cupy.get_default_memory_pool()
     images, labels, weights = problem(SMALL, 200, input_bytes=True)
     engine = TiledEngine(SMALL, Adam(), weights, device)
     placed, order, used = (engine.place(images), engine.place(labels)), np.arange(200, dtype=np.int32), []
     for _ in range(100):
         engine.train_epoch(*placed, order, 4)
         engine.evaluate(*placed)
-        free, total = cupy.cuda.runtime.memGetInfo()
-        used.append(total - free)
-    assert used[-1] <= used[4]
+        used.append(pool.used_bytes())
+    assert used[-1] <= used[1]

@@ -6,6 +6,7 @@ interface. CuPy is imported when a CudaDevice is made, not before.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import os
@@ -90,20 +91,24 @@ class CudaDevice:
     """The current CUDA device, through CuPy. Raises DeviceError where CuPy reports what a user can mend.
 
     announce: told once, in a line, when kernels have to be compiled for the first time on this machine.
+    folder:   of the kernel sources, if not the project's own.
     """
 
-    def __init__(self, announce: Callable[[str], None] | None = None) -> None:
+    def __init__(self, announce: Callable[[str], None] | None = None, folder: str | Path | None = None) -> None:
         import cupy
 
-        self._cupy = cupy
+        self._cupy, self._folder = cupy, folder
+        self._modules: dict[tuple[str, tuple[str, ...]], CudaModule] = {}
         self._announce = announce or (lambda line: print(line, file=sys.stderr, flush=True))
-        index = cupy.cuda.Device().id
-        properties = cupy.cuda.runtime.getDeviceProperties(index)
+        try:
+            self._stream = cupy.cuda.Stream(non_blocking=True)
+            properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
+        except cupy.cuda.runtime.CUDARuntimeError as error:
+            raise DeviceError(f"the GPU cannot be used ({error}); see nvidia-smi for what else runs on it") from error
         self.name: str = properties["name"].decode()
         self.capability: tuple[int, int] = (properties["major"], properties["minor"])
         self.multiprocessors: int = properties["multiProcessorCount"]
         self.shared_bytes: int = properties["sharedMemPerBlockOptin"] or properties["sharedMemPerBlock"]
-        self._stream = cupy.cuda.Stream(non_blocking=True)
 
     def upload(self, array: NDArray[Any]) -> Array:
         copy = self.empty(array.shape, array.dtype)
@@ -141,23 +146,27 @@ class CudaDevice:
         return array
 
     def compile(self, name: str, defines: Mapping[str, int | float | str] = {}) -> CudaModule:
-        code = read_source(name)
         options = (*OPTIONS, *define_options(defines))
-        mark = self._first_compilation(code, options)
-        module = CudaModule(self._cupy, self._stream, self.multiprocessors, code, options)
-        module.load(name)
-        if mark is not None:
-            mark.touch()
-        return module
+        if (name, options) not in self._modules:
+            code = read_source(name, self._folder)
+            mark = self._first_compilation(code, options)
+            module = CudaModule(self._cupy, self._stream, self.multiprocessors, code, options)
+            module.load(name)
+            if mark is not None:
+                mark.touch()
+            self._modules[name, options] = module
+        return self._modules[name, options]
 
     def capture(self, work: Callable[[], None]) -> Graph:
         with self._stream:
             self._stream.begin_capture()
             try:
                 work()
-            finally:
-                graph = self._stream.end_capture()
-        return CudaGraph(graph, self._stream)
+            except BaseException:
+                with contextlib.suppress(Exception):  # the first error is the one to tell
+                    self._stream.end_capture()
+                raise
+            return CudaGraph(self._stream.end_capture(), self._stream)
 
     def synchronize(self) -> None:
         self._stream.synchronize()
@@ -169,10 +178,12 @@ class CudaDevice:
         cache = Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
         key = repr((code, options, self.capability, self._cupy.__version__, nvrtc.getVersion()))
         mark = cache / f"gpunet-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
-        if mark.exists() or not os.access(cache, os.W_OK):
+        if mark.exists():
             return None
         self._announce_once()
-        return mark
+        with contextlib.suppress(OSError):
+            cache.mkdir(parents=True, exist_ok=True)
+        return mark if os.access(cache, os.W_OK) else None
 
     @functools.cache  # noqa: B019 - one device a process, and one announcement
     def _announce_once(self) -> None:
@@ -236,7 +247,7 @@ class CudaModule:
         if key not in self._functions:
             module = self._cooperative if cooperative else self._module
             self._functions[key] = module.get_function(kernel)
-            _ = self._functions[key].kernel  # loads it
+            _ = self._functions[key].num_regs  # loads it: CUDA would do so at its first launch, perhaps in a capture
         return self._functions[key]
 
 
@@ -245,6 +256,7 @@ class CudaGraph:
 
     def __init__(self, graph: Any, stream: Any) -> None:
         self._graph, self._stream = graph, stream
+        graph.upload(stream=stream)
 
     def launch(self) -> None:
         self._graph.launch(stream=self._stream)

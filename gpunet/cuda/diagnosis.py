@@ -84,6 +84,8 @@ def diagnose(system: System) -> Diagnosis:
                 passed.add(name)
             except _UnusableError as problem:
                 diagnosis.problem = diagnosis.problem or str(problem)
+            except Exception as error:  # an answer that nobody foresaw must not end a program that can use the CPU
+                diagnosis.problem = diagnosis.problem or f"the {name} cannot be examined ({_first_line(error)})"
     return diagnosis
 
 
@@ -219,8 +221,10 @@ class Machine:
         return "loaded"
 
     def header_folder(self) -> str | None:
-        from cuda import pathfinder
-
+        try:
+            from cuda import pathfinder
+        except ImportError:
+            return None
         folder = pathfinder.find_nvidia_header_directory("cudart")
         return folder if folder and (Path(folder) / HEADER).exists() else None
 

@@ -112,6 +112,14 @@ class Engine(abc.ABC):
         """The array where this engine wants it; done once, so that epochs need not move it."""
         return array
 
+    def prepare(  # noqa: B027 - most engines have nothing to prepare
+        self, images: Array, labels: Array, examples: int, batch_size: int
+    ) -> None:
+        """Compile and allocate what epochs like this need, so that the first takes no longer than the others.
+
+        Raises DeviceError if the device cannot do it.
+        """
+
     def train_epoch(
         self,
         images: Array,

@@ -43,7 +43,7 @@ class TiledEngine(Engine):
         device: Device,
         graph: bool = True,
     ) -> None:
-        self.device, self._graph = device, graph
+        self.device, self._use_graph = device, graph
         self._epoch: _Epoch | None = None
         super().__init__(network, optimizer, weights)
 
@@ -60,7 +60,7 @@ class TiledEngine(Engine):
                     state=self.device.zeros((max(1, len(self._slots)), *shape), np.float32),
                 )
             )
-        self._updates = self._updates_before = 0
+        self._made_updates = self._made_updates_before = 0
         arrays = [array for layer in self._layers for array in (layer.weights, layer.state)]
         self._backups = [(array, self.device.empty(array.shape, array.dtype)) for array in arrays]
 
@@ -72,7 +72,7 @@ class TiledEngine(Engine):
             self.device.write(layer.weights, _join(matrix, bias))
 
     def _get_state(self) -> OptimizerState:
-        state = OptimizerState(self._updates, {slot: [] for slot in self._slots})
+        state = OptimizerState(self._made_updates, {slot: [] for slot in self._slots})
         for layer in self._layers:
             for slot, values in zip(self._slots, self.device.download(layer.state), strict=False):
                 state.slots[slot] += _split(layer, values)
@@ -83,36 +83,42 @@ class TiledEngine(Engine):
             arrays = [state.slots[slot][2 * number : 2 * number + 2] for slot in self._slots]
             if arrays:
                 self.device.write(layer.state, np.stack([_join(matrix, bias) for matrix, bias in arrays]))
-        self._updates = state.updates
+        self._made_updates = state.updates
 
     def _back_up(self) -> None:
         for array, backup in self._backups:
             self.device.copy(array, backup)
-        self._updates_before = self._updates
+        self._made_updates_before = self._made_updates
 
     def _restore(self) -> None:
         for array, backup in self._backups:  # in the device's order: after everything that was started
             self.device.copy(backup, array)
         self.device.synchronize()
-        self._updates = self._updates_before
+        self._made_updates = self._made_updates_before
 
     def place(self, array: NDArray[Any]) -> Array:
         return self.device.upload(pad_columns(array))
 
+    def prepare(self, images: Array, labels: Array, examples: int, batch_size: int) -> None:
+        if self._epoch is None or not self._epoch.serves(images, labels, examples, batch_size):
+            self._epoch = None  # frees its memory before the next one takes some
+            self._epoch = _Epoch(
+                self.device, self._layers, self.optimizer, images, labels, examples, batch_size, self._use_graph
+            )
+
     def _train_epoch(
         self, images: Array, labels: Array, order: NDArray[np.int32], batch_size: int, progress: Progress
     ) -> EpochStatistics:
-        if self._epoch is None or not self._epoch.serves(images, labels, len(order), batch_size):
-            self._epoch = None  # frees its memory before the next one takes some
-            self._epoch = _Epoch(self.device, self._layers, self.optimizer, images, labels, len(order), batch_size)
+        self.prepare(images, labels, len(order), batch_size)
         epoch = self._epoch
-        epoch.load(order, self.optimizer, self._updates)
-        started = time.perf_counter()
-        epoch.run(progress, self._graph)
+        assert epoch is not None
         self.device.synchronize()
-        seconds = time.perf_counter() - started
-        self._updates += epoch.updates
+        started = time.perf_counter()
+        epoch.load(order, self.optimizer, self._made_updates)
+        epoch.run(progress)
         losses, hits = self.device.download(epoch.losses), self.device.download(epoch.hits)
+        seconds = time.perf_counter() - started
+        self._made_updates += epoch.updates
         finite = np.isfinite(losses)
         if not finite.all():
             raise TrainingDivergedError(int(finite.argmin()) // batch_size + 1)
@@ -143,6 +149,7 @@ class _Epoch:
         labels: Array,
         examples: int,
         batch_size: int,
+        use_graph: bool,
     ) -> None:
         self._device, self._images, self._labels = device, images, labels
         self.updates = -(-examples // batch_size)
@@ -150,9 +157,12 @@ class _Epoch:
         self._batches = Batches(order, True, self._cursors, batch_size, examples)
         self._constants, self._steps = device.zeros(4, np.float32), device.empty((self.updates, 2), np.float32)
         self.losses, self.hits = device.empty(examples, np.float32), device.empty(examples, np.uint8)
-        self._update = Launches(device)
+        self._launches = Launches(device)
         self._add_launches(layers, _kernel_optimizer(optimizer))
+        self._launches.make_room()
         self._graph: Graph | None = None
+        if use_graph and self.updates >= GRAPH_UPDATES:
+            self._graph = device.capture(self._run_graph_updates)
 
     def serves(self, images: Array, labels: Array, examples: int, batch_size: int) -> bool:
         """Whether an epoch over these arrays can use what is here."""
@@ -172,30 +182,25 @@ class _Epoch:
         self._device.write(self._steps, steps.astype(np.float32))
         self._device.write(self._constants, constants.astype(np.float32))
 
-    def run(self, progress: Progress, use_graph: bool) -> None:
+    def run(self, progress: Progress) -> None:
         """Start every update of the epoch; returns before the last has run."""
         done = 0
-        if use_graph and self.updates > GRAPH_UPDATES:
-            if self._graph is None:
-                self._update.run()  # everything is loaded and allocated before the capture
-                done = 1
-                self._graph = self._device.capture(self._run_graph_updates)
-            while done + GRAPH_UPDATES <= self.updates:
-                self._graph.launch()
-                done += GRAPH_UPDATES
-                progress(done)
+        while self._graph is not None and done + GRAPH_UPDATES <= self.updates:
+            self._graph.launch()
+            done += GRAPH_UPDATES
+            progress(done)
         while done < self.updates:
-            self._update.run()
+            self._launches.run()
             done += 1
             progress(done)
 
     def _run_graph_updates(self) -> None:
         for _ in range(GRAPH_UPDATES):
-            self._update.run()
+            self._launches.run()
 
     def _add_launches(self, layers: Sequence[DeviceLayer], optimizer: str) -> None:
         """The launches of one update, in the order of kernels that the module's comment gives."""
-        update, batches = self._update, self._batches
+        update, batches = self._launches, self._batches
         room = [self._device.zeros((batches.batch_size, padded(layer.units)), np.float32) for layer in layers]
         gradients = [self._device.zeros((batches.batch_size, padded(layer.units)), np.float32) for layer in layers]
         inputs = [self._images, *room[:-1]]

@@ -66,14 +66,15 @@ class Launches:
     def run(self) -> None:
         """Start them all; returns before they have run."""
         if self._partials is None:
-            self._make_room()
+            self.make_room()
         for module, launch, arguments in self._launches:
             room = (self._partials, self._arrivals) if launch.configuration.tile else ()
             module.launch(
                 launch.configuration.kernel, launch.grid, (launch.configuration.threads,), [*arguments, *room]
             )
 
-    def _make_room(self) -> None:
+    def make_room(self) -> None:
+        """Allocate what the launches share; done by the first run, if not before."""
         launches = [launch for _, launch, _ in self._launches]
         self._partials = self.device.empty(max(1, *(launch.shared_numbers for launch in launches)), np.float32)
         self._arrivals = self.device.zeros(max(1, *(launch.tiles for launch in launches)), np.uint32)

@@ -6,19 +6,26 @@ batches are tiled matrix products; where the tiles are too few to fill the GPU, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from gpunet.layers import HIDDEN_ACTIVATIONS
 
-VECTOR_BATCH = 2  # up to this many examples, matrix-vector kernels
+VECTOR_BATCH = 2  # up to this many examples, matrix-vector products
 VECTOR_THREADS = 256
 VECTOR_COLUMNS = 8  # units a block of kernels/dense_forward_vector.cu computes
 VECTOR_WARPS = 8  # inputs a block of kernels/dense_backward_vector.cu computes
 SOFTMAX_ROWS = 4  # rows a block of kernels/softmax_cross_entropy.cu computes
-BLOCKS_PER_MULTIPROCESSOR = 2  # how many a split of the inner dimension aims at
-MAX_SPLIT = 32
+VECTOR_UPDATE_BATCH = 16  # up to this many, the optimizer's step without tiles: it is bound by the weights' bytes
+SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
+
+# For the comparison of tilings: of a multiprocessor, in clock cycles. Estimates, to be replaced by measurements.
+FMA_A_CYCLE = 128  # multiply-adds
+CACHE_BYTES_A_CYCLE = 32  # to and from the second-level cache
+PANEL_LATENCY = 800  # from one panel to the next, if nothing but waiting bounds it
+SPLIT_LATENCY = 2500  # fences, counting the arrivals, and the first shares
+SHARE_LATENCY = 150  # each share that the last block adds
 
 OPTIMIZERS = ("adam", "momentum", "sgd")  # as in kernels/optimizer.cuh
 
@@ -64,10 +71,18 @@ class Tile(NamedTuple):
 SMALL = Tile(16, 64, 16, 2, 4, resident_blocks=5)
 MEDIUM = Tile(64, 64, 16, 4, 4, resident_blocks=3)
 LARGE = Tile(128, 128, 8, 8, 8, resident_blocks=1)
-LARGE_TWICE = LARGE._replace(resident_blocks=2)
-# Two large blocks an SM leave 128 registers a thread. That is enough for the forward and backward products here;
-# elsewhere, and for the optimizer's step, the compiler would spill.
-LARGE_TWICE_CAPABILITIES = (7, 8, 9)
+
+
+def tiles_for(capability: tuple[int, int], optimizer_step: bool = False) -> tuple[Tile, Tile, Tile]:
+    """The tiles for a compute capability, small to large, with as many resident blocks as go without spilled registers.
+
+    Two large blocks a multiprocessor leave 128 registers a thread: enough on some architectures, and for products that
+    do not end in an optimizer step. Three medium blocks leave 80, which is too few for compute capability 12.
+    """
+    major = capability[0]
+    medium = MEDIUM if major < 12 else MEDIUM._replace(resident_blocks=2)
+    twice = major in (7, 8, 9) and not optimizer_step
+    return SMALL, medium, LARGE._replace(resident_blocks=2) if twice else LARGE
 
 
 @dataclass(frozen=True)
@@ -112,8 +127,8 @@ def dense_forward(
     """For y (batch, units) = activation(x (batch, inputs) weights + bias). input_bytes: x is uint8."""
     if batch <= VECTOR_BATCH:
         return Launch(_forward_vector(input_bytes, activation), (ceil_div(units, VECTOR_COLUMNS), batch, 1))
-    tile = choose_tile(batch, units, hardware, large_tile(hardware.capability))
-    return Launch(_forward(input_bytes, activation, tile), tiled_grid(tile, batch, units, inputs, hardware))
+    tile, grid = choose_tiling(batch, units, inputs, tiles_for(hardware.capability), hardware)
+    return Launch(_forward(input_bytes, activation, tile), grid)
 
 
 def softmax_cross_entropy(classes_as_targets: bool, batch: int) -> Launch:
@@ -125,57 +140,62 @@ def dense_backward(activation: str, batch: int, inputs: int, units: int, hardwar
     """For dz_previous (batch, inputs) from dz (batch, units). activation: the previous layer's."""
     if batch <= VECTOR_BATCH:
         return Launch(_backward_vector(activation), (ceil_div(inputs, VECTOR_WARPS), batch, 1))
-    tile = choose_tile(batch, inputs, hardware, large_tile(hardware.capability))
-    return Launch(_backward(activation, tile), tiled_grid(tile, batch, inputs, units, hardware))
+    tile, grid = choose_tiling(batch, inputs, units, tiles_for(hardware.capability), hardware)
+    return Launch(_backward(activation, tile), grid)
 
 
 def dense_update(input_bytes: bool, optimizer: str, batch: int, inputs: int, units: int, hardware: Hardware) -> Launch:
     """For the step of weights (inputs + 1, units), from x (batch, inputs) and dz (batch, units)."""
     rows = inputs + 1  # the bias is the last
-    if batch <= VECTOR_BATCH:
+    if batch <= VECTOR_UPDATE_BATCH:
         fours = rows * ceil_div(units, 4)
         return Launch(_update_vector(input_bytes, optimizer), (ceil_div(fours, VECTOR_THREADS), 1, 1))
-    tile = choose_tile(rows, units, hardware, LARGE)
-    return Launch(_update(input_bytes, optimizer, tile), tiled_grid(tile, rows, units, batch, hardware))
+    tile, grid = choose_tiling(rows, units, batch, tiles_for(hardware.capability, optimizer_step=True), hardware)
+    return Launch(_update(input_bytes, optimizer, tile), grid)
 
 
-def choose_tile(m: int, n: int, hardware: Hardware, large: Tile) -> Tile:
-    """The largest tile that still gives every multiprocessor a block, and is not mostly empty."""
-    if tiles(large, m, n) >= hardware.multiprocessors:
-        return large
-    return MEDIUM if m > SMALL.m else SMALL
+def choose_tiling(
+    m: int, n: int, k: int, tiles: Sequence[Tile], hardware: Hardware
+) -> tuple[Tile, tuple[int, int, int]]:
+    """Tile and grid for m x n sums of k terms: the cheapest by `estimated_cycles`.
+
+    The grid: tiles of n, tiles of m, and blocks that share a tile's terms.
+    """
+    candidates = [(tile, split) for tile in tiles for split in SPLITS if split <= ceil_div(k, tile.k)]
+    tile, split = min(candidates, key=lambda one: estimated_cycles(one[0], one[1], m, n, k, hardware))
+    return tile, (ceil_div(n, tile.n), ceil_div(m, tile.m), split)
 
 
-def large_tile(capability: tuple[int, int]) -> Tile:
-    return LARGE_TWICE if capability[0] in LARGE_TWICE_CAPABILITIES else LARGE
-
-
-def tiled_grid(tile: Tile, m: int, n: int, k: int, hardware: Hardware) -> tuple[int, int, int]:
-    """Tiles of n, tiles of m, and as many shares of k as it takes to fill the multiprocessors."""
-    wanted = BLOCKS_PER_MULTIPROCESSOR * hardware.multiprocessors
-    split = max(1, min(wanted // tiles(tile, m, n), ceil_div(k, tile.k), MAX_SPLIT))
-    return ceil_div(n, tile.n), ceil_div(m, tile.m), split
-
-
-def tiles(tile: Tile, m: int, n: int) -> int:
-    return ceil_div(m, tile.m) * ceil_div(n, tile.n)
+def estimated_cycles(tile: Tile, split: int, m: int, n: int, k: int, hardware: Hardware) -> float:
+    """Clock cycles of a tiled product, to compare tilings with; the constants are estimates, not measurements."""
+    blocks = ceil_div(m, tile.m) * ceil_div(n, tile.n) * split
+    panels = ceil_div(ceil_div(k, tile.k), split)
+    rounds = ceil_div(blocks, hardware.multiprocessors)  # blocks that the busiest multiprocessor works through
+    waves = ceil_div(blocks, hardware.multiprocessors * tile.resident_blocks)
+    # A thread reads thread_m + thread_n numbers from shared memory for thread_m * thread_n multiply-adds.
+    efficiency = 1 / (1 + 2 * (tile.thread_m + tile.thread_n) / (tile.thread_m * tile.thread_n))
+    computing = rounds * panels * tile.m * tile.n * tile.k / (FMA_A_CYCLE * efficiency)
+    waiting = waves * (panels + 1) * PANEL_LATENCY
+    if split == 1:
+        return max(computing, waiting)
+    moved = 2 * 4 * blocks * tile.m * tile.n / (CACHE_BYTES_A_CYCLE * hardware.multiprocessors)
+    return max(computing, waiting) + moved + SPLIT_LATENCY + SHARE_LATENCY * split
 
 
 def configurations(capability: tuple[int, int]) -> Iterator[Configuration]:
     """Every kernel in every configuration that the engine can ask for on a device of this compute capability."""
-    matrix_tiles = (SMALL, MEDIUM, large_tile(capability))
     for activation in HIDDEN_ACTIVATIONS:
         for input_bytes in (False, True):
             yield _forward_vector(input_bytes, activation)
-            for tile in matrix_tiles:
+            for tile in tiles_for(capability):
                 yield _forward(input_bytes, activation, tile)
         yield _backward_vector(activation)
-        for tile in matrix_tiles:
+        for tile in tiles_for(capability):
             yield _backward(activation, tile)
     for optimizer in OPTIMIZERS:
         for input_bytes in (False, True):
             yield _update_vector(input_bytes, optimizer)
-            for tile in (SMALL, MEDIUM, LARGE):
+            for tile in tiles_for(capability, optimizer_step=True):
                 yield _update(input_bytes, optimizer, tile)
     for classes_as_targets in (False, True):
         yield _softmax_cross_entropy(classes_as_targets)
