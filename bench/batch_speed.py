@@ -8,11 +8,10 @@ products. Writes everything to bench/results/<device>.json, a Markdown table bes
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +20,12 @@ import machine
 import measure
 import tables
 import workload
+from files import RESULTS, write_json, write_text
 from run_peers import PEERS, run_peer
 from tqdm import tqdm
 
 from gpunet import commandline, engines
-from gpunet.errors import ArgumentError, OutputError
+from gpunet.errors import ArgumentError
 
 PROGRAM = "batch_speed.py"
 BATCH_SIZES = (1, 10, 100, 1_000, 10_000)
@@ -45,18 +45,16 @@ def _batch_speed(argv: Sequence[str] | None) -> int:
     options = _parse(argv)
     names = _engine_names(options)
     on_gpu = engines.DEVICE_OF[names[0]] == "cuda"
+    out = Path(options.out)
+    if not out.is_dir() or not os.access(out, os.W_OK):
+        raise ArgumentError(f"--out: {out}: not a folder that can be written to")
     facts = machine.describe(on_gpu)
-    stem = Path(options.out) / machine.file_name(facts)
-    if not os.access(options.out, os.W_OK):
-        raise ArgumentError(f"--out: {options.out}: not a folder that can be written to")
+    stem = out / machine.file_name(facts)
     result: dict[str, Any] = {"machine": facts, "full": options.full}
-    work = workload.load()
-    if "speed" in options.parts:
-        result |= _measure_speed(names, options, work, "cuda" if on_gpu else "cpu")
-    _measure_the_rest(names[0], options, work, result)
+    for _ in _measurements(names, "cuda" if on_gpu else "cpu", options, result):
+        write_json(Path(f"{stem}.json"), result)  # after each one: nothing is lost if a later one fails
     markdown = tables.whole(result)
-    _write(Path(f"{stem}.json"), json.dumps(result, indent=1) + "\n")
-    _write(Path(f"{stem}.md"), f"# {facts['device']}\n\n{markdown}")
+    write_text(Path(f"{stem}.md"), f"# {facts['device']}\n\n{markdown}")
     print(markdown)
     print(f"written: {stem}.json, {stem}.md")
     try:
@@ -65,6 +63,61 @@ def _batch_speed(argv: Sequence[str] | None) -> int:
     except ImportError:
         print("no figures: matplotlib is not installed (pip install '.[bench]')")
     return commandline.DONE
+
+
+def _measurements(names: list[str], device: str, options: argparse.Namespace, result: dict[str, Any]) -> Iterator[None]:
+    """Fill the result, part by part; yields whenever there is something new."""
+    work = workload.load()
+    if "speed" in options.parts:
+        yield from _measure_speed(names, device, options, work, result)
+    name = names[-1]  # the last is the fastest at small batches
+    if "same-updates" in options.parts:
+        updates = SAME_UPDATES if options.full else _affordable_updates(name, work)
+        result["same_updates"] = []
+        with _progress("same updates", 2) as bar:
+            for record in measure.same_updates(name, work, updates):
+                result["same_updates"].append(record)
+                bar.update()
+                yield
+    if "batch-accuracy" in options.parts:
+        result["batch_accuracy"] = []
+        with _progress("batch accuracy", len(ACCURACY_BATCH_SIZES)) as bar:
+            for batch_size in ACCURACY_BATCH_SIZES:
+                bar.set_postfix_str(f"batch size {batch_size}")
+                result["batch_accuracy"].append(measure.batch_accuracy(name, batch_size, work, ACCURACY_EPOCHS))
+                bar.update()
+                yield
+    if "why" in options.parts:
+        result["why"] = measure.why(name, work)
+        yield
+
+
+def _measure_speed(
+    names: list[str], device: str, options: argparse.Namespace, work: workload.Workload, result: dict[str, Any]
+) -> Iterator[None]:
+    """Every engine, then every peer on as many updates, at every batch size."""
+    scripts = [script for peer in options.peers for script in PEERS[peer]]
+    records, unavailable = result.setdefault("speed", []), result.setdefault("unavailable", [])
+    steps = len(options.batch_sizes) * (len(names) + len(scripts))
+    with tempfile.TemporaryDirectory() as folder, _progress("speed", steps) as bar:
+        data = Path(folder) / "work.npz"
+        if scripts:
+            work.save(data)
+        for batch_size in options.batch_sizes:
+            for name in names:
+                bar.set_postfix_str(f"{name}, batch size {batch_size}")
+                records.append(measure.speed(name, batch_size, work, options.full))
+                bar.update()
+                yield
+            timed = records[-1]
+            check = (timed["check_updates"], timed["check_loss"])
+            for script in scripts:
+                bar.set_postfix_str(f"{script}, batch size {batch_size}")
+                updates, repeats = timed["updates_timed"], len(timed["seconds"])
+                outcome = run_peer(script, data, device, batch_size, updates, repeats, check)
+                (unavailable if "unavailable" in outcome else records).append(outcome)
+                bar.update()
+                yield
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -76,7 +129,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--peers", type=_peers, default=(), metavar="NAMES", help=f"of {','.join(PEERS)}, to time beside (none)")
     add("--parts", type=_parts, default=PARTS, metavar="NAMES", help=f"of {','.join(PARTS)} (all)")
     add("--full", action="store_true", help="time whole epochs, however long they take")
-    add("--out", default=str(Path(__file__).parent / "results"), metavar="FOLDER", help="for the files (bench/results)")
+    add("--out", default=str(RESULTS), metavar="FOLDER", help="for the files (bench/results)")
     return parser.parse_args(argv)
 
 
@@ -88,53 +141,6 @@ def _engine_names(options: argparse.Namespace) -> list[str]:
     print(f"device  {chosen.reason}", flush=True)
     device = engines.DEVICE_OF[chosen.engine]
     return [name for name, where in engines.DEVICE_OF.items() if where == device]
-
-
-def _measure_speed(
-    names: list[str], options: argparse.Namespace, work: workload.Workload, device: str
-) -> dict[str, Any]:
-    """Every engine, then every peer on as many updates, at every batch size."""
-    scripts = [script for peer in options.peers for script in PEERS[peer]]
-    steps = len(options.batch_sizes) * (len(names) + len(scripts))
-    records, unavailable = [], []
-    with tempfile.TemporaryDirectory() as folder, _progress("speed", steps) as bar:
-        data = Path(folder) / "work.npz"
-        if scripts:
-            work.save(data)
-        for batch_size in options.batch_sizes:
-            for name in names:
-                bar.set_postfix_str(f"{name}, batch size {batch_size}")
-                records.append(measure.speed(name, batch_size, work, options.full))
-                bar.update()
-            timed = records[-1]
-            check = (timed["check_updates"], timed["check_loss"])
-            for script in scripts:
-                bar.set_postfix_str(f"{script}, batch size {batch_size}")
-                updates, repeats = timed["updates_timed"], len(timed["seconds"])
-                outcome = run_peer(script, data, device, batch_size, updates, repeats, check)
-                (unavailable if "unavailable" in outcome else records).append(outcome)
-                bar.update()
-    return {"speed": records, "unavailable": unavailable}
-
-
-def _measure_the_rest(name: str, options: argparse.Namespace, work: workload.Workload, result: dict[str, Any]) -> None:
-    """The parts about learning and about the matrix product, with one engine."""
-    if "same-updates" in options.parts:
-        updates = SAME_UPDATES if options.full else _affordable_updates(name, work)
-        with _progress("same updates", 2) as bar:
-            result["same_updates"] = []
-            for record in measure.same_updates(name, work, updates):
-                result["same_updates"].append(record)
-                bar.update()
-    if "batch-accuracy" in options.parts:
-        with _progress("batch accuracy", len(ACCURACY_BATCH_SIZES)) as bar:
-            result["batch_accuracy"] = []
-            for batch_size in ACCURACY_BATCH_SIZES:
-                bar.set_postfix_str(f"batch size {batch_size}")
-                result["batch_accuracy"].append(measure.batch_accuracy(name, batch_size, work, ACCURACY_EPOCHS))
-                bar.update()
-    if "why" in options.parts:
-        result["why"] = measure.why(name, work)
 
 
 def _affordable_updates(name: str, work: workload.Workload) -> int:
@@ -168,16 +174,6 @@ def _names(text: str, known: Sequence[str] | dict[str, Any]) -> tuple[str, ...]:
         if name not in known:
             raise argparse.ArgumentTypeError(f"expected names of {', '.join(known)}; got {name!r}")
     return names
-
-
-def _write(path: Path, text: str) -> None:
-    """Write aside and move into place."""
-    aside = path.with_suffix(path.suffix + ".part")
-    try:
-        aside.write_text(text, encoding="utf-8")
-        aside.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error.strerror}") from error
 
 
 if __name__ == "__main__":

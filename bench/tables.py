@@ -116,6 +116,27 @@ def why(record: Result) -> str:
     return "\n\n".join([_table(head, rows), ratio])
 
 
+def kernel_times(times: Result) -> str:
+    """Every launch of an update, by batch size, with its bound from the measured rates."""
+    copy, product = times["copy_bytes_per_second"], times["product_operations_per_second"]
+    rates = f"Measured here: a copy moves {copy / 1e9:,.0f} GB/s"
+    rates += (
+        f", cuBLAS computes {product / 1e12:,.1f} TFLOP/s in float32." if product else "; no cuBLAS to compare with."
+    )
+    rows = [
+        [
+            f"{record['batch_size']:,}",
+            record["kernel"],
+            record["layer"],
+            f"{record['us']:,.2f}",
+            f"{record['bound_us']:,.2f}",
+            f"{record['times_bound']:,.1f}",
+        ]
+        for record in times["kernels"]
+    ]
+    return "\n\n".join([rates, _table(["batch size", "kernel", "layer", "us", "bound, us", "times bound"], rows)])
+
+
 def _unavailable(result: Result) -> set[tuple[str, str]]:
     return {(record["name"], record["unavailable"]) for record in result.get("unavailable", ())}
 

@@ -80,6 +80,7 @@ def test_the_command_does_what_the_same_model_does_in_python(command: Command, t
         0.8,
     ]
     options += ["--batch-size", 9, "--epochs", 2, "--seed", 4, "--metrics", "m", "--device", "cpu"]
+    options += ["--schedule", "constant"]
     result = command("gpunet.train", "--data", "a.npz", *options)
     assert "model   8-7-5-3, relu relu softmax; 121 parameters; SGD(learning_rate=0.03, momentum=0.8)" in result.stdout
     records = [json.loads(line) for line in (tmp_path / "m").read_text().splitlines()]
@@ -95,6 +96,22 @@ def test_the_command_does_what_the_same_model_does_in_python(command: Command, t
     assert [records[2]["test_loss"], records[2]["test_accuracy"]] == pytest.approx(expected, rel=1e-6)
     assert f"test accuracy {100 * expected[1]:.2f} %, loss {expected[0]:.4f}, after 2 epochs" in result.stdout
     assert "12 updates" in result.stdout
+
+
+def test_the_learning_rate_falls_in_equal_steps_to_zero(
+    command: Command, small_npz: Path, tmp_path: Path, blobs
+) -> None:
+    options = ["--data", small_npz, "--hidden", "--optimizer", "sgd", "--learning-rate", "0.4", "--batch-size", "10"]
+    assert command("gpunet.train", *options, "--epochs", 4, "--device", "cpu", "--metrics", "m").returncode == 0
+    x, y = blobs
+    model = gpunet.Sequential([gpunet.Dense(3, "softmax", input_dim=8)], seed=0)
+    model.compile(gpunet.SGD(0.4), "sparse_categorical_crossentropy", device="cpu")
+    losses = []
+    for rate in (0.4, 0.3, 0.2, 0.1):
+        model.optimizer.learning_rate = rate
+        losses += model.fit(x[:50], y[:50], 10, 1, 0).history["loss"]
+    records = [json.loads(line) for line in (tmp_path / "m").read_text().splitlines()]
+    assert [record["loss"] for record in records[:4]] == pytest.approx(losses, rel=1e-6)
 
 
 def test_same_seed_gives_the_same_result(command: Command, small_npz: Path) -> None:

@@ -12,7 +12,7 @@ weights.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -123,6 +123,10 @@ class TiledEngine(Engine):
         if not finite.all():
             raise TrainingDivergedError(int(finite.argmin()) // batch_size + 1)
         return EpochStatistics(float(losses.mean(dtype=np.float64)), float(hits.mean()), epoch.updates, seconds)
+
+    def each_launch(self) -> list[tuple[str, Callable[[], None]]]:
+        """The launches of an update one by one, in the form that the last epoch or `prepare` gave them; for timing."""
+        return self._epoch._launches.each() if self._epoch else []
 
     def predict(self, images: Array) -> NDArray[np.floating]:
         forward = _ForwardPass(self.device, self._layers, len(images))

@@ -5,6 +5,8 @@ Each function adds one operation. The kernels' own comments say what they read a
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,10 +70,18 @@ class Launches:
         if self._partials is None:
             self.make_room()
         for module, launch, arguments in self._launches:
-            room = (self._partials, self._arrivals) if launch.configuration.tile else ()
-            module.launch(
-                launch.configuration.kernel, launch.grid, (launch.configuration.threads,), [*arguments, *room]
-            )
+            self._start(module, launch, arguments)
+
+    def _start(self, module: Module, launch: Launch, arguments: list[Array | np.generic]) -> None:
+        room = (self._partials, self._arrivals) if launch.configuration.tile else ()
+        module.launch(launch.configuration.kernel, launch.grid, (launch.configuration.threads,), [*arguments, *room])
+
+    def each(self) -> list[tuple[str, Callable[[], None]]]:
+        """Every launch by itself, with its kernel's name, to be timed."""
+        return [
+            (launch.configuration.kernel, functools.partial(self._start, module, launch, arguments))
+            for module, launch, arguments in self._launches
+        ]
 
     def make_room(self) -> None:
         """Allocate what the launches share; done by the first run, if not before."""

@@ -1,0 +1,135 @@
+"""`python bench/gpu_report.py`: everything that a GPU can tell, in under nine minutes.
+
+Doctor, the GPU tests, the time of each kernel against its bound, the lecture's experiment with every peer that is
+installed, and compute-sanitizer where it is. Writes bench/results/<gpu>-report.json and .md after every part, so that
+nothing finished is lost if a later part fails. Needs no network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import machine
+import tables
+from files import RESULTS, write_json, write_text
+from run_peers import PEERS
+
+from gpunet import commandline, engines
+
+PROGRAM = "gpu_report.py"
+ROOT = Path(__file__).parents[1]
+BENCH = ROOT / "bench"
+SECONDS = 530  # for everything
+TAIL = 3000  # characters of a part's output that are kept
+
+
+class Part(NamedTuple):
+    """A command; `read` takes what it found out of its output, in addition to the output's end."""
+
+    name: str
+    command: list[str]
+    seconds: float
+    read: Callable[[str], dict[str, Any]] = lambda output: {}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status: 0 if every part succeeded, else 1."""
+    return commandline.run(PROGRAM, _gpu_report, argv)
+
+
+def _gpu_report(argv: Sequence[str] | None) -> int:
+    parser = commandline.Parser(prog=PROGRAM, description="Everything that a GPU can tell, in under nine minutes.")
+    parser.add_argument("--out", default=str(RESULTS), metavar="FOLDER", help="for the files (bench/results)")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"for everything ({SECONDS})")
+    options = parser.parse_args(argv)
+    engines.check_device("cuda", "auto")
+    facts = machine.describe(on_gpu=True)
+    stem = Path(options.out) / f"{machine.file_name(facts)}-report"
+    report: dict[str, Any] = {"machine": facts, "parts": []}
+    until = time.monotonic() + options.seconds
+    for part in _parts(options, facts):
+        print(f"{part.name} ...", flush=True)
+        record = run_part(part, until - time.monotonic())
+        print(f"{part.name}: {record['outcome']}, {record['seconds']:.0f} s", flush=True)
+        report["parts"].append(record)
+        write_json(Path(f"{stem}.json"), report)
+        write_text(Path(f"{stem}.md"), markdown(report))
+    print(f"written: {stem}.json, {stem}.md")
+    return commandline.DONE if all(part["outcome"] == "passed" for part in report["parts"]) else commandline.FAILED
+
+
+def _parts(options: argparse.Namespace, facts: dict[str, str]) -> list[Part]:
+    python, result = sys.executable, Path(options.out) / f"{machine.file_name(facts)}.json"
+    tests = [python, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
+    speed = [python, str(BENCH / "batch_speed.py"), "--device", "cuda", "--out", options.out]
+    if peers := [name for name in PEERS if importlib.util.find_spec(name)]:
+        speed += ["--peers", ",".join(peers)]
+
+    def batch_speed(output: str) -> dict[str, Any]:
+        return {"batch_speed": json.loads(result.read_text())} if result.exists() else {}
+
+    def kernels(output: str) -> dict[str, Any]:
+        return {"kernel_times": json.loads(output.strip().splitlines()[-1])}
+
+    return [
+        Part("doctor", [python, "-m", "gpunet.doctor"], 60),
+        Part("GPU tests", [*tests, "--deselect", "tests/test_sanitizer.py"], 200),
+        Part("kernel times", [python, str(BENCH / "kernel_times.py")], 60, kernels),
+        Part("batch speed", speed, 270, batch_speed),
+        Part("compute-sanitizer", [*tests, "tests/test_sanitizer.py"], 270),
+    ]
+
+
+def run_part(part: Part, seconds_left: float) -> dict[str, Any]:
+    """{"name", "outcome", "seconds", "output", ...}; the outcome is "passed", "failed" or why there is none."""
+    limit = min(part.seconds, seconds_left)
+    record: dict[str, Any] = {"name": part.name, "seconds": 0.0, "output": ""}
+    if limit < 5:
+        return {**record, "outcome": "not run: no time left"}
+    started = time.monotonic()
+    try:
+        done = subprocess.run(
+            part.command,
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=limit,
+            check=False,
+        )
+        output, outcome = done.stdout, "passed" if done.returncode == 0 else "failed"
+    except subprocess.TimeoutExpired as error:
+        output = error.stdout.decode(errors="replace") if isinstance(error.stdout, bytes) else (error.stdout or "")
+        outcome = f"stopped after {limit:.0f} s"
+    record |= {"outcome": outcome, "seconds": time.monotonic() - started, "output": output[-TAIL:]}
+    try:
+        record |= part.read(output)
+    except (OSError, ValueError, IndexError) as error:
+        record["unread"] = str(error)
+    return record
+
+
+def markdown(report: dict[str, Any]) -> str:
+    """The report for people."""
+    lines = [f"# {report['machine']['device']}", tables.machine(report["machine"])]
+    for part in report["parts"]:
+        lines.append(f"## {part['name']}: {part['outcome']}, {part['seconds']:.0f} s")
+        if "kernel_times" in part:
+            lines.append(tables.kernel_times(part["kernel_times"]))
+        elif "batch_speed" in part:
+            lines.append(tables.whole(part["batch_speed"]))
+        else:
+            lines.append(f"```\n{part['output'].strip()}\n```")
+    return "\n\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
