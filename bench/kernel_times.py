@@ -73,19 +73,25 @@ def microseconds(device: Device, launch: Callable[[], None]) -> float:
     graph = device.capture(repeats)
     graph.launch()
     device.synchronize()
+    return 1e6 * median_seconds(graph.launch, device.synchronize) / REPEATS
+
+
+def median_seconds(start: Callable[[], object], wait: Callable[[], None]) -> float:
+    """Median time from the start of some work to its end, SAMPLES times."""
     samples = []
     for _ in range(SAMPLES):
         started = time.perf_counter()
-        graph.launch()
-        device.synchronize()
-        samples.append(1e6 * (time.perf_counter() - started) / REPEATS)
+        start()
+        wait()
+        samples.append(time.perf_counter() - started)
     return statistics.median(samples)
 
 
 def copy_rate(device: Device) -> float:
     """Bytes a second of a copy inside the device's memory, read and written both counted."""
     source, target = device.zeros(COPY_BYTES, np.uint8), device.empty(COPY_BYTES, np.uint8)
-    return 2 * COPY_BYTES / (1e-6 * microseconds(device, lambda: device.copy(source, target)))
+    device.copy(source, target)
+    return 2 * COPY_BYTES / median_seconds(lambda: device.copy(source, target), device.synchronize)
 
 
 def product_operations_rate() -> float | None:
@@ -95,16 +101,11 @@ def product_operations_rate() -> float | None:
 
         a = cupy.full((PRODUCT_SIZE, PRODUCT_SIZE), 0.5, cupy.float32)
         cupy.matmul(a, a)
-        samples = []
-        for _ in range(SAMPLES):
-            cupy.cuda.Device().synchronize()
-            started = time.perf_counter()
-            cupy.matmul(a, a)
-            cupy.cuda.Device().synchronize()
-            samples.append(time.perf_counter() - started)
+        wait = cupy.cuda.Device().synchronize
+        wait()
+        return 2 * PRODUCT_SIZE**3 / median_seconds(lambda: cupy.matmul(a, a), wait)
     except Exception:  # whatever a missing cuBLAS, or missing headers for CuPy's own kernels, raise
         return None
-    return 2 * PRODUCT_SIZE**3 / statistics.median(samples)
 
 
 if __name__ == "__main__":
