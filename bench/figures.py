@@ -54,10 +54,10 @@ def _accuracy(result: dict[str, Any], path: Path) -> Path:
     accuracies = [100 * record["test_accuracy"] for record in records]
     axes.plot(sizes, accuracies, marker="o", linewidth=2.5)
     for size, accuracy, record in zip(sizes, accuracies, records, strict=True):
-        axes.annotate(
-            f"{record['updates']:,} updates", (size, accuracy), (0, -14), textcoords="offset points", fontsize=8
-        )
+        place = {"xytext": (-6, -12), "textcoords": "offset points", "ha": "right", "fontsize": 8}
+        axes.annotate(f"{record['updates']:,} updates", (size, accuracy), **place)
     axes.set(xscale="log", xlabel="batch size", ylabel="test accuracy, %")
+    axes.margins(x=0.15, y=0.08)
     axes.set_title(f"MNIST after {records[0]['epochs']} epochs; {result['machine']['device']}", fontsize=11)
     axes.grid(visible=True, alpha=0.25)
     return _save(figure, path)

@@ -25,7 +25,7 @@ def describe(on_gpu: bool) -> dict[str, str]:
         found = diagnose(Machine()).facts
         facts |= {name: found[name] for name in ("compute capability", "CUDA runtime", "NVRTC") if name in found}
         facts["driver"] = driver_version() or found.get("driver", "unknown")
-    facts["system"] = platform.platform()
+    facts["system"] = f"{platform.system()} {platform.machine()}"
     facts["Python"] = platform.python_version()
     facts["gpunet"] = gpunet.__version__
     facts |= library_versions()

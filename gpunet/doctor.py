@@ -28,7 +28,7 @@ def _doctor(argv: Sequence[str] | None) -> int:
     diagnosis = diagnose(Machine())
     facts = {
         "gpunet": __version__,
-        "Python": f"{platform.python_version()} on {platform.platform()}",
+        "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
         "CPU": f"{os.cpu_count()} cores",
         "NumPy": np.__version__,
         **diagnosis.facts,
