@@ -49,8 +49,9 @@ def measure(device: Device, batch_sizes: Sequence[int] = BATCH_SIZES) -> dict[st
     work = workload.load()
     for batch_size in batch_sizes:
         engine = TiledEngine(workload.NETWORK, workload.optimizer(), work.weights, device)
-        engine.prepare(engine.place(work.images), engine.place(work.labels), workload.EXAMPLES, batch_size)
-        for (kernel, launch), cost in zip(engine.each_launch(), costs(LECTURE, batch_size), strict=True):
+        placed = engine.place(work.images), engine.place(work.labels)
+        launches = engine.each_launch(*placed, work.order, batch_size)
+        for (kernel, launch), cost in zip(launches, costs(LECTURE, batch_size), strict=True):
             times = [cost.bytes / bandwidth, cost.operations / product_rate if product_rate else 0.0]
             us = microseconds(device, launch)
             bound = 1e6 * max(times)

@@ -124,9 +124,16 @@ class TiledEngine(Engine):
             raise TrainingDivergedError(int(finite.argmin()) // batch_size + 1)
         return EpochStatistics(float(losses.mean(dtype=np.float64)), float(hits.mean()), epoch.updates, seconds)
 
-    def each_launch(self) -> list[tuple[str, Callable[[], None]]]:
-        """The launches of an update one by one, in the form that the last epoch or `prepare` gave them; for timing."""
-        return self._epoch._launches.each() if self._epoch else []
+    def each_launch(
+        self, images: Array, labels: Array, order: NDArray[np.int32], batch_size: int
+    ) -> list[tuple[str, Callable[[], None]]]:
+        """The launches of an epoch's first update one by one, with their kernels' names; for timing.
+
+        The update has been made once, so that every launch finds what it reads; it may be made again and again.
+        """
+        self.prepare(images, labels, len(order), batch_size)
+        assert self._epoch is not None
+        return self._epoch.each_launch(order, self.optimizer)
 
     def predict(self, images: Array) -> NDArray[np.floating]:
         forward = _ForwardPass(self.device, self._layers, len(images))
@@ -197,6 +204,13 @@ class _Epoch:
             self._launches.run()
             done += 1
             progress(done)
+
+    def each_launch(self, order: NDArray[np.int32], optimizer: Optimizer) -> list[tuple[str, Callable[[], None]]]:
+        """See TiledEngine.each_launch."""
+        self.load(order, optimizer, updates_before=0)
+        self._launches.run()
+        self.load(order, optimizer, updates_before=0)  # the cursors stand at the first update again
+        return self._launches.each()
 
     def _run_graph_updates(self) -> None:
         for _ in range(GRAPH_UPDATES):
