@@ -33,6 +33,7 @@ ACCURACY_BATCH_SIZES = (10, 100, 1_000, 10_000, 50_000)
 ACCURACY_EPOCHS = 5
 SAME_UPDATES = 50_000
 PARTS = ("speed", "same-updates", "batch-accuracy", "why")
+UNFINISHED = ".unfinished.json"  # the end of a result file's name while a run is going on
 PATIENCE_SECONDS = 60  # for each half of the part on equal updates; a slower machine runs fewer, and says so
 
 
@@ -49,10 +50,12 @@ def _batch_speed(argv: Sequence[str] | None) -> int:
     if not out.is_dir() or not os.access(out, os.W_OK):
         raise ArgumentError(f"--out: {out}: not a folder that can be written to")
     facts = machine.describe(on_gpu)
-    stem = out / machine.file_name(facts)
+    stem = out / file_stem(facts, options.parts)
+    unfinished = Path(f"{stem}{UNFINISHED}")
     result: dict[str, Any] = {"machine": facts, "full": options.full}
     for _ in _measurements(names, "cuda" if on_gpu else "cpu", options, result):
-        write_json(Path(f"{stem}.json"), result)  # after each one: nothing is lost if a later one fails
+        write_json(unfinished, result)  # after each one: nothing is lost if a later one fails
+    unfinished.replace(f"{stem}.json")
     markdown = tables.whole(result)
     write_text(Path(f"{stem}.md"), f"# {facts['device']}\n\n{markdown}")
     print(markdown)
@@ -63,6 +66,11 @@ def _batch_speed(argv: Sequence[str] | None) -> int:
     except ImportError:
         print("no figures: matplotlib is not installed (pip install '.[bench]')")
     return commandline.DONE
+
+
+def file_stem(facts: dict[str, str], parts: Sequence[str] = PARTS) -> str:
+    """The name of the result files; a run of some parts only does not replace a whole one."""
+    return "-".join([machine.file_name(facts), *(parts if set(parts) != set(PARTS) else ())])
 
 
 def _measurements(names: list[str], device: str, options: argparse.Namespace, result: dict[str, Any]) -> Iterator[None]:
@@ -154,9 +162,10 @@ def _progress(what: str, steps: int) -> tqdm:
 
 
 def _sizes(text: str) -> tuple[int, ...]:
-    sizes = tuple(commandline.whole_number(part) for part in text.split(","))
-    if max(sizes) > workload.EXAMPLES:
-        raise argparse.ArgumentTypeError(f"expected batch sizes up to {workload.EXAMPLES}, got {max(sizes)}")
+    sizes = tuple(sorted({commandline.whole_number(part) for part in text.split(",")}))
+    for size in sizes:
+        if workload.EXAMPLES % size:  # whole batches only, so that every engine and peer does the same work
+            raise argparse.ArgumentTypeError(f"expected divisors of {workload.EXAMPLES}, got {size}")
     return sizes
 
 

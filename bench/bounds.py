@@ -8,9 +8,13 @@ where it does, the cache can do better. Rates are data-sheet figures, not measur
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from gpunet import commandline
+
+PROGRAM = "bounds.py"
 LECTURE = (784, 500, 500, 10)
 BATCH_SIZES = (1, 10, 100, 1000, 10_000)
 FLOAT, BYTE = 4, 1
@@ -90,5 +94,17 @@ def update_table() -> str:
     return "\n".join(lines)
 
 
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (see gpunet.commandline)."""
+    return commandline.run(PROGRAM, _bounds, argv)
+
+
+def _bounds(argv: Sequence[str] | None) -> int:
+    parser = commandline.Parser(prog=PROGRAM, description="Bytes, operations and least times of an update.")
+    parser.parse_args(argv)
+    print(update_table(), kernel_table(1), kernel_table(100), sep="\n\n", flush=True)
+    return commandline.DONE
+
+
 if __name__ == "__main__":
-    print(update_table(), kernel_table(1), kernel_table(100), sep="\n\n")
+    sys.exit(main())

@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
@@ -19,10 +21,12 @@ from typing import Any, NamedTuple
 
 import machine
 import tables
+from batch_speed import UNFINISHED
 from files import RESULTS, write_json, write_text
 from run_peers import PEERS
 
 from gpunet import commandline, engines
+from gpunet.errors import ArgumentError
 
 PROGRAM = "gpu_report.py"
 ROOT = Path(__file__).parents[1]
@@ -50,6 +54,9 @@ def _gpu_report(argv: Sequence[str] | None) -> int:
     parser.add_argument("--out", default=str(RESULTS), metavar="FOLDER", help="for the files (bench/results)")
     parser.add_argument("--seconds", type=float, default=SECONDS, help=f"for everything ({SECONDS})")
     options = parser.parse_args(argv)
+    options.out = str(Path(options.out).resolve())
+    if not Path(options.out).is_dir():
+        raise ArgumentError(f"--out: {options.out}: not a folder")
     engines.check_device("cuda", "auto")
     facts = machine.describe(on_gpu=True)
     stem = Path(options.out) / f"{machine.file_name(facts)}-report"
@@ -67,14 +74,18 @@ def _gpu_report(argv: Sequence[str] | None) -> int:
 
 
 def _parts(options: argparse.Namespace, facts: dict[str, str]) -> list[Part]:
-    python, result = sys.executable, Path(options.out) / f"{machine.file_name(facts)}.json"
+    python, stem, began = sys.executable, Path(options.out) / machine.file_name(facts), time.time()
     tests = [python, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
     speed = [python, str(BENCH / "batch_speed.py"), "--device", "cuda", "--out", options.out]
     if peers := [name for name in PEERS if importlib.util.find_spec(name)]:
         speed += ["--peers", ",".join(peers)]
 
     def batch_speed(output: str) -> dict[str, Any]:
-        return {"batch_speed": json.loads(result.read_text())} if result.exists() else {}
+        """This run's result, whole or as far as it came; an earlier run's is left alone."""
+        for file in (Path(f"{stem}.json"), Path(f"{stem}{UNFINISHED}")):
+            if file.exists() and file.stat().st_mtime >= began:
+                return {"batch_speed": json.loads(file.read_text())}
+        return {}
 
     def kernels(output: str) -> dict[str, Any]:
         return {"kernel_times": json.loads(output.strip().splitlines()[-1])}
@@ -95,20 +106,16 @@ def run_part(part: Part, seconds_left: float) -> dict[str, Any]:
     if limit < 5:
         return {**record, "outcome": "not run: no time left"}
     started = time.monotonic()
-    try:
-        done = subprocess.run(
-            part.command,
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=limit,
-            check=False,
-        )
-        output, outcome = done.stdout, "passed" if done.returncode == 0 else "failed"
-    except subprocess.TimeoutExpired as error:
-        output = error.stdout.decode(errors="replace") if isinstance(error.stdout, bytes) else (error.stdout or "")
-        outcome = f"stopped after {limit:.0f} s"
+    with subprocess.Popen(
+        part.command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=limit)
+            outcome = "passed" if process.returncode == 0 else "failed"
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)  # and whatever it started
+            output, _ = process.communicate()
+            outcome = f"stopped after {limit:.0f} s"
     record |= {"outcome": outcome, "seconds": time.monotonic() - started, "output": output[-TAIL:]}
     try:
         record |= part.read(output)
@@ -122,11 +129,13 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [f"# {report['machine']['device']}", tables.machine(report["machine"])]
     for part in report["parts"]:
         lines.append(f"## {part['name']}: {part['outcome']}, {part['seconds']:.0f} s")
+        if part["outcome"] != "passed":
+            lines.append(f"```\n{part['output'].strip()}\n```")
         if "kernel_times" in part:
             lines.append(tables.kernel_times(part["kernel_times"]))
         elif "batch_speed" in part:
             lines.append(tables.whole(part["batch_speed"]))
-        else:
+        elif part["outcome"] == "passed":
             lines.append(f"```\n{part['output'].strip()}\n```")
     return "\n\n".join(lines) + "\n"
 

@@ -64,7 +64,10 @@ def filled(document: str) -> str:
         part, file = place.groups()
         if part not in PARTS:
             raise ArgumentError(f"results: expected a part of {', '.join(PARTS)}; got {part!r}")
-        text = PARTS[part](load(file))
+        try:
+            text = PARTS[part](load(file))
+        except (KeyError, OSError) as error:
+            raise ArgumentError(f"bench/results/{file}.json lacks what {part} needs ({error})") from error
         return f"<!-- results: {part} {file} -->\n\n{text}\n\n<!-- end of results -->"
 
     return PLACE.sub(fill, document)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -37,8 +38,10 @@ def run_peer(
     except subprocess.TimeoutExpired:
         return {"name": script, "unavailable": f"took longer than {TIMEOUT_SECONDS} s"}
     if done.returncode:
-        return {"name": script, "unavailable": _reason(done.stderr)}
-    result = json.loads(done.stdout.splitlines()[-1])
+        return {"name": script, "unavailable": _reason(done.returncode, done.stderr)}
+    result = next((json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"name"')), None)
+    if result is None:
+        return {"name": script, "unavailable": "ended without a result"}
     if "unavailable" in result:
         return dict(result)
     if not abs(result["check_loss"] / expected_loss - 1) <= CHECK_TOLERANCE:
@@ -48,9 +51,12 @@ def run_peer(
     return {**kept, **speed_record(result["name"], batch_size, updates, result["seconds"])}
 
 
-def _reason(errors: str) -> str:
-    """Why a process failed, from the last line of its traceback."""
-    last = (errors.strip().splitlines() or ["no message"])[-1]
-    if last.startswith("ModuleNotFoundError"):
-        return f"not installed ({last.split(chr(39))[1]})"
-    return last[:200]
+def _reason(status: int, errors: str) -> str:
+    """Why a process failed: a signal, a package that is missing, or the last error that it names."""
+    if status < 0:
+        return f"ended by signal {-status}"
+    named = re.findall(r"^(?:\w+\.)*(\w*(?:Error|Exception)\b.*)", errors, re.MULTILINE)
+    missing = re.fullmatch(r"ModuleNotFoundError: No module named '(\w+)'", named[-1]) if named else None
+    if missing:
+        return f"not installed ({missing[1]})"
+    return named[-1][:200] if named else f"ended with status {status}"

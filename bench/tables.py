@@ -14,7 +14,9 @@ def whole(result: Result) -> str:
     """Every part that a result has, with its machine."""
     parts = [machine(result["machine"])]
     if result.get("speed"):
-        parts += ["### Speed", speed(result), lecture(result)]
+        parts += ["### Speed", speed(result)]
+        if any(record["batch_size"] in LECTURE_SECONDS for record in result["speed"]):
+            parts.append(lecture(result))
     if result.get("same_updates"):
         parts += ["### Same time, same updates", same_updates(result["same_updates"])]
     if result.get("batch_accuracy"):

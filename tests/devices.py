@@ -32,7 +32,7 @@ def open_device(kind: str, multiprocessors: int = 4) -> Device:
 
 def refuse_or_skip(required_by: str, reason: str) -> None:
     """A device that an environment variable requires must be there; otherwise its tests are skipped."""
-    if os.environ.get(required_by):
+    if os.environ.get(required_by, "").lower() not in ("", "0", "false"):
         pytest.fail(f"{required_by} is set, but {reason}")
     pytest.skip(reason)
 

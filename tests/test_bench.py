@@ -79,7 +79,7 @@ def test_figures_are_drawn_without_a_display(tmp_path: Path) -> None:
 
 BAD = {
     "batch sizes": (["--batch-sizes", "1,x"], "argument --batch-sizes: expected a whole number"),
-    "too large": (["--batch-sizes", "50001"], "expected batch sizes up to 50000, got 50001"),
+    "no divisor": (["--batch-sizes", "1,49999"], "expected divisors of 50000, got 49999"),
     "peers": (["--peers", "torch,caffe"], "expected names of torch, jax, keras; got 'caffe'"),
     "parts": (["--parts", "speed,taste"], "got 'taste'"),
     "out": (["--out", "/no/such/folder"], "--out: /no/such/folder: not a folder that can be written to"),
@@ -134,6 +134,33 @@ def test_a_peer_that_is_not_there_is_a_line_in_the_table() -> None:
 
 def test_the_documents_show_what_the_result_files_say() -> None:
     assert readme.main(["--check"]) == 0
+
+
+def test_a_run_of_some_parts_does_not_replace_a_whole_one() -> None:
+    facts = {"device": "My GPU, 2"}
+    assert batch_speed.file_stem(facts) == "my-gpu-2"
+    assert batch_speed.file_stem(facts, ("why",)) == "my-gpu-2-why"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import no_such_module", "not installed (no_such_module)"),
+        ("raise RuntimeError('CUDA out of memory')", "RuntimeError: CUDA out of memory"),
+        ("import os; os.kill(os.getpid(), 9)", "ended by signal 9"),
+        ("print('nothing')", "ended without a result"),
+    ],
+)
+def test_a_peer_that_fails_is_a_line_with_the_reason(code: str, reason: str, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "odd.py").write_text(code)
+    monkeypatch.setattr(run_peers, "FOLDER", tmp_path)
+    outcome = run_peers.run_peer("odd", tmp_path / "x", "cpu", 10, 5, 2, (5, 1.0))
+    assert outcome == {"name": "odd", "unavailable": reason}
+
+
+def test_a_missing_result_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ArgumentError, match=r"bench/results/nowhere.json lacks what speed needs"):
+        readme.filled("<!-- results: speed nowhere -->\n<!-- end of results -->")
 
 
 def test_an_unknown_part_of_a_result_is_refused() -> None:

@@ -89,7 +89,12 @@ FAULTS = {
     "no driver": ({"open_driver": raises(OSError("libcuda.so.1: no"))}, "no NVIDIA driver .*install its driver"),
     "old driver": (
         {"driver_version": answers(11040)},
-        r"driver is too old: it knows CUDA 11.4, but CuPy was built for CUDA 12.9; update the driver, or .*cuda11x",
+        r"driver is too old: it knows CUDA 11.4, but CuPy was built for CUDA 12.9; update the driver$",
+    ),
+    "driver without version": ({"driver_version": answers(0)}, "library is there, but no driver that works; reinst"),
+    "ruled message": (
+        {"import_cupy": raises(ImportError("=====\n\nFailed to import CuPy.\n"))},
+        r"CuPy cannot be imported \(Failed to import CuPy\.\)",
     ),
     "no GPU, by an error": (
         {"device_count": raises(RuntimeError("cudaErrorNoDevice"))},

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from gpunet.cuda.sources import OPTIONS, define_options, read_source
+from gpunet.errors import DeviceError
 
 CUPY_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")  # what CuPy always adds
 REPORT_OPTIONS = ("--ptxas-options=-v",)
@@ -40,10 +41,14 @@ class Resources:
 def compile_kernel(name: str, defines: Mapping[str, int | float | str], architecture: int) -> dict[str, Resources]:
     """Compile kernels/<name>.cu for an architecture such as 52 or 90; returns each kernel's resources.
 
-    Raises CompileError for an error, and for a warning as well.
+    Raises CompileError for an error, and for a warning as well; DeviceError without NVRTC.
     """
-    from cupy_backends.cuda.libs import nvrtc
+    try:
+        from cupy_backends.cuda.libs import nvrtc
 
+        nvrtc.getVersion()
+    except Exception as error:  # an ImportError, OSError or RuntimeError, depending on what is missing
+        raise DeviceError("CUDA's compiler cannot be loaded; python -m gpunet.doctor says what is missing") from error
     options = (
         *OPTIONS,
         *define_options(defines),

@@ -6,7 +6,9 @@ import ctypes
 import functools
 import importlib.metadata
 import importlib.util
+import re
 import sys
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -111,14 +113,16 @@ def _check_driver(system: System, facts: dict[str, str]) -> None:
         system.open_driver()
     except OSError as error:
         raise _UnusableError(
-            f"no NVIDIA driver ({DRIVER_LIBRARY} was not found); with an NVIDIA GPU, install its driver"
+            f"no NVIDIA driver ({_first_line(error)}); with an NVIDIA GPU, install its driver"
         ) from error
     driver, runtime = system.driver_version(), system.runtime_version()
+    if driver == 0:
+        raise _UnusableError("an NVIDIA driver library is there, but no driver that works; reinstall the driver")
     facts["driver"] = f"for CUDA up to {_cuda_version(driver)}"
     if driver // 1000 < runtime // 1000:
         raise _UnusableError(
             f"the NVIDIA driver is too old: it knows CUDA {_cuda_version(driver)}, but CuPy was built for CUDA "
-            f"{_cuda_version(runtime)}; update the driver, or install cupy-cuda{driver // 1000}x instead"
+            f"{_cuda_version(runtime)}; update the driver"
         )
 
 
@@ -141,6 +145,7 @@ def _check_compiler(system: System, facts: dict[str, str]) -> None:
     try:
         version = ".".join(map(str, system.nvrtc_version()))
     except Exception as error:  # an ImportError, OSError or RuntimeError, depending on how the library is missing
+        facts["NVRTC"] = "not found"
         raise _UnusableError(
             f"CUDA's compiler library libnvrtc cannot be loaded ({_first_line(error)}); "
             "pip install 'cuda-toolkit[nvrtc]==12.*' (13.* for CUDA 13)"
@@ -172,17 +177,19 @@ class Machine:
 
     def cupy_wheels(self) -> list[str]:
         names = {
-            str(distribution.metadata["Name"]).lower()
+            re.sub(r"[-_.]+", "-", str(distribution.metadata["Name"])).lower()
             for distribution in importlib.metadata.distributions()
             if distribution.metadata["Name"]
         }
-        wheels = sorted(name for name in names if name == "cupy" or name.startswith("cupy-cuda"))
+        wheels = sorted(name for name in names if name == "cupy" or name.startswith(("cupy-cuda", "cupy-rocm")))
         if not wheels and importlib.util.find_spec("cupy"):
             return ["cupy"]  # on the path without being installed as a distribution
         return wheels
 
     def import_cupy(self) -> str:
-        import cupy
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what CuPy warns of, the diagnosis tells in a line
+            import cupy
 
         return str(cupy.__version__)
 
@@ -246,4 +253,6 @@ def _cuda_version(number: int) -> str:
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+    """The first line of an error that holds words, not rulers."""
+    lines = [line.strip() for line in str(error).splitlines() if any(map(str.isalnum, line))]
+    return lines[0] if lines else type(error).__name__

@@ -86,7 +86,7 @@ def cache_folder() -> Path:
     """Where builds are kept: $GPUNET_EMULATOR_CACHE, else in the user's cache folder, else in the temporary folder."""
     chosen = os.environ.get("GPUNET_EMULATOR_CACHE")
     if chosen:
-        return Path(chosen)
+        return Path(chosen).resolve()
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpunet" / "emulator"
         folder.mkdir(parents=True, exist_ok=True)
