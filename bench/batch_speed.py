@@ -76,8 +76,6 @@ def file_stem(facts: dict[str, str], parts: Sequence[str] = PARTS) -> str:
 def _measurements(names: list[str], device: str, options: argparse.Namespace, result: dict[str, Any]) -> Iterator[None]:
     """Fill the result, part by part; yields whenever there is something new."""
     work = workload.load()
-    if "speed" in options.parts:
-        yield from _measure_speed(names, device, options, work, result)
     name = names[-1]  # the last is the fastest at small batches
     if "same-updates" in options.parts:
         updates = SAME_UPDATES if options.full else _affordable_updates(name, work)
@@ -98,6 +96,8 @@ def _measurements(names: list[str], device: str, options: argparse.Namespace, re
     if "why" in options.parts:
         result["why"] = measure.why(name, work)
         yield
+    if "speed" in options.parts:
+        yield from _measure_speed(names, device, options, work, result)
 
 
 def _measure_speed(

@@ -1,8 +1,8 @@
 """`python bench/kernel_times.py`: each kernel of an update by itself, against the bound that measured rates give.
 
-A launch is captured REPEATS times as one graph, so that the host's time for a launch is not what is measured; caches
-are as the launch before left them, as in training. The bound: bytes over the rate of a copy, operations over the rate
-of a large matrix product, both measured here. Needs a GPU.
+A launch is captured REPEATS times as one graph, so that the host's time for a launch is not what is measured. Caches
+are as the same launch left them: warmer than in training. The bound: bytes over the rate of a copy, operations over the
+rate of a large matrix product, both measured here; where a cache holds the bytes, a launch can be faster. Needs a GPU.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -33,8 +34,16 @@ def run_peer(
         *("--device", device, "--batch-size", str(batch_size), "--updates", str(updates)),
         *("--repeats", str(repeats), "--check-updates", str(check_updates)),
     ]
+    hide_gpu = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"} if device == "cpu" else {}
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECONDS, check=False)
+        done = subprocess.run(
+            command,
+            env={**os.environ, **hide_gpu},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT_SECONDS,
+            check=False,
+        )
     except subprocess.TimeoutExpired:
         return {"name": script, "unavailable": f"took longer than {TIMEOUT_SECONDS} s"}
     if done.returncode:

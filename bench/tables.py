@@ -113,8 +113,10 @@ def why(record: Result) -> str:
             ("as one matrix product", record["at_once_us"], record["at_once_bytes"]),
         )
     ]
-    head = [f"{record['examples']} examples, {record['layer']}", "us", "million operations", "MB read and written"]
-    ratio = f"The same arithmetic, {record['ratio']:,.1f} times faster: as a product, the weights are read once."
+    head = [f"{record['examples']} examples, {record['layer']}", "us", "million operations", "MB loaded and stored"]
+    ratio = (
+        f"The same arithmetic, in {record['ratio']:,.1f} times less time: as one product, each weight is loaded once."
+    )
     return "\n\n".join([_table(head, rows), ratio])
 
 

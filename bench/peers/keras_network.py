@@ -7,16 +7,21 @@ import numpy as np
 from numpy.typing import NDArray
 from peer import Job, NotHereError
 
+if keras.backend.backend() == "tensorflow":
+    import tensorflow
+
+    tensorflow.config.experimental.enable_tensor_float_32_execution(False)  # float32 throughout, as gpunet
+else:
+    import jax
+
+    jax.config.update("jax_default_matmul_precision", "highest")
+
 
 def versions() -> dict[str, str]:
     found = {"keras": keras.__version__}
     if keras.backend.backend() == "tensorflow":
-        import tensorflow
-
         found["tensorflow"] = tensorflow.__version__
     else:
-        import jax
-
         found["jax"] = jax.__version__
     return found
 
@@ -54,9 +59,5 @@ def trainer_class(steps_per_execution: int) -> type:
 
 def _has_gpu() -> bool:
     if keras.backend.backend() == "tensorflow":
-        import tensorflow
-
         return bool(tensorflow.config.list_physical_devices("GPU"))
-    import jax
-
     return any(device.platform == "gpu" for device in jax.devices())
