@@ -57,7 +57,7 @@ def run_peer(
         reason = f"does other work: loss {result['check_loss']:.6f} after {check_updates} updates, {expected_loss:.6f}"
         return {"name": result["name"], "unavailable": f"{reason} expected"}
     kept = {name: result[name] for name in ("versions", "check_loss", "warm_up_seconds")}
-    return {**kept, **speed_record(result["name"], batch_size, updates, result["seconds"])}
+    return {**kept, **speed_record(result["name"], batch_size, result["updates"], result["seconds"])}
 
 
 def _reason(status: int, errors: str) -> str:
