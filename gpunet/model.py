@@ -249,13 +249,13 @@ class Sequential:
                 logs = _logs(statistics)
                 if placed_validation:
                     logs["val_loss"], logs["val_accuracy"] = engine.evaluate(*placed_validation)
-                    _require_finite(logs["val_loss"], statistics.updates, epoch)
+                    _require_finite([logs["val_loss"]], statistics.updates, epoch)
                 for hook in hooks:
                     hook.on_epoch_end(epoch, logs)
                 if self.stop_training:
                     break
             # Losses are taken before an update; what the last update did shows in the weights alone.
-            _require_finite(sum(float(np.abs(array).sum()) for array in engine.weights), statistics.updates, epoch)
+            _require_finite(engine.weights, statistics.updates, epoch)
         finally:
             self._training = False
             for hook in hooks:
@@ -394,8 +394,8 @@ def _check_callbacks(callbacks: object) -> list[Callback]:
     return checked
 
 
-def _require_finite(value: float, update: int, epoch: int) -> None:
-    if not np.isfinite(value):
+def _require_finite(values: Iterable[ArrayLike], update: int, epoch: int) -> None:
+    if not all(np.isfinite(value).all() for value in values):
         raise TrainingDivergedError(update, epoch + 1)
 
 

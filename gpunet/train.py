@@ -154,6 +154,10 @@ def _same_file(one: str, other: str) -> bool:
     return os.path.exists(other) and os.path.samefile(one, other)
 
 
+def _us_per_update(seconds: float, updates: float) -> float:
+    return 1e6 * seconds / updates
+
+
 class LinearDecay(Callback):
     """The learning rate falls in equal steps, one an epoch, so that the step behind the last would be 0."""
 
@@ -183,8 +187,8 @@ class Timing(Callback):
         text = f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}"
         if not self.updates:
             return text
-        us_per_update = 1e6 * self.seconds / self.updates
-        return f"{text}: {self.seconds:.2f} s of training, {self.updates:,} updates, {us_per_update:,.1f} us per update"
+        us = _us_per_update(self.seconds, self.updates)
+        return f"{text}: {self.seconds:.2f} s of training, {self.updates:,} updates, {us:,.1f} us per update"
 
     def last_epoch(self) -> str:
         """The last epoch's results, for the end of a line; nothing before the first epoch is over."""
@@ -205,8 +209,8 @@ class MetricsFile(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         logs = logs or {}
-        us_per_update = 1e6 * logs["seconds"] / logs["updates"]
-        self.write({"epoch": epoch + 1, **logs, "us_per_update": us_per_update})
+        us = _us_per_update(logs["seconds"], logs["updates"])
+        self.write({"epoch": epoch + 1, **logs, "us_per_update": us})
 
     def write(self, record: dict[str, float]) -> None:
         try:

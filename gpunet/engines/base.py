@@ -31,10 +31,6 @@ class EpochStatistics:
     updates: int
     seconds: float
 
-    @property
-    def us_per_update(self) -> float:
-        return 1e6 * self.seconds / self.updates
-
 
 @dataclass
 class OptimizerState:
