@@ -14,7 +14,7 @@ from workload import EXAMPLES, LECTURE_SECONDS, NETWORK, Workload, optimizer
 
 from gpunet import engines
 from gpunet.engines import Choice, Engine, reference, tiled_launches
-from gpunet.engines.tiled import pad_columns
+from gpunet.engines.cuda_engine import pad_columns
 
 REPEATS = 5
 SECONDS_A_REPEAT = 1.5

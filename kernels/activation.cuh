@@ -1,4 +1,4 @@
-// activation.cuh: the activation of a layer, chosen at compile time by -DACTIVATION=<one of the names below>.
+// activation.cuh: the activation of a layer, chosen at compile time by one of the names below.
 //
 // A derivative is computed from the activation's output y, so that pre-activations need not be kept.
 #pragma once
@@ -6,6 +6,7 @@
 enum Activation { linear, sigmoid, hyperbolic_tangent, relu, softplus, softsign, hard_sigmoid };
 
 // activation(z). Every function is finite for every finite z.
+template <Activation ACTIVATION>
 __device__ __forceinline__ float activate(float z) {
     switch (ACTIVATION) {
         case sigmoid: return 1.0f / (1.0f + expf(-z));  // exp(-z) = inf for very negative z gives the limit, 0
@@ -19,6 +20,7 @@ __device__ __forceinline__ float activate(float z) {
 }
 
 // activation'(z), from y = activation(z).
+template <Activation ACTIVATION>
 __device__ __forceinline__ float activation_derivative(float y) {
     switch (ACTIVATION) {
         case sigmoid: return y * (1.0f - y);

@@ -1,11 +1,12 @@
-// common.cuh: the two things that differ between a GPU and the emulator of tests/emulator.
+// common.cuh: the few things that differ between a GPU and the emulator of tests/emulator.
 //
 //   DYN_SHARED(float, tile);         in a kernel: tile is a float* to the block's dynamic shared memory, aligned to
 //                                    16 bytes (an `extern __shared__` array cannot be given to a CPU compiler)
 //   while (!arrived()) SPIN_PAUSE(); in every loop that waits for another thread or block through memory: nothing on
 //                                    a GPU, the point where the emulator lets the others run
+//   load_relaxed, store_relaxed      8 bytes of global memory at once, seen by all blocks, ordered with nothing else
 //
-// The emulator defines GPUNET_EMULATOR and its own version of both.
+// The emulator defines GPUNET_EMULATOR and its own version of the first two; to it, volatile says the third.
 #pragma once
 
 #ifndef GPUNET_EMULATOR
@@ -13,4 +14,21 @@
     extern __shared__ __align__(16) unsigned char gpunet_dynamic_shared[]; \
     type* const name = reinterpret_cast<type*>(gpunet_dynamic_shared)
 #define SPIN_PAUSE() ((void)0)
+#endif
+
+using Packet = unsigned long long;  // see exchange.cuh
+
+#if !defined(GPUNET_EMULATOR) && __CUDA_ARCH__ >= 700
+// In scope of the GPU: `volatile` would be in scope of the whole system, which is slower.
+__device__ __forceinline__ Packet load_relaxed(const Packet* from) {
+    Packet value;
+    asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(value) : "l"(from) : "memory");
+    return value;
+}
+__device__ __forceinline__ void store_relaxed(Packet* to, Packet value) {
+    asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
+}
+#else
+__device__ __forceinline__ Packet load_relaxed(const Packet* from) { return *(const volatile Packet*)from; }
+__device__ __forceinline__ void store_relaxed(Packet* to, Packet value) { *(volatile Packet*)to = value; }
 #endif

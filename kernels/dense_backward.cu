@@ -42,8 +42,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_bac
             const float4 y = read_four(y_previous + (size_t)m * padded(inputs) + n);
             const float4 dx = four_products(products, i, j);
             write_four(dz_previous, inputs, m, n, make_float4(
-                dx.x * activation_derivative(y.x), dx.y * activation_derivative(y.y),
-                dx.z * activation_derivative(y.z), dx.w * activation_derivative(y.w)));
+                dx.x * activation_derivative<ACTIVATION>(y.x), dx.y * activation_derivative<ACTIVATION>(y.y),
+                dx.z * activation_derivative<ACTIVATION>(y.z), dx.w * activation_derivative<ACTIVATION>(y.w)));
         }
     }
 }

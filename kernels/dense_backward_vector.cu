@@ -35,6 +35,6 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) dense_backward_vecto
     sum = warp_sum(sum);
     if (lane == 0) {
         const size_t at = (size_t)m * padded(inputs) + n;
-        dz_previous[at] = sum * activation_derivative(y_previous[at]);
+        dz_previous[at] = sum * activation_derivative<ACTIVATION>(y_previous[at]);
     }
 }

@@ -45,7 +45,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_for
             if (m >= batch.rows) continue;
             const float4 z = scaled_input_sums(four_products(products, i, j));
             write_four(y, units, m, n, make_float4(
-                activate(z.x + b.x), activate(z.y + b.y), activate(z.z + b.z), activate(z.w + b.w)));
+                activate<ACTIVATION>(z.x + b.x), activate<ACTIVATION>(z.y + b.y),
+                activate<ACTIVATION>(z.z + b.z), activate<ACTIVATION>(z.w + b.w)));
         }
     }
 }

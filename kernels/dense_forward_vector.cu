@@ -61,5 +61,5 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) dense_forward_vector
 #pragma unroll
     for (int warp = 0; warp < WARPS; ++warp) total += sums[warp][threadIdx.x];
     const float bias = weights[(size_t)inputs * padded(units) + n];
-    y[(size_t)m * padded(units) + n] = activate(scaled_input_sum(total) + bias);
+    y[(size_t)m * padded(units) + n] = activate<ACTIVATION>(scaled_input_sum(total) + bias);
 }

@@ -5,7 +5,7 @@
 // Outside the matrix every element is 0.
 #pragma once
 
-__device__ __forceinline__ int padded(int columns) { return (columns + 3) & ~3; }
+__device__ __forceinline__ constexpr int padded(int columns) { return (columns + 3) & ~3; }
 
 __device__ __forceinline__ float4 read_four(const float* __restrict__ from) {
     return *reinterpret_cast<const float4*>(from);

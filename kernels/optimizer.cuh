@@ -1,4 +1,4 @@
-// optimizer.cuh: one optimizer step for four weights, chosen at compile time by -DOPTIMIZER=adam, momentum or sgd.
+// optimizer.cuh: one optimizer step of a weight, chosen at compile time by -DOPTIMIZER=adam, momentum or sgd.
 //
 //   adam      m = beta_1 m + (1 - beta_1) g;  v = beta_2 v + (1 - beta_2) g^2;  w -= alpha_t m / (sqrt(v) + epsilon_t)
 //   momentum  velocity = momentum velocity - learning_rate g;  w += velocity
@@ -16,6 +16,7 @@
 #include "matrix.cuh"
 
 enum Optimizer { adam, momentum, sgd };
+constexpr int SLOTS = OPTIMIZER == adam ? 2 : OPTIMIZER == momentum ? 1 : 0;
 
 struct Step {
     float size, epsilon;
@@ -27,15 +28,27 @@ struct Rule {
     Step step;
 };
 
+// Multiply-adds are spelt out, so that every kernel rounds alike. The root and the quotient are the GPU's approximations
+// (2 units in the last place each, of a step that is itself far below the weight): the exact ones would cost a thread
+// that keeps its weights in registers more than everything else here.
 __device__ __forceinline__ float adam_step(float w, float g, float& m, float& v, const Rule& rule) {
-    m = rule.constants.x * m + rule.constants.y * g;
-    v = rule.constants.z * v + rule.constants.w * (g * g);
-    return w - rule.step.size * (m / (sqrtf(v) + rule.step.epsilon));
+    constexpr float SMALLEST = 1.17549435e-38f;  // keeps the root of 0 at 0
+    m = fmaf(rule.constants.x, m, rule.constants.y * g);
+    v = fmaf(rule.constants.z, v, rule.constants.w * (g * g));
+    const float root = v * rsqrtf(fmaxf(v, SMALLEST));
+    return fmaf(-rule.step.size, __fdividef(m, root + rule.step.epsilon), w);
 }
 
 __device__ __forceinline__ float momentum_step(float w, float g, float& velocity, const Rule& rule) {
-    velocity = rule.constants.x * velocity - rule.step.size * g;
+    velocity = fmaf(rule.constants.x, velocity, -rule.step.size * g);
     return w + velocity;
+}
+
+// The new weight for gradient g; first and second are the optimizer's slots, as far as it has them.
+__device__ __forceinline__ float optimizer_step(float w, float g, float& first, float& second, const Rule& rule) {
+    if constexpr (OPTIMIZER == adam) return adam_step(w, g, first, second, rule);
+    if constexpr (OPTIMIZER == momentum) return momentum_step(w, g, first, rule);
+    return fmaf(-rule.step.size, g, w);
 }
 
 // Four neighbouring weights and what the optimizer remembers of them: first and second slot.
@@ -50,22 +63,10 @@ struct FourWeights {
     }
 
     __device__ __forceinline__ void step(float4 g, const Rule& rule) {
-        if constexpr (OPTIMIZER == adam) {
-            w.x = adam_step(w.x, g.x, first.x, second.x, rule);
-            w.y = adam_step(w.y, g.y, first.y, second.y, rule);
-            w.z = adam_step(w.z, g.z, first.z, second.z, rule);
-            w.w = adam_step(w.w, g.w, first.w, second.w, rule);
-        } else if constexpr (OPTIMIZER == momentum) {
-            w.x = momentum_step(w.x, g.x, first.x, rule);
-            w.y = momentum_step(w.y, g.y, first.y, rule);
-            w.z = momentum_step(w.z, g.z, first.z, rule);
-            w.w = momentum_step(w.w, g.w, first.w, rule);
-        } else {
-            w.x -= rule.step.size * g.x;
-            w.y -= rule.step.size * g.y;
-            w.z -= rule.step.size * g.z;
-            w.w -= rule.step.size * g.w;
-        }
+        w.x = optimizer_step(w.x, g.x, first.x, second.x, rule);
+        w.y = optimizer_step(w.y, g.y, first.y, second.y, rule);
+        w.z = optimizer_step(w.z, g.z, first.z, second.z, rule);
+        w.w = optimizer_step(w.w, g.w, first.w, second.w, rule);
     }
 
     __device__ __forceinline__ void write(float* weights, float* state, size_t slot_size) const {

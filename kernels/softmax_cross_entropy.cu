@@ -15,27 +15,9 @@
 // Residency  at least 8 blocks an SM.
 // Source  subtracting the row's maximum: Goodfellow et al., Deep Learning (2016), section 4.1.
 #include "batch.cuh"
-#include "matrix.cuh"
-#include "warp.cuh"
+#include "loss.cuh"
 
 constexpr int ROWS_PER_BLOCK = 4;
-
-#if TARGETS_ARE_CLASSES
-using Target = int;
-#else
-using Target = float;
-#endif
-
-// Position of the first largest of `count` numbers; the whole warp gets it.
-__device__ __forceinline__ int warp_argmax(const float* numbers, int count, int lane) {
-    float peak = -CUDART_INFINITY;
-    int position = count;
-    for (int c = lane; c < count; c += 32) {
-        if (numbers[c] > peak) peak = numbers[c], position = c;
-    }
-    const float highest = warp_max(peak);
-    return warp_min(peak == highest ? position : count);
-}
 
 extern "C" __global__ void __launch_bounds__(32 * ROWS_PER_BLOCK, 8) softmax_cross_entropy(
         const float* __restrict__ logits, const Target* __restrict__ targets,
@@ -49,35 +31,12 @@ extern "C" __global__ void __launch_bounds__(32 * ROWS_PER_BLOCK, 8) softmax_cro
     if (blockIdx.x == 0 && threadIdx.x == 0) cursors[BACKWARD] = update;
     if (row >= batch.rows) return;  // a whole warp leaves, so its shuffles stay complete
     const int example = gather ? order[batch.first + row] : batch.first + row;
-    const float* z = logits + (size_t)row * padded(classes);
 
-    const int guess = warp_argmax(z, classes, lane);
-    const float peak = z[min(guess, classes - 1)];  // NaN logits leave no guess, and give a NaN loss
-    float total = 0.0f;
-    for (int c = lane; c < classes; c += 32) total += expf(z[c] - peak);
-    total = warp_sum(total);
-
-#if TARGETS_ARE_CLASSES
-    const int label = targets[example];
-    const float expected = z[label] - peak;
-    auto target = [&](int c) { return c == label ? 1.0f : 0.0f; };
-#else
-    const float* row_targets = targets + (size_t)example * padded(classes);
-    const int label = warp_argmax(row_targets, classes, lane);
-    float expected = 0.0f;
-    for (int c = lane; c < classes; c += 32) {  // where a target is 0, the logit may be as small as it likes
-        if (row_targets[c] != 0.0f) expected = fmaf(row_targets[c], z[c] - peak, expected);
-    }
-    expected = warp_sum(expected);
-    auto target = [&](int c) { return row_targets[c]; };
-#endif
-
-    for (int c = lane; c < padded(classes); c += 32) {
-        const float gradient = c < classes ? (expf(z[c] - peak) / total - target(c)) / batch.rows : 0.0f;
-        dz[(size_t)row * padded(classes) + c] = gradient;
-    }
+    const RowLoss result = row_loss(
+        logits + (size_t)row * padded(classes), targets_of(targets, example, classes), classes, batch.rows,
+        dz + (size_t)row * padded(classes), padded(classes), lane);
     if (lane == 0) {
-        losses[batch.first + row] = logf(total) - expected;
-        hits[batch.first + row] = guess == label;
+        losses[batch.first + row] = result.loss;
+        hits[batch.first + row] = result.hit;
     }
 }

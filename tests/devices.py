@@ -19,7 +19,7 @@ EVERYWHERE = [*EMULATED, ON_GPU]
 PLAIN = ["order-forward", ON_GPU]
 
 
-def open_device(kind: str, multiprocessors: int = 4) -> Device:
+def open_device(kind: str, multiprocessors: int = 4, shared_bytes: int = 48 * 1024) -> Device:
     """A device by its name in the lists above. Skips where it cannot be had; in CI the emulator must be there."""
     if kind == "gpu":
         if problem := cuda_problem():
@@ -27,7 +27,7 @@ def open_device(kind: str, multiprocessors: int = 4) -> Device:
         return cuda_device()
     if reason := missing():
         refuse_or_skip("CI", reason)
-    return emulated_device(kind, multiprocessors)
+    return emulated_device(kind, multiprocessors, shared_bytes)
 
 
 def refuse_or_skip(required_by: str, reason: str) -> None:
@@ -38,11 +38,12 @@ def refuse_or_skip(required_by: str, reason: str) -> None:
 
 
 @functools.cache
-def emulated_device(kind: str, multiprocessors: int) -> Device:
+def emulated_device(kind: str, multiprocessors: int, shared_bytes: int) -> Device:
+    size = {"multiprocessors": multiprocessors, "shared_bytes": shared_bytes}
     if kind in ("race", "address"):
-        return EmulatedDevice(sanitizer=kind, order=4, multiprocessors=multiprocessors)
+        return EmulatedDevice(sanitizer=kind, order=4, **size)
     order = kind.removeprefix("order-")
-    return EmulatedDevice(order=int(order) if order.isdigit() else order, multiprocessors=multiprocessors)
+    return EmulatedDevice(order=int(order) if order.isdigit() else order, **size)
 
 
 @functools.cache

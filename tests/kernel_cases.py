@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gpunet.cuda.device import Array, Device
 from gpunet.engines import reference
-from gpunet.engines.tiled import pad_columns
+from gpunet.engines.cuda_engine import pad_columns
 from gpunet.engines.tiled_launches import Batches, DeviceLayer, Launches, padded
 from gpunet.optimizers import SGD, Adam
 

@@ -8,9 +8,10 @@ import pytest
 
 from gpunet.cuda.architectures import ARCHITECTURES, Architecture
 from gpunet.cuda.compiler import CompileError, Resources, compile_kernel
-from gpunet.cuda.report import Row, compile_all
+from gpunet.cuda.report import Row, compile_all, configurations
 from gpunet.cuda.sources import source_folder
-from gpunet.engines.tiled_plan import configurations
+
+(H100,) = [architecture for architecture in ARCHITECTURES if architecture.number == 90]
 
 pytest.importorskip("cupy_backends", reason="the CUDA compiler comes with CuPy, which has no wheel for this system")
 
@@ -32,25 +33,25 @@ def test_every_kernel_compiles_within_budget_for(architecture: Architecture) -> 
     if architecture.number not in nvrtc.getSupportedArchs():
         pytest.skip(f"NVRTC {nvrtc.getVersion()} no longer or not yet compiles for sm_{architecture.number}")
     rows = list(compile_all([architecture]))
-    assert len(rows) == len(list(configurations(architecture.capability))) > 50
+    assert len(rows) == len(list(configurations(architecture))) > 50
     bad = [f"{row.configuration}: {', '.join(complaints(row))}" for row in rows if complaints(row)]
     assert not bad, "\n".join(bad)
 
 
 def test_every_kernel_source_is_compiled() -> None:
-    used = {configuration.kernel for configuration in configurations((9, 0))}
+    used = {configuration.kernel for configuration in configurations(H100)}
     assert used == {path.stem for path in source_folder().glob("*.cu")}
 
 
 def test_configurations_differ_from_one_another() -> None:
-    listed = list(configurations((9, 0)))
+    listed = list(configurations(H100))
     assert len(set(listed)) == len(listed)
 
 
 def test_kernel_headers_promise_what_configurations_ask_for() -> None:
     """The header comment of a kernel names every number of resident blocks that is asked for."""
     for architecture in ARCHITECTURES:
-        for configuration in configurations(architecture.capability):
+        for configuration in configurations(architecture):
             header = (source_folder() / f"{configuration.kernel}.cu").read_text().split("#include")[0]
             (promise,) = re.findall(r"^// Residency (.*)", header, re.MULTILINE)
             assert str(configuration.resident_blocks) in re.findall(r"\d+", promise), configuration

@@ -143,7 +143,7 @@ def assert_same_bits(one: TiledEngine, other: TiledEngine) -> None:
 def test_runs_repeat_bit_by_bit_with_and_without_graphs(kind, batch_size) -> None:
     engine = trained(kind, batch_size=batch_size)
     assert engine._epoch._graph is not None
-    assert engine._epoch.updates % GRAPH_UPDATES  # launches without the graph made the rest
+    assert engine._epoch.data.updates % GRAPH_UPDATES  # launches without the graph made the rest
     assert_same_bits(engine, trained(kind, batch_size=batch_size))
     assert_same_bits(engine, trained(kind, graph=False, batch_size=batch_size))
 

@@ -17,14 +17,19 @@ WARP = 32
 
 
 class Architecture(NamedTuple):
-    """Limits of a multiprocessor. shared_bytes: for all its blocks; system_bytes: kept of it for each block."""
+    """Limits of a multiprocessor, and how many of them the example has.
+
+    sm_shared_bytes: for all its blocks; system_bytes: kept of it for each block; shared_bytes: the most of one block.
+    """
 
     number: int  # as in sm_90
     example: str
     threads: int
     blocks: int
-    shared_bytes: int
+    sm_shared_bytes: int
     system_bytes: int
+    shared_bytes: int
+    multiprocessors: int
 
     @property
     def capability(self) -> tuple[int, int]:
@@ -35,17 +40,17 @@ class Architecture(NamedTuple):
         warps = -(-threads // WARP)
         warp_registers = -(-resources.registers * WARP // REGISTER_UNIT) * REGISTER_UNIT
         shared = resources.shared_bytes + dynamic_shared_bytes + self.system_bytes
-        by_shared = self.shared_bytes // shared if shared else self.blocks
+        by_shared = self.sm_shared_bytes // shared if shared else self.blocks
         return min(self.blocks, self.threads // (warps * WARP), REGISTERS // warp_registers // warps, by_shared)
 
 
 ARCHITECTURES = (
-    Architecture(52, "GTX 980", 2048, 32, 96 * 1024, 0),
-    Architecture(61, "GTX 1080", 2048, 32, 96 * 1024, 0),
-    Architecture(75, "RTX 2080, GTX 1660", 1024, 16, 64 * 1024, 0),
-    Architecture(80, "A100", 2048, 32, 164 * 1024, 1024),
-    Architecture(86, "RTX 3090", 1536, 16, 100 * 1024, 1024),
-    Architecture(89, "RTX 4090", 1536, 24, 100 * 1024, 1024),
-    Architecture(90, "H100", 2048, 32, 228 * 1024, 1024),
-    Architecture(120, "RTX 5090", 1536, 24, 100 * 1024, 1024),
+    Architecture(52, "GTX 980", 2048, 32, 96 * 1024, 0, 48 * 1024, 16),
+    Architecture(61, "GTX 1080", 2048, 32, 96 * 1024, 0, 48 * 1024, 20),
+    Architecture(75, "RTX 2080 Ti, GTX 1660", 1024, 16, 64 * 1024, 0, 64 * 1024, 68),
+    Architecture(80, "A100", 2048, 32, 164 * 1024, 1024, 163 * 1024, 108),
+    Architecture(86, "RTX 3090", 1536, 16, 100 * 1024, 1024, 99 * 1024, 82),
+    Architecture(89, "RTX 4090", 1536, 24, 100 * 1024, 1024, 99 * 1024, 128),
+    Architecture(90, "H100", 2048, 32, 228 * 1024, 1024, 227 * 1024, 132),
+    Architecture(120, "RTX 5090", 1536, 24, 100 * 1024, 1024, 99 * 1024, 170),
 )

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from gpunet import commandline
 from gpunet.cuda.architectures import ARCHITECTURES, Architecture
 from gpunet.cuda.compiler import Resources, compile_kernel
-from gpunet.engines import tiled_plan
+from gpunet.engines import resident_plan, tiled_plan
 from gpunet.engines.tiled_plan import Configuration
 
 PROGRAM = "gpunet.cuda.report"
@@ -27,7 +27,14 @@ class Row(NamedTuple):
 
     @property
     def resident_blocks(self) -> int:
-        return self.architecture.resident_blocks(self.resources, self.configuration.threads)
+        needed = self.configuration
+        return self.architecture.resident_blocks(self.resources, needed.threads, needed.shared_bytes)
+
+
+def configurations(architecture: Architecture) -> Iterator[Configuration]:
+    """Every kernel in every configuration that engines ask for on such a GPU; of the resident engine's, examples."""
+    yield from tiled_plan.configurations(architecture.capability)
+    yield from resident_plan.configurations(architecture)
 
 
 def compile_all(architectures: Sequence[Architecture], kernel: str | None = None) -> Iterator[Row]:
@@ -38,7 +45,7 @@ def compile_all(architectures: Sequence[Architecture], kernel: str | None = None
     jobs = [
         (configuration, architecture)
         for architecture in architectures
-        for configuration in tiled_plan.configurations(architecture.capability)
+        for configuration in configurations(architecture)
         if kernel in (None, configuration.kernel)
     ]
 
@@ -63,7 +70,7 @@ def _report(argv: Sequence[str] | None) -> int:
     parser.add_argument("--kernel", help="one kernel only, by name")
     options = parser.parse_args(argv)
     architectures = [architecture for architecture in ARCHITECTURES if architecture.number in options.sm]
-    known = sorted({configuration.kernel for configuration in tiled_plan.configurations((9, 0))})
+    known = sorted({configuration.kernel for configuration in configurations(ARCHITECTURES[-1])})
     if options.kernel not in (None, *known):
         parser.error(f"--kernel: expected one of {', '.join(known)}; got {options.kernel!r}")
     print(f"{'kernel':<24}{'configuration':<62}{'sm':>4}{'threads':>9}{'registers':>11}{'shared B':>10}"
@@ -72,7 +79,7 @@ def _report(argv: Sequence[str] | None) -> int:
         needs = row.resources
         print(
             f"{row.configuration.kernel:<24}{_describe(row.configuration):<62}{row.architecture.number:>4}"
-            f"{row.configuration.threads:>9}{needs.registers:>11}{needs.shared_bytes:>10}{needs.spill_bytes:>11}"
+            f"{row.configuration.threads:>9}{needs.registers:>11}{needs.shared_bytes + row.configuration.shared_bytes:>10}{needs.spill_bytes:>11}"
             f"{row.resident_blocks:>11}",
             flush=True,
         )
@@ -81,6 +88,12 @@ def _report(argv: Sequence[str] | None) -> int:
 
 def _describe(configuration: Configuration) -> str:
     defines = dict(configuration.defines)
+    if configuration.kernel == "resident_epoch":
+        widths = str(defines["WIDTHS"]).replace(",", "-")
+        return (
+            f"{widths} {defines['OPTIMIZER']} batch={defines['BATCH']} blocks={defines['BLOCKS']} "
+            f"arrays in shared memory {defines['IN_SHARED']}"
+        )
     shape = " x ".join(str(defines[name]) for name in SHAPE_DEFINES if name in defines)
     hidden = (*SHAPE_DEFINES, "THREAD_M", "THREAD_N", "RESIDENT_BLOCKS")
     others = [f"{name.lower()}={value}" for name, value in defines.items() if name not in hidden]

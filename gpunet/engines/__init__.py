@@ -13,6 +13,8 @@ from gpunet.cuda.device import CudaDevice, Device
 from gpunet.cuda.diagnosis import cuda_problem
 from gpunet.engines.base import Engine, EpochStatistics, OptimizerState
 from gpunet.engines.reference import ReferenceEngine
+from gpunet.engines.resident import ResidentEngine
+from gpunet.engines.resident_plan import DoesNotFit, make_plan
 from gpunet.engines.tiled import TiledEngine
 from gpunet.errors import ArgumentError, DeviceError
 from gpunet.layers import Network
@@ -20,9 +22,10 @@ from gpunet.optimizers import Optimizer
 
 __all__ = ["DEVICES", "ENGINES", "Choice", "Engine", "EpochStatistics", "OptimizerState", "check_device", "choose"]
 
-DEVICE_OF = {"reference": "cpu", "tiled": "cuda"}  # where each engine runs
+DEVICE_OF = {"reference": "cpu", "tiled": "cuda", "resident": "cuda"}  # where each engine runs
 DEVICES = ("auto", "cuda", "cpu")
 ENGINES = ("auto", *DEVICE_OF)
+RESIDENT_BATCH = 32  # up to here the resident engine is expected to be the faster one; not yet measured
 
 
 class Choice(NamedTuple):
@@ -34,6 +37,8 @@ class Choice(NamedTuple):
     def make(self, network: Network, optimizer: Optimizer, weights: Sequence[NDArray[np.floating]]) -> Engine:
         if self.engine == "tiled":
             return TiledEngine(network, optimizer, weights, cuda_device())
+        if self.engine == "resident":
+            return ResidentEngine(network, optimizer, weights, cuda_device())
         return ReferenceEngine(network, optimizer, weights)
 
 
@@ -48,7 +53,19 @@ def choose(network: Network, batch_size: int, device: str = "auto", engine: str 
         return Choice("reference", reference)
     if problem := cuda_problem():
         return Choice("reference", f"{reference}: {problem}")
-    return Choice("tiled", f"cuda, {cuda_device().name}, engine tiled")
+    name, why = (engine, "") if engine != "auto" else _cuda_engine(network, batch_size, cuda_device())
+    return Choice(name, f"cuda, {cuda_device().name}, engine {name}{why}")
+
+
+def _cuda_engine(network: Network, batch_size: int, device: Device) -> tuple[str, str]:
+    """The engine for a GPU, and in words why it is not the resident one."""
+    if batch_size > RESIDENT_BATCH:
+        return "tiled", f" (batches of more than {RESIDENT_BATCH})"
+    try:
+        make_plan(network, "adam", batch_size, False, False, device)  # nothing needs more room than these
+    except DoesNotFit as reason:
+        return "tiled", f" (resident: {reason})"
+    return "resident", ""
 
 
 def check_device(device: str, engine: str) -> None:

@@ -89,7 +89,8 @@ def tiles_for(capability: tuple[int, int], optimizer_step: bool = False) -> tupl
 class Configuration:
     """A kernel as it is compiled. The source file kernels/<kernel>.cu holds the function of the same name.
 
-    tile: None for kernels that do not multiply tiles; those that do can split the inner dimension.
+    tile:         None for kernels that do not multiply tiles; those that do can split the inner dimension.
+    shared_bytes: dynamic shared memory that a launch asks for.
     """
 
     kernel: str
@@ -97,6 +98,7 @@ class Configuration:
     threads: int
     resident_blocks: int
     tile: Tile | None = None
+    shared_bytes: int = 0
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,10 @@ size_t static_bytes() { return gpunet_shared_end - gpunet_shared_begin; }
 }  // namespace
 
 void create_shared(Block& block, size_t dynamic_bytes) {
-    block.dynamic_shared = dynamic_bytes ? static_cast<char*>(aligned_alloc(alignment, dynamic_bytes)) : nullptr;
+    // Not aligned_alloc: it wants a multiple of the alignment, and then the sanitizer would miss the last bytes.
+    void* memory = nullptr;
+    if (dynamic_bytes && posix_memalign(&memory, alignment, dynamic_bytes)) abort();
+    block.dynamic_shared = static_cast<char*>(memory);
     if (state.launch->cooperative) block.static_shared.resize(static_bytes());
 }
 

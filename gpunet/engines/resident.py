@@ -1,0 +1,128 @@
+"""The resident CUDA engine: an epoch in one launch, weights and optimizer state on the chip. See docs/resident.md.
+
+For networks with hidden layers that fit (resident_plan.py says why one does not) and small batches. The kernel is
+kernels/resident_epoch.cu. Predictions and evaluations are the tiled engine's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpunet.cuda.device import Array, Device
+from gpunet.engines.base import EpochStatistics, Progress
+from gpunet.engines.cuda_engine import CudaEngine, EpochData, kernel_optimizer
+from gpunet.engines.resident_plan import DoesNotFit, Plan, make_plan
+from gpunet.errors import DeviceError
+from gpunet.layers import Network
+from gpunet.optimizers import Optimizer
+
+KERNEL = "resident_epoch"
+PATIENCE = 1 << 20  # polls of a packet, each some 0.5 us or more, before a launch is given up
+
+
+class ResidentEngine(CudaEngine):
+    """See Engine. device: where to run; patience: polls before waiting ends with an error.
+
+    Raises DeviceError when an epoch's batch size leaves no room for the network.
+    """
+
+    name: ClassVar[str] = "resident"
+
+    def __init__(
+        self,
+        network: Network,
+        optimizer: Optimizer,
+        weights: Sequence[NDArray[np.floating]],
+        device: Device,
+        patience: int = PATIENCE,
+    ) -> None:
+        self._patience = patience
+        self._epoch: _Epoch | None = None
+        super().__init__(network, optimizer, weights, device)
+
+    def prepare(self, images: Array, labels: Array, examples: int, batch_size: int) -> None:
+        if self._epoch is None or not self._epoch.data.serves(images, labels, examples, batch_size):
+            self._epoch = None  # frees its memory before the next one takes some
+            plan = self._plan(images, labels, min(batch_size, examples))
+            data = EpochData(self.device, images, labels, examples, batch_size)
+            self._epoch = _Epoch(self.device, plan, data, self._all_weights, self._all_slots, self._patience)
+
+    def _plan(self, images: Array, labels: Array, batch: int) -> Plan:
+        input_bytes, classes_as_targets = images.dtype == np.uint8, labels.dtype == np.int32
+        optimizer = kernel_optimizer(self.optimizer)
+        try:
+            return make_plan(self.network, optimizer, batch, input_bytes, classes_as_targets, self.device)
+        except DoesNotFit as reason:
+            raise DeviceError(f"engine resident: {reason}; use engine='auto' or 'tiled'") from None
+
+    def _train_epoch(
+        self, images: Array, labels: Array, order: NDArray[np.int32], batch_size: int, progress: Progress
+    ) -> EpochStatistics:
+        self.prepare(images, labels, len(order), batch_size)
+        epoch = self._epoch
+        assert epoch is not None
+        self.device.synchronize()
+        started = time.perf_counter()
+        epoch.data.load(order, self.optimizer, self._made_updates)
+        epoch.run(progress)
+        statistics = epoch.data.statistics(started)
+        self._made_updates += statistics.updates
+        return statistics
+
+
+class _Epoch:
+    """The launches of epochs over the same examples with the same batch size."""
+
+    def __init__(
+        self, device: Device, plan: Plan, data: EpochData, weights: Array, slots: Array, patience: int
+    ) -> None:
+        self._device, self.plan, self.data, self._patience = device, plan, data, patience
+        self._state = weights, slots
+        # Blocks that are done must not write what others may still have to read.
+        self._new_state = device.empty(weights.shape, np.float32), device.empty(slots.shape, np.float32)
+        self._module = device.compile(KERNEL, plan.defines)
+        self._require_room()
+        self._packets, self._no_packets = (device.zeros(plan.packets, np.uint64) for _ in range(2))
+        self._status = device.zeros(4, np.int32)
+
+    def run(self, progress: Progress) -> None:
+        """Make all updates of the epoch, a launch after the other."""
+        for first in range(0, self.data.updates, self.plan.launch_updates):
+            last = min(first + self.plan.launch_updates, self.data.updates)
+            self._launch(first, last)
+            progress(last)
+
+    def _launch(self, first: int, last: int) -> None:
+        """Make the updates first to last - 1, and wait for them."""
+        data, device = self.data, self._device
+        device.copy(self._no_packets, self._packets)
+        device.write(self._status, np.zeros(4, np.int32))
+        numbers = (data.batch_size, data.examples, first, last)
+        arguments = [
+            data.images, data.labels, data.order, *map(np.int32, numbers), *self._state, *self._new_state,
+            data.constants, data.steps, self._packets, self._status, np.int32(self._patience), data.losses, data.hits,
+        ]  # fmt: skip
+        plan = self.plan
+        self._module.launch(KERNEL, (plan.blocks,), (plan.threads,), arguments, plan.shared_bytes, cooperative=True)
+        failed, block, exchange, update = device.download(self._status).tolist()
+        if failed:
+            raise DeviceError(
+                f"engine resident: block {block} waited in vain for {plan.exchange_name(exchange)} of update "
+                f"{update + 1}; nothing of this epoch is kept; use engine='tiled'"
+            )
+        for new, state in zip(self._new_state, self._state, strict=True):
+            device.copy(new, state)
+
+    def _require_room(self) -> None:
+        plan = self.plan
+        resident = self._module.resident_blocks(KERNEL, plan.threads, plan.shared_bytes)
+        if plan.blocks > resident * self._device.multiprocessors:
+            raise DeviceError(
+                f"engine resident: {plan.blocks} blocks must run at once, but the GPU holds "
+                f"{resident * self._device.multiprocessors}; use engine='tiled'"
+            )

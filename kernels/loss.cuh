@@ -1,0 +1,65 @@
+// loss.cuh: softmax and categorical cross-entropy of one row of logits, by one warp; see softmax_cross_entropy.cu.
+//
+//   -DTARGETS_ARE_CLASSES=1  a row's target is the number of its class; =0 its probabilities, padded as in matrix.cuh
+#pragma once
+#include "matrix.cuh"
+#include "warp.cuh"
+
+#if TARGETS_ARE_CLASSES
+using Target = int;
+#else
+using Target = float;
+#endif
+
+// How many numbers a row's target is.
+__device__ __forceinline__ int target_size(int classes) { return TARGETS_ARE_CLASSES ? 1 : padded(classes); }
+
+__device__ __forceinline__ const Target* targets_of(const Target* targets, int example, int classes) {
+    return targets + (size_t)example * target_size(classes);
+}
+
+// Position of the first largest of `count` numbers; the whole warp gets it.
+__device__ __forceinline__ int warp_argmax(const float* numbers, int count, int lane) {
+    float peak = -CUDART_INFINITY;
+    int position = count;
+    for (int c = lane; c < count; c += 32) {
+        if (numbers[c] > peak) peak = numbers[c], position = c;
+    }
+    const float highest = warp_max(peak);
+    return warp_min(peak == highest ? position : count);
+}
+
+struct RowLoss {
+    float loss;  // in nats
+    bool hit;    // the first largest logit is at the first largest target
+};
+
+// z (classes) logits, target: the row's own; every lane gets the result.
+// dz (dz_size) is written: the gradient of the mean over `rows` rows' losses, and zeros behind it.
+__device__ __forceinline__ RowLoss row_loss(
+        const float* z, const Target* target, int classes, int rows, float* dz, int dz_size, int lane) {
+    const int guess = warp_argmax(z, classes, lane);
+    const float peak = z[min(guess, classes - 1)];  // NaN logits leave no guess, and give a NaN loss
+    float total = 0.0f;
+    for (int c = lane; c < classes; c += 32) total += expf(z[c] - peak);
+    total = warp_sum(total);
+
+#if TARGETS_ARE_CLASSES
+    const int label = *target;
+    const float expected = z[label] - peak;
+    auto wanted = [&](int c) { return c == label ? 1.0f : 0.0f; };
+#else
+    const int label = warp_argmax(target, classes, lane);
+    float expected = 0.0f;
+    for (int c = lane; c < classes; c += 32) {  // where a target is 0, the logit may be as small as it likes
+        if (target[c] != 0.0f) expected = fmaf(target[c], z[c] - peak, expected);
+    }
+    expected = warp_sum(expected);
+    auto wanted = [&](int c) { return target[c]; };
+#endif
+
+    for (int c = lane; c < dz_size; c += 32) {
+        dz[c] = c < classes ? (expf(z[c] - peak) / total - wanted(c)) / rows : 0.0f;
+    }
+    return {logf(total) - expected, guess == label};
+}
