@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpunet.engines import resident_plan
-from gpunet.engines.resident_plan import DoesNotFit, Plan, make_plan
+from gpunet.engines.resident_plan import DoesNotFitError, Plan, make_plan
 from gpunet.layers import Network
 
 
@@ -63,7 +63,7 @@ def test_every_block_owns_a_neuron_of_every_hidden_layer() -> None:
     ],
 )
 def test_what_does_not_fit_is_said_in_words(widths, batch, gpu, reason) -> None:
-    with pytest.raises(DoesNotFit, match=reason):
+    with pytest.raises(DoesNotFitError, match=reason):
         plan(widths, batch, gpu)
 
 
@@ -83,7 +83,7 @@ WIDTHS = st.lists(st.integers(1, 900), min_size=3, max_size=6).map(tuple)
 def test_a_plan_stays_within_every_limit(widths, batch, gpu, optimizer) -> None:
     try:
         one = plan(widths, batch, gpu, optimizer)
-    except DoesNotFit:
+    except DoesNotFitError:
         return
     assert one.shared_bytes <= gpu.shared_bytes
     assert one.blocks <= min(gpu.multiprocessors, *widths[1:-1])

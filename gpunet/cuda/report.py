@@ -77,9 +77,10 @@ def _report(argv: Sequence[str] | None) -> int:
           f"{'spilled B':>11}{'blocks/SM':>11}")  # fmt: skip
     for row in compile_all(architectures, options.kernel):
         needs = row.resources
+        shared = needs.shared_bytes + row.configuration.shared_bytes
         print(
             f"{row.configuration.kernel:<24}{_describe(row.configuration):<62}{row.architecture.number:>4}"
-            f"{row.configuration.threads:>9}{needs.registers:>11}{needs.shared_bytes + row.configuration.shared_bytes:>10}{needs.spill_bytes:>11}"
+            f"{row.configuration.threads:>9}{needs.registers:>11}{shared:>10}{needs.spill_bytes:>11}"
             f"{row.resident_blocks:>11}",
             flush=True,
         )

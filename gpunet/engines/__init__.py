@@ -14,7 +14,7 @@ from gpunet.cuda.diagnosis import cuda_problem
 from gpunet.engines.base import Engine, EpochStatistics, OptimizerState
 from gpunet.engines.reference import ReferenceEngine
 from gpunet.engines.resident import ResidentEngine
-from gpunet.engines.resident_plan import DoesNotFit, make_plan
+from gpunet.engines.resident_plan import DoesNotFitError, make_plan
 from gpunet.engines.tiled import TiledEngine
 from gpunet.errors import ArgumentError, DeviceError
 from gpunet.layers import Network
@@ -63,7 +63,7 @@ def _cuda_engine(network: Network, batch_size: int, device: Device) -> tuple[str
         return "tiled", f" (batches of more than {RESIDENT_BATCH})"
     try:
         make_plan(network, "adam", batch_size, False, False, device)  # nothing needs more room than these
-    except DoesNotFit as reason:
+    except DoesNotFitError as reason:
         return "tiled", f" (resident: {reason})"
     return "resident", ""
 

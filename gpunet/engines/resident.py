@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from gpunet.cuda.device import Array, Device
 from gpunet.engines.base import EpochStatistics, Progress
 from gpunet.engines.cuda_engine import CudaEngine, EpochData, kernel_optimizer
-from gpunet.engines.resident_plan import DoesNotFit, Plan, make_plan
+from gpunet.engines.resident_plan import DoesNotFitError, Plan, make_plan
 from gpunet.errors import DeviceError
 from gpunet.layers import Network
 from gpunet.optimizers import Optimizer
@@ -57,7 +57,7 @@ class ResidentEngine(CudaEngine):
         optimizer = kernel_optimizer(self.optimizer)
         try:
             return make_plan(self.network, optimizer, batch, input_bytes, classes_as_targets, self.device)
-        except DoesNotFit as reason:
+        except DoesNotFitError as reason:
             raise DeviceError(f"engine resident: {reason}; use engine='auto' or 'tiled'") from None
 
     def _train_epoch(

@@ -48,7 +48,7 @@ class Hardware(Protocol):
     def shared_bytes(self) -> int: ...
 
 
-class DoesNotFit(ValueError):
+class DoesNotFitError(ValueError):
     """In words why the resident engine cannot take a network."""
 
 
@@ -193,15 +193,15 @@ class Plan:
 def make_plan(
     network: Network, optimizer: str, batch: int, input_bytes: bool, classes_as_targets: bool, hardware: Hardware
 ) -> Plan:
-    """The plan for a network with batches of up to `batch` examples; DoesNotFit, in words, if there is none.
+    """The plan for a network with batches of up to `batch` examples; DoesNotFitError, in words, if there is none.
 
     optimizer: "adam", "momentum" or "sgd". input_bytes: images are uint8. classes_as_targets: not probabilities.
     """
     if hardware.capability < OLDEST:
         major, minor = hardware.capability
-        raise DoesNotFit(f"compute capability {major}.{minor} has no cooperative launch")
+        raise DoesNotFitError(f"compute capability {major}.{minor} has no cooperative launch")
     if network.layers < 2:
-        raise DoesNotFit("the network has no hidden layer to spread over the blocks")
+        raise DoesNotFitError("the network has no hidden layer to spread over the blocks")
     blocks = _blocks(network, hardware.multiprocessors)
     slices = 2 * (network.layers - 1)
     reasons = []
@@ -211,9 +211,9 @@ def make_plan(
         )
         try:
             return _stage(_place(bare, hardware), hardware)
-        except DoesNotFit as reason:
+        except DoesNotFitError as reason:
             reasons.append(str(reason))
-    raise DoesNotFit(reasons[0])
+    raise DoesNotFitError(reasons[0])
 
 
 def configurations(hardware: Hardware) -> Iterator[Configuration]:
@@ -222,7 +222,7 @@ def configurations(hardware: Hardware) -> Iterator[Configuration]:
         network = Network(widths, ("sigmoid",) * (len(widths) - 2) + ("softmax",))
         try:
             plan = make_plan(network, optimizer, batch, input_bytes, classes_as_targets, hardware)
-        except DoesNotFit:
+        except DoesNotFitError:
             continue
         defines = tuple(sorted(plan.defines.items()))
         yield Configuration("resident_epoch", defines, plan.threads, 1, shared_bytes=plan.shared_bytes)
@@ -242,10 +242,10 @@ def _threads(network: Network) -> Sequence[int]:
 
 
 def _place(plan: Plan, hardware: Hardware) -> Plan:
-    """Move arrays from registers to shared memory until the rest fits; DoesNotFit if it never does."""
+    """Move arrays from registers to shared memory until the rest fits; DoesNotFitError if it never does."""
     slices = sum(one.numbers for one in plan.slices)
     if slices * plan.arrays > MOST_NUMBERS:
-        raise DoesNotFit(
+        raise DoesNotFitError(
             f"a thread would look after {slices * plan.arrays} weights and moments, {MOST_NUMBERS} at most: "
             f"{plan.network} is too large for {hardware.multiprocessors} multiprocessors"
         )
@@ -258,7 +258,7 @@ def _place(plan: Plan, hardware: Hardware) -> Plan:
         if moved.shared_bytes <= hardware.shared_bytes:
             plan = moved
     if plan.kept_numbers > allowed:
-        raise DoesNotFit(
+        raise DoesNotFitError(
             f"{plan.network} with batches of {plan.batch}: a thread would keep {plan.kept_numbers} weights and moments "
             f"in registers, {allowed} at most, with the {hardware.shared_bytes // 1024} KB of shared memory full"
         )
@@ -288,7 +288,7 @@ def _stage(plan: Plan, hardware: Hardware) -> Plan:
 
 def _require_shared(plan: Plan, hardware: Hardware, what: str) -> None:
     if plan.shared_bytes > hardware.shared_bytes:
-        raise DoesNotFit(
+        raise DoesNotFitError(
             f"batches of {plan.batch} need {ceil_div(plan.shared_bytes, 1024)} KB of shared memory for {what}, "
             f"a block has {hardware.shared_bytes // 1024} KB"
         )
