@@ -13,6 +13,7 @@
 // it, sooner or later, all others. The host launches cooperatively, so all blocks are on the GPU at once.
 #pragma once
 #include "common.cuh"
+#include "phases.cuh"
 #include "resident_network.cuh"
 
 constexpr int EXCHANGES = HIDDEN == 1 ? 1 : 2 * HIDDEN - 2;  // HIDDEN forward, HIDDEN - 2 backward
@@ -50,7 +51,7 @@ struct Exchange {
         constexpr int EXAMPLES = BATCH == 1 || COLUMNS >= POLLS_AT_ONCE ? 1 : POLLS_AT_ONCE / COLUMNS;
         for (int example = 0; example < examples; example += EXAMPLES) {
             Packet arrived[EXAMPLES][COLUMNS] = {};
-            for (int polls = 0; !poll<LAYER>(exchange, example, examples, arrived); ++polls) {
+            for (int polls = 0; !poll<LAYER>(exchange, example, examples, arrived) && WAIT_TIMES; ++polls) {
                 if (polls % POLLS_BETWEEN_CHECKS == POLLS_BETWEEN_CHECKS - 1 && hopeless(exchange, polls)) break;
                 SPIN_PAUSE();
             }

@@ -15,6 +15,7 @@
 //         root and a quotient: 1,500 cycles of the units for them, of which two thirds pass while blocks wait for one
 //         another; 2 exchanges of 500 packets. Bound by latency: about 2.7 us an update is expected of an H100.
 // Residency  at least 1 block an SM.
+#include "phases.cuh"
 #include "resident_block.cuh"
 
 // An update of the epoch: its examples and its step.
@@ -205,27 +206,32 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) resident_epoch(
 
         upward<1, HIDDEN>([&](auto layer) {
             constexpr int LAYER = layer.value;
-            if constexpr (LAYER == 1) {
-                block.layer<1>().incoming.put_products(rows, x, block.sums);
-            } else {
-                block.layer<LAYER>().incoming.put_products(rows, block.layer<LAYER - 1>().activations, block.sums);
-            }
+            repeat<FORWARD_TIMES>([&] {
+                if constexpr (LAYER == 1) {
+                    block.layer<1>().incoming.put_products(rows, x, block.sums);
+                } else {
+                    block.layer<LAYER>().incoming.put_products(rows, block.layer<LAYER - 1>().activations, block.sums);
+                }
+            });
             block.sums.finish();
             activate_own<LAYER>(block, exchange, update);
-            if (number > first_update) steps_while_waiting_for<LAYER>(block, before);
-            if (LAYER == 1 && more) stage(block, epoch, next);
+            if (number > first_update) repeat<STEPS_TIMES>([&] { steps_while_waiting_for<LAYER>(block, before); });
+            if (LAYER == 1 && more) repeat<STAGE_TIMES>([&] { stage(block, epoch, next); });
             receive<LAYER>(exchange, forward_exchange(LAYER), rows,
                            block.layer<LAYER>().own_activations.of(update.number), block.layer<LAYER>().activations);
         });
 
-        block.output.weights.put_products(rows, block.layer<HIDDEN>().activations, block.sums);
+        repeat<FORWARD_TIMES>(
+            [&] { block.output.weights.put_products(rows, block.layer<HIDDEN>().activations, block.sums); });
         block.sums.finish();
-        output_and_loss(block, epoch, update);
+        repeat<LOSS_TIMES>([&] { output_and_loss(block, epoch, update); });
 
-        backward_from_output(block, rows);
+        repeat<BACKWARD_TIMES>([&] { backward_from_output(block, rows); });
         downward<HIDDEN - 1, 1>([&](auto layer) {
             constexpr int LAYER = layer.value;
-            block.layer<LAYER>().outgoing.put_products(rows, block.layer<LAYER + 1>().gradients, block.sums);
+            repeat<BACKWARD_TIMES>([&] {
+                block.layer<LAYER>().outgoing.put_products(rows, block.layer<LAYER + 1>().gradients, block.sums);
+            });
             block.sums.finish();
             backward_own<LAYER>(block, exchange, update);
             if constexpr (LAYER > 1) {
@@ -235,12 +241,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) resident_epoch(
         });
         __syncthreads();  // own gradients are there
         if (*block.gave_up) return;
-        step_incoming<1>(block, update, x);
+        repeat<STEPS_TIMES>([&] { step_incoming<1>(block, update, x); });
         before = update;
         update = next;
     }
 
-    upward<1, HIDDEN>([&](auto layer) { steps_while_waiting_for<layer.value>(block, before); });
+    upward<1, HIDDEN>([&](auto layer) {
+        repeat<STEPS_TIMES>([&] { steps_while_waiting_for<layer.value>(block, before); });
+    });
     __syncthreads();
     store(block, {weights_out, slots_out});
 }

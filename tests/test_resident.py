@@ -27,7 +27,6 @@ from gpunet.cuda.sources import source_folder
 from gpunet.engines import resident_plan
 from gpunet.engines.reference import ReferenceEngine
 from gpunet.engines.resident import KERNEL, ResidentEngine
-from gpunet.engines.resident_plan import Plan
 from gpunet.engines.tiled import TiledEngine
 from gpunet.errors import DeviceError, TrainingDivergedError
 from gpunet.layers import HIDDEN_ACTIVATIONS, Network
@@ -113,10 +112,11 @@ def test_real_updates_of_the_lectures_network_on_mnist(kind, batch_size, updates
 
 
 def trained(
-    kind: str, network: Network = SMALL, batch_size: int = 3, multiprocessors: int = 4, epochs: int = 2
+    kind: str, network: Network = SMALL, batch_size: int = 3, multiprocessors: int = 4, epochs: int = 2, **plan
 ) -> ResidentEngine:
     images, labels, weights = problem(network, 40, input_bytes=True)
-    engine = ResidentEngine(network, Adam(0.01), weights, open_device(kind, multiprocessors))
+    device = open_device(kind, multiprocessors)
+    engine = ResidentEngine(network, Adam(0.01), weights, device, adjust=lambda made: replace(made, **plan))
     placed = engine.place(images), engine.place(labels)
     for seed in range(epochs):
         engine.train_epoch(*placed, np.random.default_rng(seed).permutation(40).astype(np.int32), batch_size)
@@ -165,20 +165,23 @@ def test_where_an_epoch_is_cut_into_launches_changes_no_bit(kind, examples, monk
 
 
 @pytest.mark.parametrize("kind", PLAIN)
-def test_staging_inputs_ahead_changes_no_bit(kind, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_staging_inputs_ahead_changes_no_bit(kind) -> None:
     expected = trained(kind)
     assert expected._epoch.plan.staged
-    monkeypatch.setattr(resident_plan, "_stage", lambda plan, hardware: plan)
-    assert_same_bits(trained(kind), expected)
+    assert_same_bits(trained(kind, staged=False), expected)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("threads", [32, 64, 256])
+def test_any_number_of_threads_follows_the_reference(kind, threads) -> None:
+    """The bits differ, since sums over columns are taken in another order."""
+    assert distance(trained(kind, threads=threads).weights, trained(kind).weights) < 1e-6
 
 
 @pytest.mark.parametrize("kind", PLAIN)
 @pytest.mark.parametrize("network", [SMALL, THREE_HIDDEN], ids=str)
-def test_both_copies_of_weights_between_hidden_layers_stay_the_same(kind, network, monkeypatch) -> None:
-    expected, defines = trained(kind, network), Plan.defines
-    outgoing = property(lambda plan: {**defines.fget(plan), "STORE_OUTGOING": 1})
-    monkeypatch.setattr(Plan, "defines", outgoing)
-    assert_same_bits(trained(kind, network), expected)
+def test_both_copies_of_weights_between_hidden_layers_stay_the_same(kind, network) -> None:
+    assert_same_bits(trained(kind, network, extra=(("STORE_OUTGOING", 1),)), trained(kind, network))
 
 
 @pytest.mark.parametrize("kind", PLAIN)
@@ -372,3 +375,13 @@ def test_a_plan_says_its_launches_length() -> None:
     plan = trained("order-forward")._epoch.plan
     assert plan.launch_updates == resident_plan.LAUNCH_EXAMPLES // 3
     assert replace(plan, batch=10**6).launch_updates == 1
+
+
+def test_phases_can_be_left_out_or_made_twice_to_be_timed() -> None:
+    """Twice is the same but for the optimizer's steps; without its steps nothing is learnt."""
+    expected = trained("order-forward", SMALL)
+    for phase in ("FORWARD", "LOSS", "BACKWARD", "STAGE"):
+        assert_same_bits(trained("order-forward", SMALL, extra=((f"{phase}_TIMES", 2),)), expected)
+    untouched = trained("order-forward", SMALL, extra=(("STEPS_TIMES", 0),))
+    for one, other in zip(untouched.weights, start(SMALL), strict=True):
+        np.testing.assert_array_equal(one, other)

@@ -7,7 +7,7 @@ kernels/resident_epoch.cu. Predictions and evaluations are the tiled engine's.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -26,7 +26,8 @@ PATIENCE = 1 << 20  # polls of a packet, each some 0.5 us or more, before a laun
 
 
 class ResidentEngine(CudaEngine):
-    """See Engine. device: where to run; patience: polls before waiting ends with an error.
+    """See Engine. device: where to run; patience: polls before waiting ends with an error; adjust: changes the plan,
+    for measurements.
 
     Raises DeviceError when an epoch's batch size leaves no room for the network.
     """
@@ -40,15 +41,16 @@ class ResidentEngine(CudaEngine):
         weights: Sequence[NDArray[np.floating]],
         device: Device,
         patience: int = PATIENCE,
+        adjust: Callable[[Plan], Plan] = lambda plan: plan,
     ) -> None:
-        self._patience = patience
+        self._patience, self._adjust = patience, adjust
         self._epoch: _Epoch | None = None
         super().__init__(network, optimizer, weights, device)
 
     def prepare(self, images: Array, labels: Array, examples: int, batch_size: int) -> None:
         if self._epoch is None or not self._epoch.data.serves(images, labels, examples, batch_size):
             self._epoch = None  # frees its memory before the next one takes some
-            plan = self._plan(images, labels, min(batch_size, examples))
+            plan = self._adjust(self._plan(images, labels, min(batch_size, examples)))
             data = EpochData(self.device, images, labels, examples, batch_size)
             self._epoch = _Epoch(self.device, plan, data, self._all_weights, self._all_slots, self._patience)
 
@@ -119,10 +121,14 @@ class _Epoch:
             device.copy(new, state)
 
     def _require_room(self) -> None:
-        plan = self.plan
+        plan, device = self.plan, self._device
+        if plan.shared_bytes > device.shared_bytes:
+            raise DeviceError(
+                f"engine resident: a block needs {plan.shared_bytes} bytes of shared memory, has {device.shared_bytes}"
+            )
         resident = self._module.resident_blocks(KERNEL, plan.threads, plan.shared_bytes)
-        if plan.blocks > resident * self._device.multiprocessors:
+        if plan.blocks > resident * device.multiprocessors:
             raise DeviceError(
                 f"engine resident: {plan.blocks} blocks must run at once, but the GPU holds "
-                f"{resident * self._device.multiprocessors}; use engine='tiled'"
+                f"{resident * device.multiprocessors}; use engine='tiled'"
             )

@@ -71,6 +71,7 @@ class Plan:
 
     in_shared: for each of `slices`, how many of its arrays (weights, slots) lie in shared memory, from the last.
     staged:    whether the next batch's inputs are brought to shared memory ahead of time.
+    extra:     more compile-time parameters, for measurements and tests (kernels/phases.cuh).
     """
 
     network: Network
@@ -82,6 +83,7 @@ class Plan:
     threads: int
     in_shared: tuple[int, ...]
     staged: bool
+    extra: tuple[tuple[str, int], ...] = ()
 
     @property
     def hidden(self) -> int:
@@ -163,6 +165,7 @@ class Plan:
             "IN_SHARED": _list(self.in_shared),
             "STAGED": int(self.staged),
             "SHARED_FLOATS": self.shared_floats,
+            **dict(self.extra),
         }
 
     @property
