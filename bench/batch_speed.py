@@ -8,9 +8,10 @@ products. Writes everything to bench/results/<device>.json, a Markdown table bes
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import sys
-import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,12 @@ from typing import Any
 import figures
 import machine
 import measure
+import run_peers
+import speed
 import tables
 import workload
 from files import RESULTS, write_json, write_text
-from run_peers import PEERS, run_peer
+from run_peers import PEERS
 from tqdm import tqdm
 
 from gpunet import commandline, engines
@@ -32,9 +35,12 @@ BATCH_SIZES = (1, 10, 100, 1_000, 10_000)
 ACCURACY_BATCH_SIZES = (10, 100, 1_000, 10_000, 50_000)
 ACCURACY_EPOCHS = 5
 SAME_UPDATES = 50_000
+SAME_UPDATES_BATCH_SIZES = (1, 10)
 PARTS = ("speed", "same-updates", "batch-accuracy", "why")
 UNFINISHED = ".unfinished.json"  # the end of a result file's name while a run is going on
-PATIENCE_SECONDS = 60  # for each half of the part on equal updates; a slower machine runs fewer, and says so
+PATIENCE_SECONDS = 60  # for each half of the part on equal updates; a slower machine makes fewer, and says so
+SEEDS = {"cpu": (0,), "cuda": (0, 1, 2)}  # of what is learnt: weights at the start, and orders
+SECONDS = 880  # for everything
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -44,16 +50,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _batch_speed(argv: Sequence[str] | None) -> int:
     options = _parse(argv)
-    names = _engine_names(options)
-    on_gpu = engines.DEVICE_OF[names[0]] == "cuda"
+    until = time.monotonic() + options.seconds
+    engines.check_device(options.device, options.engine)
+    chosen = engines.choose(workload.NETWORK, 1, options.device, options.engine)
+    print(f"device  {chosen.reason}", flush=True)
+    device = engines.DEVICE_OF[chosen.engine]
     out = Path(options.out)
     if not out.is_dir() or not os.access(out, os.W_OK):
         raise ArgumentError(f"--out: {out}: not a folder that can be written to")
-    facts = machine.describe(on_gpu)
+    facts = machine.describe(device == "cuda")
     stem = out / file_stem(facts, options.parts)
     unfinished = Path(f"{stem}{UNFINISHED}")
     result: dict[str, Any] = {"machine": facts, "full": options.full}
-    for _ in _measurements(names, "cuda" if on_gpu else "cpu", options, result):
+    for _ in _measurements(device, options, result, until):
         write_json(unfinished, result)  # after each one: nothing is lost if a later one fails
     unfinished.replace(f"{stem}.json")
     markdown = tables.whole(result)
@@ -73,59 +82,60 @@ def file_stem(facts: dict[str, str], parts: Sequence[str] = PARTS) -> str:
     return "-".join([machine.file_name(facts), *(parts if set(parts) != set(PARTS) else ())])
 
 
-def _measurements(names: list[str], device: str, options: argparse.Namespace, result: dict[str, Any]) -> Iterator[None]:
+def _measurements(device: str, options: argparse.Namespace, result: dict[str, Any], until: float) -> Iterator[None]:
     """Fill the result, part by part; yields whenever there is something new."""
-    work = workload.load()
-    name = names[-1]  # the last is the fastest at small batches
+    work, seeds = workload.load(), SEEDS[device]
+
+    def engine(batch_size: int) -> str:
+        """The one asked for, or the one that a model would train with."""
+        return engines.choose(workload.NETWORK, batch_size, device, options.engine).engine
+
+    def records(part: str, units: Sequence[tuple[int, int]], make: Any) -> Iterator[None]:
+        found = result[part] = []
+        with _progress(part.replace("_", " "), len(units)) as bar:
+            for batch_size, seed in units:
+                bar.set_postfix_str(f"batch size {batch_size}, seed {seed}")
+                found.append(make(engine(batch_size), batch_size, seed))
+                bar.update()
+                yield
+
     if "same-updates" in options.parts:
-        updates = SAME_UPDATES if options.full else _affordable_updates(name, work)
-        result["same_updates"] = []
-        with _progress("same updates", 2) as bar:
-            for record in measure.same_updates(name, work, updates):
-                result["same_updates"].append(record)
-                bar.update()
-                yield
+        names = {batch_size: engine(batch_size) for batch_size in SAME_UPDATES_BATCH_SIZES}
+        updates = SAME_UPDATES if options.full else _affordable_updates(names, work, len(seeds))
+        yield from records(
+            "same_updates",
+            [(batch_size, seed) for batch_size in SAME_UPDATES_BATCH_SIZES for seed in seeds],
+            lambda name, batch_size, seed: measure.same_updates(name, batch_size, work, updates, seed),
+        )
     if "batch-accuracy" in options.parts:
-        result["batch_accuracy"] = []
-        with _progress("batch accuracy", len(ACCURACY_BATCH_SIZES)) as bar:
-            for batch_size in ACCURACY_BATCH_SIZES:
-                bar.set_postfix_str(f"batch size {batch_size}")
-                result["batch_accuracy"].append(measure.batch_accuracy(name, batch_size, work, ACCURACY_EPOCHS))
-                bar.update()
-                yield
+        yield from records(
+            "batch_accuracy",
+            [(batch_size, seed) for batch_size in ACCURACY_BATCH_SIZES for seed in seeds],
+            lambda name, batch_size, seed: measure.batch_accuracy(name, batch_size, work, ACCURACY_EPOCHS, seed),
+        )
     if "why" in options.parts:
-        result["why"] = measure.why(name, work)
+        result["why"] = measure.why(engine(measure.LAYER_EXAMPLES), work)
         yield
     if "speed" in options.parts:
-        yield from _measure_speed(names, device, options, work, result)
+        yield from _measure_speed(device, options, work, result, until)
 
 
 def _measure_speed(
-    names: list[str], device: str, options: argparse.Namespace, work: workload.Workload, result: dict[str, Any]
+    device: str, options: argparse.Namespace, work: workload.Workload, result: dict[str, Any], until: float
 ) -> Iterator[None]:
-    """Every engine, then every peer on as many updates, at every batch size."""
-    scripts = [script for peer in options.peers for script in PEERS[peer]]
-    records, unavailable = result.setdefault("speed", []), result.setdefault("unavailable", [])
-    steps = len(options.batch_sizes) * (len(names) + len(scripts))
-    with tempfile.TemporaryDirectory() as folder, _progress("speed", steps) as bar:
-        data = Path(folder) / "work.npz"
-        if scripts:
-            work.save(data)
-        for batch_size in options.batch_sizes:
-            for name in names:
-                bar.set_postfix_str(f"{name}, batch size {batch_size}")
-                records.append(measure.speed(name, batch_size, work, options.full))
-                bar.update()
-                yield
-            timed = records[-1]
-            check = (timed["check_updates"], timed["check_loss"])
-            for script in scripts:
-                bar.set_postfix_str(f"{script}, batch size {batch_size}")
-                updates, repeats = timed["updates_timed"], len(timed["seconds"])
-                outcome = run_peer(script, data, device, batch_size, updates, repeats, check)
-                (unavailable if "unavailable" in outcome else records).append(outcome)
-                bar.update()
-                yield
+    """Every engine of the device, or the one asked for, and every peer, in passes."""
+    names = [name for name, where in engines.DEVICE_OF.items() if where == device and options.engine in ("auto", name)]
+    ours = [run_peers.engine(name) for name in names]
+    peers = [run_peers.Peer(script) for peer in options.peers for script in PEERS[peer]]
+    with _progress("speed", speed.PASSES * (len(ours) + len(peers))) as bar:
+        for label, passes in speed.measured(
+            ours, peers, options.batch_sizes, device, options.full, work, lambda: until - time.monotonic()
+        ):
+            result["speed"], result["unavailable"] = passes.records, passes.unavailable
+            result["passes"] = passes.log
+            bar.set_postfix_str(f"{label} done")
+            bar.update()
+            yield
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -137,28 +147,29 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--peers", type=_peers, default=(), metavar="NAMES", help=f"of {','.join(PEERS)}, to time beside (none)")
     add("--parts", type=_parts, default=PARTS, metavar="NAMES", help=f"of {','.join(PARTS)} (all)")
     add("--full", action="store_true", help="time whole epochs, however long they take")
+    add("--seconds", type=_seconds, default=SECONDS, help=f"in which passes are repeated ({SECONDS})")
     add("--out", default=str(RESULTS), metavar="FOLDER", help="for the files (bench/results)")
     return parser.parse_args(argv)
 
 
-def _engine_names(options: argparse.Namespace) -> list[str]:
-    engines.check_device(options.device, options.engine)
-    if options.engine != "auto":
-        return [options.engine]
-    chosen = engines.choose(workload.NETWORK, 1, options.device)
-    print(f"device  {chosen.reason}", flush=True)
-    device = engines.DEVICE_OF[chosen.engine]
-    return [name for name, where in engines.DEVICE_OF.items() if where == device]
-
-
-def _affordable_updates(name: str, work: workload.Workload) -> int:
+def _affordable_updates(names: dict[int, str], work: workload.Workload, seeds: int) -> int:
     """SAME_UPDATES, or the thousands of them that PATIENCE_SECONDS allow for."""
-    us = measure.speed(name, 10, work, full=False)["us_per_update"]
-    return max(1_000, min(SAME_UPDATES, int(1e6 * PATIENCE_SECONDS / us) // 1_000 * 1_000))
+    slowest = max(measure.seconds_an_update(name, batch_size, work) for batch_size, name in names.items())
+    return max(1_000, min(SAME_UPDATES, int(PATIENCE_SECONDS / seeds / slowest) // 1_000 * 1_000))
 
 
 def _progress(what: str, steps: int) -> tqdm:
     return tqdm(total=steps, desc=what, unit=" steps", dynamic_ncols=True, leave=False)
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, got {text}")
+    return seconds
 
 
 def _sizes(text: str) -> tuple[int, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -50,12 +51,14 @@ def _accuracy(result: dict[str, Any], path: Path) -> Path:
 
     records = result["batch_accuracy"]
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
-    sizes = [record["batch_size"] for record in records]
-    accuracies = [100 * record["test_accuracy"] for record in records]
-    axes.plot(sizes, accuracies, marker="o", linewidth=2.5)
-    for size, accuracy, record in zip(sizes, accuracies, records, strict=True):
+    updates = {record["batch_size"]: record["updates"] for record in records}
+    of_seeds = [[100 * r["test_accuracy"] for r in records if r["batch_size"] == size] for size in updates]
+    accuracies = [statistics.median(values) for values in of_seeds]
+    beyond = [[abs(end(values) - statistics.median(values)) for values in of_seeds] for end in (min, max)]
+    axes.errorbar(list(updates), accuracies, yerr=beyond, marker="o", linewidth=2.5, capsize=3)
+    for (size, count), accuracy in zip(updates.items(), accuracies, strict=True):
         place = {"xytext": (-6, -12), "textcoords": "offset points", "ha": "right", "fontsize": 8}
-        axes.annotate(f"{record['updates']:,} updates", (size, accuracy), **place)
+        axes.annotate(f"{count:,} updates", (size, accuracy), **place)
     axes.set(xscale="log", xlabel="batch size", ylabel="test accuracy, %")
     axes.margins(x=0.15, y=0.08)
     axes.set_title(f"MNIST after {records[0]['epochs']} epochs; {result['machine']['device']}", fontsize=11)

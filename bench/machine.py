@@ -14,7 +14,18 @@ import gpunet
 from gpunet.cuda.diagnosis import Machine, diagnose
 
 ROOT = Path(__file__).parents[1]
-LIBRARIES = ("numpy", "cupy-cuda12x", "cupy-cuda13x", "torch", "jax", "optax", "keras", "tensorflow", "tensorflow-cpu")
+LIBRARIES = (
+    *("numpy", "cupy-cuda12x", "cupy-cuda13x", "torch", "triton", "jax", "jaxlib"),
+    *("jax-cuda12-plugin", "jax-cuda12-pjrt", "jax-cuda13-plugin", "jax-cuda13-pjrt"),
+    *("optax", "keras", "tensorflow", "tensorflow-cpu"),
+)
+GPU_SETTINGS = {  # by nvidia-smi's names
+    "driver_version": "driver",
+    "power.limit": "power limit",
+    "clocks.max.sm": "highest SM clock",
+    "clocks.max.mem": "highest memory clock",
+    "clocks.sm": "SM clock at the start",
+}
 
 
 def describe(on_gpu: bool) -> dict[str, str]:
@@ -24,11 +35,13 @@ def describe(on_gpu: bool) -> dict[str, str]:
         facts["CPU"] = f"{cpu_name()}, {usable_cores()} cores"
         found = diagnose(Machine()).facts
         facts |= {name: found[name] for name in ("compute capability", "CUDA runtime", "NVRTC") if name in found}
-        facts["driver"] = driver_version() or found.get("driver", "unknown")
+        facts |= {"driver": found.get("driver", "unknown")} | gpu_settings()
     facts["system"] = f"{platform.system()} {platform.machine()}"
     facts["Python"] = platform.python_version()
     facts["gpunet"] = gpunet.__version__
     facts |= library_versions()
+    if (load := load_average()) is not None:
+        facts["load average before"] = f"{load:.2f}"
     facts["date"] = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
     facts["revision"] = git_revision()
     return facts
@@ -53,12 +66,20 @@ def gpu_name() -> str:
     return diagnose(Machine()).facts.get("GPU", "GPU")
 
 
-def driver_version() -> str | None:
+def gpu_settings() -> dict[str, str]:
+    """What nvidia-smi says of driver, power and clocks of the first GPU; nothing where there is none."""
+    command = ["nvidia-smi", f"--query-gpu={','.join(GPU_SETTINGS)}", "--format=csv,noheader"]
     try:
-        command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"]
-        return subprocess.check_output(command, text=True, timeout=30).splitlines()[0].strip()
-    except (OSError, subprocess.SubprocessError, IndexError):
-        return None
+        lines = subprocess.check_output(command, text=True, timeout=30).splitlines()
+    except (OSError, subprocess.SubprocessError):
+        return {}
+    values = [value.strip() for value in lines[0].split(",")] if lines else []
+    return {name: value for name, value in zip(GPU_SETTINGS.values(), values, strict=False) if value[:1].isdigit()}
+
+
+def load_average() -> float | None:
+    """How many processes ran or waited for a processor, over the last minute; None where the system does not tell."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 
 def library_versions() -> dict[str, str]:

@@ -1,141 +1,98 @@
-"""Measurements of gpunet's engines: the lecture's four statements. Every function returns plain numbers for JSON."""
+"""What gpunet's engines learn at each batch size, and why batching is fast. Every function returns plain numbers."""
 
 from __future__ import annotations
 
-import math
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from workload import EXAMPLES, LECTURE_SECONDS, NETWORK, Workload, optimizer
+from workload import EXAMPLES, NETWORK, Workload, batches, epoch_updates, lecture_weights, optimizer
 
 from gpunet import engines
+from gpunet.cuda.device import Array, Device
 from gpunet.engines import Choice, Engine, reference, tiled_launches
 from gpunet.engines.cuda_engine import pad_columns
 
-REPEATS = 5
-SECONDS_A_REPEAT = 1.5
-FEWEST_UPDATES = 5
-CHECK_UPDATES = 20
-CALIBRATION_UPDATES = 5
 LAST_UPDATES = 500  # whose losses' spread is looked at
 LAYER_EXAMPLES = 100
-Say = Callable[[str], None]
+SURE_SECONDS = 0.5  # the least time from which the time of an update is worked out
 
 
-def make_engine(name: str, work: Workload) -> Engine:
-    return Choice(name, "").make(NETWORK, optimizer(), work.weights)
+def make_engine(name: str, weights: Sequence[NDArray[np.floating]]) -> Engine:
+    return Choice(name, "").make(NETWORK, optimizer(), weights)
 
 
-def speed(name: str, batch_size: int, work: Workload, full: bool) -> dict[str, Any]:
-    """Seconds of so many updates, repeated; the first repeat, with compilation and loading, is kept apart."""
-    engine = make_engine(name, work)
+def seconds_an_update(name: str, batch_size: int, work: Workload) -> float:
+    """A rough figure, to plan with."""
+    engine = make_engine(name, work.weights)
     images, labels = engine.place(work.images), engine.place(work.labels)
-
-    def train(updates: int) -> float:
-        return engine.train_epoch(images, labels, work.batches(updates, batch_size), batch_size).seconds
-
-    check_updates = min(CHECK_UPDATES, EXAMPLES // batch_size)
-    check = engine.train_epoch(images, labels, work.batches(check_updates, batch_size), batch_size).loss
-    estimate = train(CALIBRATION_UPDATES) / CALIBRATION_UPDATES
-    updates = updates_to_time(estimate, batch_size, full)
-    warm_up = train(updates)
-    seconds = [train(updates) for _ in range(1 if full and warm_up > 60 else REPEATS)]
-    return {
-        "check_updates": check_updates,
-        "check_loss": check,
-        "warm_up_seconds": warm_up,
-        **speed_record(f"gpunet {name}", batch_size, updates, seconds),
-    }
+    updates = 20
+    while (seconds := _train(engine, images, labels, batches(0, updates, batch_size), batch_size)) < SURE_SECONDS:
+        updates *= 4
+    return seconds / updates
 
 
-def updates_to_time(seconds_an_update: float, batch_size: int, full: bool) -> int:
-    """A whole epoch's, if that is short or asked for; else as many as fill SECONDS_A_REPEAT."""
-    epoch = epoch_updates(batch_size)
-    wanted = math.ceil(SECONDS_A_REPEAT / seconds_an_update)
-    return epoch if full else max(FEWEST_UPDATES, min(epoch, wanted))
+def _train(engine: Engine, images: Array, labels: Array, order: NDArray[np.int32], batch_size: int) -> float:
+    """Seconds of training, by the clock on the wall; compilation and loading come before."""
+    engine.prepare(images, labels, len(order), batch_size)
+    started = time.perf_counter()
+    engine.train_epoch(images, labels, order, batch_size)
+    return time.perf_counter() - started
 
 
-def epoch_updates(batch_size: int) -> int:
-    return math.ceil(EXAMPLES / batch_size)
-
-
-def speed_record(name: str, batch_size: int, updates: int, seconds: list[float]) -> dict[str, Any]:
-    """What follows from repeats of so many updates. projected: the repeats were shorter than an epoch."""
-    each = [1e6 * s / updates for s in seconds]
-    epoch = epoch_updates(batch_size)
-    epoch_seconds = statistics.median(each) * epoch / 1e6
-    record = {
-        "name": name,
-        "batch_size": batch_size,
-        "updates_timed": updates,
-        "seconds": seconds,
-        "us_per_update": statistics.median(each),
-        "us_per_update_range": [min(each), max(each)],
-        "epoch_updates": epoch,
-        "epoch_seconds": epoch_seconds,
-        "projected": updates < epoch,
-        "examples_per_second": EXAMPLES / epoch_seconds,
-    }
-    if batch_size in LECTURE_SECONDS:
-        record["times_faster_than_lecture"] = LECTURE_SECONDS[batch_size] / epoch_seconds
-    return record
-
-
-def same_updates(name: str, work: Workload, updates: int) -> Iterator[dict[str, Any]]:
-    """Batch sizes 1 and 10, the same number of updates: time, loss and accuracy, and how much the loss jumps about.
+def same_updates(name: str, batch_size: int, work: Workload, updates: int, seed: int) -> dict[str, Any]:
+    """So many updates: time, loss and accuracy, and how much the loss jumps about.
 
     The spread is the standard deviation of the batches' losses over the last LAST_UPDATES updates.
     """
-    for batch_size in (1, 10):
-        engine = make_engine(name, work)
-        images, labels = engine.place(work.images), engine.place(work.labels)
-        order = work.batches(updates, batch_size)
-        last = LAST_UPDATES * batch_size
-        seconds = 0.0
-        for first in range(0, len(order) - last, EXAMPLES):
-            part = order[first : min(first + EXAMPLES, len(order) - last)]
-            seconds += engine.train_epoch(images, labels, part, batch_size).seconds
-        losses = [
-            engine.train_epoch(images, labels, order[first : first + batch_size], batch_size)
-            for first in range(len(order) - last, len(order), batch_size)
-        ]
-        train_loss, _ = engine.evaluate(images, labels)
-        _, accuracy = engine.evaluate(engine.place(work.test_images), engine.place(work.test_labels))
-        yield {
-            "name": f"gpunet {name}",
-            "batch_size": batch_size,
-            "updates": updates,
-            "epochs": updates * batch_size / EXAMPLES,
-            "seconds": seconds * updates / (updates - LAST_UPDATES),  # the last ones were timed one by one
-            "train_loss": train_loss,
-            "test_accuracy": accuracy,
-            "loss_spread": statistics.pstdev(each.loss for each in losses),
-        }
-
-
-def batch_accuracy(name: str, batch_size: int, work: Workload, epochs: int) -> dict[str, Any]:
-    """Test accuracy after a fixed number of epochs."""
-    engine = make_engine(name, work)
+    engine = make_engine(name, lecture_weights(seed))
     images, labels = engine.place(work.images), engine.place(work.labels)
-    seconds = 0.0
-    for epoch in range(epochs):
-        order = np.random.default_rng([1, epoch]).permutation(EXAMPLES).astype(np.int32)
-        statistics_ = engine.train_epoch(images, labels, order, batch_size)
-        seconds += statistics_.seconds
-    _, accuracy = engine.evaluate(engine.place(work.test_images), engine.place(work.test_labels))
+    order = batches(seed, updates, batch_size)
+    last = LAST_UPDATES * batch_size
+    parts = [order[first : min(first + EXAMPLES, len(order) - last)] for first in range(0, len(order) - last, EXAMPLES)]
+    seconds = sum(_train(engine, images, labels, part, batch_size) for part in parts)
+    losses = [
+        engine.train_epoch(images, labels, order[first : first + batch_size], batch_size).loss
+        for first in range(len(order) - last, len(order), batch_size)
+    ]
     return {
         "name": f"gpunet {name}",
         "batch_size": batch_size,
+        "seed": seed,
+        "updates": updates,
+        "epochs": updates * batch_size / EXAMPLES,
+        "seconds": seconds * updates / (updates - LAST_UPDATES),  # the last ones were made one by one
+        **_learnt(engine, images, labels, work),
+        "loss_spread": statistics.pstdev(losses),
+    }
+
+
+def batch_accuracy(name: str, batch_size: int, work: Workload, epochs: int, seed: int) -> dict[str, Any]:
+    """Loss and accuracy after a fixed number of epochs."""
+    engine = make_engine(name, lecture_weights(seed))
+    images, labels = engine.place(work.images), engine.place(work.labels)
+    order = batches(seed, epochs * EXAMPLES, 1)
+    parts = [order[first : first + EXAMPLES] for first in range(0, len(order), EXAMPLES)]
+    seconds = sum(_train(engine, images, labels, part, batch_size) for part in parts)
+    return {
+        "name": f"gpunet {name}",
+        "batch_size": batch_size,
+        "seed": seed,
         "epochs": epochs,
         "updates": epochs * epoch_updates(batch_size),
         "seconds": seconds,
-        "train_loss": statistics_.loss,
-        "test_accuracy": accuracy,
+        **_learnt(engine, images, labels, work),
     }
+
+
+def _learnt(engine: Engine, images: Array, labels: Array, work: Workload) -> dict[str, float]:
+    """The loss over the whole training set, and the accuracy on the test set, with the weights as they are now."""
+    train_loss, _ = engine.evaluate(images, labels)
+    _, accuracy = engine.evaluate(engine.place(work.test_images), engine.place(work.test_labels))
+    return {"train_loss": train_loss, "test_accuracy": accuracy}
 
 
 def why(name: str, work: Workload) -> dict[str, Any]:
@@ -170,30 +127,36 @@ def _first_layer_on_cpu(images: NDArray[np.uint8], weights: list[NDArray[np.floa
 
 
 def _first_layer_on_gpu(images: NDArray[np.uint8], weights: list[NDArray[np.floating]]) -> tuple[float, float]:
-    device = engines.cuda_device()
-    inputs, units = NETWORK.sizes[0]
-    joined = pad_columns(np.vstack([weights[0], weights[1]]))
-    layer = tiled_launches.DeviceLayer(inputs, units, "sigmoid", device.upload(joined), None)
-    x, y = device.upload(images), device.zeros((len(images), tiled_launches.padded(units)), np.float32)
-    order, cursors = device.zeros(1, np.int32), device.zeros(2, np.int32)
+    layer = LayerOnGpu(engines.cuda_device(), images, weights)
+    return median_us(layer.graph(1)), median_us(layer.graph(len(images)))
 
-    def launches(rows_a_launch: int) -> Callable[[], None]:
-        chain = tiled_launches.Launches(device)
-        batches = tiled_launches.Batches(order, False, cursors, rows_a_launch, rows_a_launch)
-        for first in range(0, len(images), rows_a_launch):
+
+class LayerOnGpu:
+    """The first layer's forward pass by gpunet's own kernels. y: (examples, units), rows padded."""
+
+    def __init__(self, device: Device, images: NDArray[np.uint8], weights: list[NDArray[np.floating]]) -> None:
+        self._device = device
+        inputs, units = NETWORK.sizes[0]
+        joined = pad_columns(np.vstack([weights[0], weights[1]]))
+        self._layer = tiled_launches.DeviceLayer(inputs, units, "sigmoid", device.upload(joined), None)
+        self._x, self.y = device.upload(images), device.zeros((len(images), joined.shape[1]), np.float32)
+        self._order, self._cursors = device.zeros(1, np.int32), device.zeros(2, np.int32)
+
+    def graph(self, rows_a_launch: int) -> Callable[[], None]:
+        """Runs all examples, so many at a time, as one graph: the host's time for a launch is not in it."""
+        chain = tiled_launches.Launches(self._device)
+        batches = tiled_launches.Batches(self._order, False, self._cursors, rows_a_launch, rows_a_launch)
+        for first in range(0, len(self._x), rows_a_launch):
             rows = slice(first, first + rows_a_launch)
-            chain.dense_forward(layer, x[rows], y[rows], batches, gather=False)
-        chain.run()
-        device.synchronize()
-        graph = device.capture(chain.run)  # so that the host's time for a launch is not what is measured
+            chain.dense_forward(self._layer, self._x[rows], self.y[rows], batches, gather=False)
+        chain.make_room()
+        graph = self._device.capture(chain.run)
 
         def run() -> None:
             graph.launch()
-            device.synchronize()
+            self._device.synchronize()
 
         return run
-
-    return median_us(launches(1)), median_us(launches(len(images)))
 
 
 def median_us(work: Callable[[], None], seconds: float = 0.5) -> float:

@@ -26,7 +26,7 @@ PARTS = {
     "machine": lambda result: tables.machine(result["machine"]),
     "speed": tables.speed,
     "lecture": tables.lecture,
-    "same-updates": lambda result: tables.same_updates(result["same_updates"]),
+    "same-updates": tables.same_updates,
     "batch-accuracy": lambda result: tables.batch_accuracy(result["batch_accuracy"]),
     "why": lambda result: tables.why(result["why"]),
 }

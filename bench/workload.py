@@ -19,7 +19,10 @@ LECTURE_SECONDS = {1: 166.0, 10: 17.0}  # an epoch on a GTX 980, by batch size, 
 
 @dataclass(frozen=True)
 class Workload:
-    """images (50,000, 784) uint8, labels (50,000,) int32, order (50,000,) int32, weights in Keras' order."""
+    """images (50,000, 784) uint8, labels (50,000,) int32, order (50,000,) int32, weights in Keras' order.
+
+    order and weights are the start's of the seed SEED.
+    """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int32]
@@ -28,10 +31,6 @@ class Workload:
     order: NDArray[np.int32]
     weights: list[NDArray[np.floating]]
 
-    def batches(self, updates: int, batch_size: int) -> NDArray[np.int32]:
-        """The order of so many whole batches; where an epoch is not enough, it begins again."""
-        return np.resize(self.order, updates * batch_size)
-
     def save(self, path: Path) -> None:
         """For the peers, which run in processes of their own."""
         names = ("images", "labels", "order")
@@ -39,8 +38,20 @@ class Workload:
         np.savez(path, **{name: getattr(self, name) for name in names}, **weights)
 
 
-def lecture_model(seed: int = SEED) -> Sequential:
-    return Sequential([Dense(500, "sigmoid", input_dim=784), Dense(500, "sigmoid"), Dense(10, "softmax")], seed=seed)
+def lecture_weights(seed: int = SEED) -> list[NDArray[np.floating]]:
+    layers = [Dense(500, "sigmoid", input_dim=784), Dense(500, "sigmoid"), Dense(10, "softmax")]
+    return Sequential(layers, seed=seed).get_weights()
+
+
+def batches(seed: int, updates: int, batch_size: int) -> NDArray[np.int32]:
+    """The order of so many whole batches, each epoch's a permutation of its own."""
+    epochs = -(-updates * batch_size // EXAMPLES)
+    orders = [np.random.default_rng([seed, epoch]).permutation(EXAMPLES) for epoch in range(epochs)]
+    return np.concatenate(orders)[: updates * batch_size].astype(np.int32)
+
+
+def epoch_updates(batch_size: int) -> int:
+    return -(-EXAMPLES // batch_size)
 
 
 def load() -> Workload:
@@ -50,8 +61,8 @@ def load() -> Workload:
         dataset.train.labels,
         dataset.test.images.reshape(-1, 784),
         dataset.test.labels,
-        np.random.default_rng(SEED).permutation(EXAMPLES).astype(np.int32),
-        lecture_model().get_weights(),
+        batches(SEED, EXAMPLES, 1),
+        lecture_weights(),
     )
 
 

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 from numpy.typing import NDArray
-from peer import Job, NotHereError, run
+from peer import Job, NotHereError, Trainer, run
 
 os.environ.setdefault("JAX_ENABLE_X64", "false")
 import jax
@@ -15,10 +15,11 @@ import optax
 
 
 def versions() -> dict[str, str]:
-    return {"jax": jax.__version__, "optax": optax.__version__}
+    precision = str(jax.config.jax_default_matmul_precision)
+    return {"jax": jax.__version__, "optax": optax.__version__, "matmul precision": precision}
 
 
-class Trainer:
+class ScanTrainer(Trainer):
     def __init__(self, job: Job) -> None:
         platform = {"cuda": "gpu", "cpu": "cpu"}[job.device]
         try:
@@ -28,7 +29,7 @@ class Trainer:
         jax.config.update("jax_default_device", device)
         jax.config.update("jax_default_matmul_precision", "highest")  # float32 throughout, as gpunet
         self.batch_size = job.batch_size
-        self.images, self.labels = jax.device_put((job.images, job.labels.astype(np.int32)), device)
+        self.images, self.labels = jax.device_put((job.floats, job.labels), device)
         weights = [jnp.asarray(array) for array in job.weights]
         adam = optax.adam(job.learning_rate, job.beta_1, job.beta_2, job.epsilon)
         self.state = weights, adam.init(weights)
@@ -52,12 +53,16 @@ class Trainer:
 
         self.epoch = jax.jit(epoch, donate_argnums=0)
 
-    def train(self, order: NDArray[np.int32]) -> float:
-        batches = jnp.asarray(order.reshape(-1, self.batch_size))
+    def train(self, prepared: NDArray[np.int32]) -> float:
+        batches = jnp.asarray(prepared.reshape(-1, self.batch_size))
         self.state, mean = self.epoch(self.state, batches, self.images, self.labels)
         jax.block_until_ready(self.state)
         return float(mean)
 
+    def device(self) -> str:
+        (device,) = self.state[0][0].devices()
+        return "cuda" if device.platform == "gpu" else device.platform
+
 
 if __name__ == "__main__":
-    run("JAX lax.scan", versions, Trainer)
+    run("JAX lax.scan", versions, ScanTrainer)

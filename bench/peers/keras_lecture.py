@@ -6,8 +6,8 @@ import os
 
 os.environ["KERAS_BACKEND"] = "tensorflow"
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-from keras_network import trainer_class, versions
+from keras_network import KerasTrainer, versions
 from peer import run
 
 if __name__ == "__main__":
-    run("Keras on TensorFlow, the lecture's code", versions, trainer_class(steps_per_execution=1))
+    run("Keras on TensorFlow, the lecture's code", versions, lambda job: KerasTrainer(job, steps_per_execution=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 from numpy.typing import NDArray
-from peer import Job, NotHereError
+from peer import Job, NotHereError, Trainer
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow
@@ -16,45 +16,54 @@ else:
 
     jax.config.update("jax_default_matmul_precision", "highest")
 
+Batches = tuple[NDArray[np.float32], NDArray[np.float32]]
+
 
 def versions() -> dict[str, str]:
     found = {"keras": keras.__version__}
     if keras.backend.backend() == "tensorflow":
-        found["tensorflow"] = tensorflow.__version__
-    else:
-        found["jax"] = jax.__version__
-    return found
+        tf32 = tensorflow.config.experimental.tensor_float_32_execution_enabled()
+        return {**found, "tensorflow": tensorflow.__version__, "matmul precision": "TF32" if tf32 else "float32"}
+    return {**found, "jax": jax.__version__, "matmul precision": str(jax.config.jax_default_matmul_precision)}
 
 
-def trainer_class(steps_per_execution: int) -> type:
-    class Trainer:
-        def __init__(self, job: Job) -> None:
-            if job.device == "cuda" and not _has_gpu():
-                raise NotHereError(f"this {keras.backend.backend()} has no GPU")
-            self.job = job
-            model = self.model = keras.Sequential()
-            model.add(keras.Input((28 * 28,)))
-            model.add(keras.layers.Dense(500))
-            model.add(keras.layers.Activation("sigmoid"))
-            model.add(keras.layers.Dense(500))
-            model.add(keras.layers.Activation("sigmoid"))
-            model.add(keras.layers.Dense(10))
-            model.add(keras.layers.Activation("softmax"))
-            model.set_weights(job.weights)
-            model.compile(
-                loss="categorical_crossentropy",
-                optimizer=keras.optimizers.Adam(job.learning_rate, job.beta_1, job.beta_2, job.epsilon),
-                metrics=["accuracy"],
-                steps_per_execution=min(steps_per_execution, job.updates),
-            )
-            self.targets = np.eye(10, dtype=np.float32)[job.labels]
+class KerasTrainer(Trainer):
+    def __init__(self, job: Job, steps_per_execution: int) -> None:
+        if job.device == "cuda" and not _has_gpu():
+            raise NotHereError(f"this {keras.backend.backend()} has no GPU")
+        keras.utils.clear_session()  # another batch size's network
+        self.batch_size = job.batch_size
+        model = self.model = keras.Sequential()
+        model.add(keras.Input((28 * 28,)))
+        model.add(keras.layers.Dense(500))
+        model.add(keras.layers.Activation("sigmoid"))
+        model.add(keras.layers.Dense(500))
+        model.add(keras.layers.Activation("sigmoid"))
+        model.add(keras.layers.Dense(10))
+        model.add(keras.layers.Activation("softmax"))
+        model.set_weights(job.weights)
+        model.compile(
+            loss="categorical_crossentropy",
+            optimizer=keras.optimizers.Adam(job.learning_rate, job.beta_1, job.beta_2, job.epsilon),
+            metrics=["accuracy"],
+            steps_per_execution=min(steps_per_execution, job.epoch_updates),
+        )
+        self.images, self.targets = job.floats, np.eye(10, dtype=np.float32)[job.labels]
 
-        def train(self, order: NDArray[np.int32]) -> float:
-            x, y = self.job.images[order], self.targets[order]
-            history = self.model.fit(x, y, batch_size=self.job.batch_size, epochs=1, shuffle=False, verbose=0)
-            return float(history.history["loss"][0])
+    def prepare(self, order: NDArray[np.int32]) -> Batches:
+        """In the order of training: `fit` can shuffle, but not in an order that is given."""
+        return self.images[order], self.targets[order]
 
-    return Trainer
+    def train(self, prepared: Batches) -> float:
+        history = self.model.fit(*prepared, batch_size=self.batch_size, epochs=1, shuffle=False, verbose=0)
+        return float(history.history["loss"][0])
+
+    def device(self) -> str:
+        value = self.model.trainable_variables[0].value
+        if keras.backend.backend() == "tensorflow":
+            return "cuda" if "GPU" in value.device else "cpu"
+        (device,) = value.devices()
+        return "cuda" if device.platform == "gpu" else "cpu"
 
 
 def _has_gpu() -> bool:

@@ -1,95 +1,177 @@
-"""What every peer does: read the job, check the loss, time, report as one line of JSON.
+"""What every peer does, gpunet's engines among them: read the job, train, time, report a line of JSON at a time.
 
-A peer is a file beside this one with a class `Trainer(job)` whose `train(order)` makes one update for each batch of
-`order`, waits until the last is done, and returns the mean of the losses, each taken before its update.
+A peer is a file beside this one with a `Trainer`. One process goes through several batch sizes; after every repeat it
+reports what it has, so that nothing is lost if it is stopped.
 """
 
 from __future__ import annotations
 
+import abc
 import argparse
+import gc
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-SECONDS_A_REPEAT = 1.5  # a slow peer makes fewer updates than gpunet's engines, so that it does not hold up the others
+CHECK_UPDATES = 20  # the first ones, whose loss is checked; gpunet's CUDA graphs hold as many
+SURE_SECONDS = 0.1  # the least time from which the number of updates for a repeat is worked out
+GROWTH = 10
+SECONDS_A_REPEAT = 0.7
+REPEATS = 3
+ENOUGH_SECONDS = 2  # of all repeats together, from where on there are fewer of them
 
 
 @dataclass(frozen=True)
 class Job:
-    """images (n, 784) float32 in 0..1, labels (n,) int64, weights in Keras' order and orientation, Adam's numbers."""
+    """images (n, 784) uint8 and as floats in 0..1, labels (n,) int32, weights in Keras' order and orientation."""
 
-    images: NDArray[np.float32]
-    labels: NDArray[np.int64]
+    images: NDArray[np.uint8]
+    floats: NDArray[np.float32]
+    labels: NDArray[np.int32]
     weights: list[NDArray[np.float32]]
     batch_size: int
-    updates: int
     device: str  # "cpu" or "cuda"
     learning_rate: float = 0.001
     beta_1: float = 0.9
     beta_2: float = 0.999
     epsilon: float = 1e-8
 
+    @property
+    def epoch_updates(self) -> int:
+        return len(self.images) // self.batch_size
 
-class Trainer(Protocol):
-    def train(self, order: NDArray[np.int32]) -> float: ...
+
+class Trainer(abc.ABC):
+    """Made from a Job; raises NotHereError if it cannot run on this machine."""
+
+    def prepare(self, order: NDArray[np.int32]) -> Any:
+        """What the host does with an order before the clock runs."""
+        return order
+
+    @abc.abstractmethod
+    def train(self, prepared: Any) -> float:
+        """One update for each batch, and wait for the last; the mean of the losses, each taken before its update."""
+
+    @abc.abstractmethod
+    def device(self) -> str:
+        """ "cpu" or "cuda": where the weights lie that were trained."""
 
 
 class NotHereError(Exception):
     """The peer cannot run on this machine; the message says why."""
 
 
-def run(name: str, versions: Callable[[], dict[str, str]], make: Callable[[Job], Trainer]) -> None:
-    """Do what the command line says; prints {"name", "versions", "check_loss", "seconds", ...} or {"unavailable"}.
-
-    seconds: of each repeat, of so many updates; the warm-up before them is reported apart.
-    """
-    options = _parse()
+def run(
+    name: str,
+    versions: Callable[[], dict[str, str]],
+    make: Callable[[Job], Trainer],
+    argv: Sequence[str] | None = None,
+) -> None:
+    """Do what the command line says; prints {"name", "batch_size", "seconds", ...} or {..., "unavailable": why}."""
+    options = _parse(argv)
+    until = time.monotonic() + options.seconds
     data = np.load(options.data)
     weights = [data[f"weights_{number}"] for number in range(6)]
-    images = data["images"].astype(np.float32) / np.float32(255)
-    job = Job(images, data["labels"].astype(np.int64), weights, options.batch_size, options.updates, options.device)
+    images, labels, order = data["images"], data["labels"], data["order"]
+    floats = images.astype(np.float32) / np.float32(255)
+    for batch_size in options.batch_sizes:
+        job = Job(images, floats, labels, weights, batch_size, options.device)
+        report = {"name": name, "batch_size": batch_size}
+        try:
+            if time.monotonic() >= until:
+                raise NotHereError("no time left")
+            _measure(job, order, make, versions, options.full, until, report)
+        except NotHereError as reason:
+            _report({**report, "unavailable": str(reason)})
+        except Exception as error:  # such as too little memory for this size; the others may go
+            why = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+            _report({**report, "unavailable": why})
+        gc.collect()  # what one size had on the device is not left to the next
+
+
+def _measure(
+    job: Job,
+    order: NDArray[np.int32],
+    make: Callable[[Job], Trainer],
+    versions: Callable[[], dict[str, str]],
+    full: bool,
+    until: float,
+    report: dict[str, Any],
+) -> None:
+    """Fill the report, and print it after each repeat.
+
+    first_run_seconds: from before the network is made to the end of the first updates, all compilation included.
+    seconds:           of each repeat, of `calls` times `updates` updates.
+    """
 
     def batches(updates: int) -> NDArray[np.int32]:
-        return np.resize(data["order"], updates * options.batch_size)
+        return order[: updates * job.batch_size]
 
-    try:
-        trainer = make(job)
-    except NotHereError as reason:
-        _report({"name": name, "unavailable": str(reason)})
-        return
-    check_loss = trainer.train(batches(options.check_updates))  # the first run: it compiles
     started = time.perf_counter()
-    trainer.train(batches(options.check_updates))
-    affordable = SECONDS_A_REPEAT * options.check_updates / (time.perf_counter() - started)
-    updates = max(options.check_updates, min(options.updates, int(affordable)))
-    order = batches(updates)
-    started = time.perf_counter()
-    trainer.train(order)
-    warm_up = time.perf_counter() - started
-    seconds = []
-    for _ in range(options.repeats):
+    trainer = make(job)
+    check_updates = min(CHECK_UPDATES, job.epoch_updates)
+    check_loss = trainer.train(trainer.prepare(batches(check_updates)))
+    first_run_seconds = time.perf_counter() - started
+    if (where := trainer.device()) != job.device:
+        raise NotHereError(f"computes on {where}, not on {job.device}")
+
+    def timed(updates: int, calls: int = 1) -> float:
+        prepared = trainer.prepare(batches(updates))
         started = time.perf_counter()
-        trainer.train(order)
-        seconds.append(time.perf_counter() - started)
-    result = {"name": name, "versions": versions(), "check_loss": check_loss, "updates": updates, "seconds": seconds}
-    _report({**result, "warm_up_seconds": warm_up})
+        for _ in range(calls):
+            trainer.train(prepared)
+        return time.perf_counter() - started
+
+    updates, calls = plan(timed, check_updates, job.epoch_updates, full)
+    report |= {"check_updates": check_updates, "check_loss": check_loss, "first_run_seconds": first_run_seconds}
+    report |= {"versions": versions(), "updates": updates, "calls": calls, "seconds": []}
+    while len(report["seconds"]) < REPEATS and sum(report["seconds"]) < ENOUGH_SECONDS:
+        report["seconds"].append(timed(updates, calls))
+        _report(report)
+        if time.monotonic() >= until:
+            return
+
+
+def plan(timed: Callable[[int], float], fewest: int, epoch: int, full: bool) -> tuple[int, int]:
+    """(updates a call, at most an epoch; calls a repeat) for SECONDS_A_REPEAT; a whole epoch if asked for.
+
+    timed: seconds of so many updates. A number of updates that is new may have to be compiled, so that the first time
+    does not count; `fewest` have been made before.
+    """
+
+    def undisturbed(updates: int) -> float:
+        """Of two, if they are short: an update that something else held up would make the repeats too short."""
+        seconds = timed(updates)
+        return seconds if seconds >= SECONDS_A_REPEAT else min(seconds, timed(updates))
+
+    updates = fewest
+    while (seconds := undisturbed(updates)) < SURE_SECONDS and updates < epoch:
+        updates = min(epoch, GROWTH * updates)
+        timed(updates)
+    wanted = SECONDS_A_REPEAT * updates / seconds
+    if full or wanted >= epoch:
+        planned, calls = epoch, 1 if full else max(1, round(wanted / epoch))
+    else:
+        planned, calls = max(fewest, int(wanted)), 1
+    if planned != updates:
+        timed(planned)
+    return planned, calls
 
 
 def _report(result: dict[str, Any]) -> None:
     print(json.dumps(result), flush=True)
 
 
-def _parse() -> argparse.Namespace:
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description="One peer, for bench/batch_speed.py")
     parser.add_argument("data")
-    parser.add_argument("--batch-size", type=int, required=True)
-    parser.add_argument("--updates", type=int, required=True)
-    parser.add_argument("--check-updates", type=int, required=True)
-    parser.add_argument("--repeats", type=int, required=True)
+    parser.add_argument("--batch-sizes", type=lambda text: [int(size) for size in text.split(",")], required=True)
     parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
-    return parser.parse_args()
+    parser.add_argument("--seconds", type=float, required=True, help="after which nothing new is begun")
+    parser.add_argument("--full", action="store_true", help="whole epochs")
+    return parser.parse_args(argv)

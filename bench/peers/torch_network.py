@@ -8,13 +8,15 @@ from torch import nn
 
 
 def versions() -> dict[str, str]:
-    return {"torch": torch.__version__, "threads": str(torch.get_num_threads())}
+    precision = torch.get_float32_matmul_precision()
+    return {"torch": torch.__version__, "threads": str(torch.get_num_threads()), "matmul precision": precision}
 
 
-class Network:
-    """model, optimizer, and images and labels on the device."""
+class Network(nn.Module):
+    """The loss of a batch of indices, and the optimizer. Images and labels are buffers on the device."""
 
     def __init__(self, job: Job, capturable: bool = False) -> None:
+        super().__init__()
         if job.device == "cuda" and not torch.cuda.is_available():
             raise NotHereError("this PyTorch has no CUDA device")
         torch.set_float32_matmul_precision("highest")  # float32 throughout, as gpunet
@@ -24,17 +26,21 @@ class Network:
             for layer, weights, bias in zip(linear, job.weights[::2], job.weights[1::2], strict=True):
                 layer.weight.copy_(torch.from_numpy(weights.T.copy()))
                 layer.bias.copy_(torch.from_numpy(bias))
-        self.model = nn.Sequential(linear[0], nn.Sigmoid(), linear[1], nn.Sigmoid(), linear[2]).to(job.device)
+        self.model = nn.Sequential(linear[0], nn.Sigmoid(), linear[1], nn.Sigmoid(), linear[2])
+        self.register_buffer("images", torch.from_numpy(job.floats))
+        self.register_buffer("labels", torch.from_numpy(job.labels).long())
+        self.to(job.device)
         self.optimizer = torch.optim.Adam(
-            self.model.parameters(),
+            self.parameters(),
             lr=job.learning_rate,
             betas=(job.beta_1, job.beta_2),
             eps=job.epsilon,
             fused=True,
             capturable=capturable,
         )
-        self.images = torch.from_numpy(job.images).to(job.device)
-        self.labels = torch.from_numpy(job.labels).to(job.device)
 
-    def loss(self, images: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        return nn.functional.cross_entropy(self.model(images), labels)
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return nn.functional.cross_entropy(self.model(self.images[batch]), self.labels[batch])
+
+    def device(self) -> str:
+        return next(self.parameters()).device.type

@@ -1,0 +1,41 @@
+"""One of gpunet's engines, timed as the peers are. The first argument is its name."""
+
+from __future__ import annotations
+
+import sys
+
+import numpy as np
+from numpy.typing import NDArray
+from peer import Job, NotHereError, Trainer, run
+
+import gpunet
+from gpunet import Adam, Network, engines
+from gpunet.errors import ArgumentError, DeviceError
+
+
+def versions() -> dict[str, str]:
+    return {"gpunet": gpunet.__version__, "matmul precision": "float32"}
+
+
+class EngineTrainer(Trainer):
+    def __init__(self, job: Job, name: str) -> None:
+        try:
+            engines.check_device(job.device, name)
+            network = Network((784, 500, 500, 10), ("sigmoid", "sigmoid", "softmax"))
+            adam = Adam(job.learning_rate, job.beta_1, job.beta_2, job.epsilon)
+            self.engine = engines.Choice(name, "").make(network, adam, job.weights)
+        except (ArgumentError, DeviceError) as error:
+            raise NotHereError(str(error)) from error
+        self.batch_size = job.batch_size
+        self.images, self.labels = self.engine.place(job.images), self.engine.place(job.labels)
+
+    def train(self, prepared: NDArray[np.int32]) -> float:
+        return self.engine.train_epoch(self.images, self.labels, prepared, self.batch_size).loss
+
+    def device(self) -> str:
+        return engines.DEVICE_OF[self.engine.name]
+
+
+if __name__ == "__main__":
+    engine, *arguments = sys.argv[1:]
+    run(f"gpunet {engine}", versions, lambda job: EngineTrainer(job, engine), arguments)
