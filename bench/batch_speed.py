@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _batch_speed(argv: Sequence[str] | None) -> int:
-    options = _parse(argv)
+    options = parser().parse_args(argv)
     until = time.monotonic() + options.seconds
     engines.check_device(options.device, options.engine)
     chosen = engines.choose(workload.NETWORK, 1, options.device, options.engine)
@@ -114,7 +114,7 @@ def _measurements(device: str, options: argparse.Namespace, result: dict[str, An
             lambda name, batch_size, seed: measure.batch_accuracy(name, batch_size, work, ACCURACY_EPOCHS, seed),
         )
     if "why" in options.parts:
-        result["why"] = measure.why(engine(measure.LAYER_EXAMPLES), work)
+        result["why"] = measure.why(device, work)
         yield
     if "speed" in options.parts:
         yield from _measure_speed(device, options, work, result, until)
@@ -138,7 +138,7 @@ def _measure_speed(
             yield
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def parser() -> commandline.Parser:
     parser = commandline.Parser(prog=PROGRAM, description="The lecture's experiment on batch size, on this machine.")
     add = parser.add_argument
     add("--device", choices=engines.DEVICES, default="auto", help="where to compute (auto)")
@@ -149,7 +149,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--full", action="store_true", help="time whole epochs, however long they take")
     add("--seconds", type=_seconds, default=SECONDS, help=f"in which passes are repeated ({SECONDS})")
     add("--out", default=str(RESULTS), metavar="FOLDER", help="for the files (bench/results)")
-    return parser.parse_args(argv)
+    return parser
 
 
 def _affordable_updates(names: dict[int, str], work: workload.Workload, seeds: int) -> int:

@@ -7,7 +7,6 @@ every part, so that nothing finished is lost if a later part fails. Needs no net
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -32,6 +31,7 @@ ROOT = Path(__file__).parents[1]
 BENCH = ROOT / "bench"
 SECONDS = 530  # for everything
 SPEED_SECONDS = 245  # for the part "batch speed", in which it repeats what it has time for
+PEER_TESTS = "tests/test_bench.py::test_engines_and_peers_do_the_same_work_or_say_why_not"  # as batch speed checks
 TAIL = 3000  # characters of a part's output that are kept
 
 
@@ -62,7 +62,7 @@ def _gpu_report(argv: Sequence[str] | None) -> int:
     stem = Path(options.out) / f"{machine.file_name(facts)}-report"
     report: dict[str, Any] = {"machine": facts, "parts": []}
     until = time.monotonic() + options.seconds
-    for part in _parts(options, facts):
+    for part in parts(Path(options.out), facts):
         print(f"{part.name} ...", flush=True)
         record = run_part(part, until - time.monotonic())
         print(f"{part.name}: {record['outcome']}, {record['seconds']:.0f} s", flush=True)
@@ -73,10 +73,12 @@ def _gpu_report(argv: Sequence[str] | None) -> int:
     return commandline.DONE if all(part["outcome"] == "passed" for part in report["parts"]) else commandline.FAILED
 
 
-def _parts(options: argparse.Namespace, facts: dict[str, str]) -> list[Part]:
-    python, stem, began = sys.executable, Path(options.out) / machine.file_name(facts), time.time()
+def parts(out: Path, facts: dict[str, str]) -> list[Part]:
+    """In their order. out: the folder for the result files."""
+    python, stem, began = sys.executable, out / machine.file_name(facts), time.time()
     tests = [python, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
-    speed = [python, str(BENCH / "batch_speed.py"), "--device", "cuda", "--out", options.out]
+    parts_of_their_own = [f"--deselect={name}" for name in ("tests/test_sanitizer.py", PEER_TESTS)]
+    speed = [python, str(BENCH / "batch_speed.py"), "--device", "cuda", "--out", str(out)]
     speed += ["--peers", ",".join(PEERS), "--seconds", str(SPEED_SECONDS)]
 
     def batch_speed(output: str) -> dict[str, Any]:
@@ -91,7 +93,7 @@ def _parts(options: argparse.Namespace, facts: dict[str, str]) -> list[Part]:
 
     return [
         Part("doctor", [python, "-m", "gpunet.doctor"], 60),
-        Part("GPU tests", [*tests, "--deselect", "tests/test_sanitizer.py"], 200),
+        Part("GPU tests", [*tests, *parts_of_their_own], 200),
         Part("kernel times", [python, str(BENCH / "kernel_times.py")], 60, kernels),
         Part("batch speed", speed, 270, batch_speed),
         Part("compute-sanitizer", [*tests, "tests/test_sanitizer.py"], 270),

@@ -95,16 +95,16 @@ def _learnt(engine: Engine, images: Array, labels: Array, work: Workload) -> dic
     return {"train_loss": train_loss, "test_accuracy": accuracy}
 
 
-def why(name: str, work: Workload) -> dict[str, Any]:
-    """100 examples through the first layer, one at a time and as one matrix product."""
+def why(device: str, work: Workload) -> dict[str, Any]:
+    """100 examples through the first layer, one at a time and as one product: by NumPy, or by gpunet's kernels."""
     inputs, units = NETWORK.sizes[0]
     images = work.images[:LAYER_EXAMPLES]
-    layer = _first_layer_on_gpu if engines.DEVICE_OF[name] == "cuda" else _first_layer_on_cpu
+    layer = _first_layer_on_gpu if device == "cuda" else _first_layer_on_cpu
     one_at_a_time, at_once = layer(images, work.weights)
     weights_bytes = 4 * (inputs + 1) * units
     rest_bytes = LAYER_EXAMPLES * (images.itemsize * inputs + 4 * units)
     return {
-        "name": f"gpunet {name}",
+        "name": "gpunet tiled" if device == "cuda" else "gpunet reference",
         "examples": LAYER_EXAMPLES,
         "layer": f"{inputs} -> {units}",
         "one_at_a_time_us": one_at_a_time,

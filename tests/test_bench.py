@@ -344,7 +344,7 @@ def test_the_first_layer_on_a_gpu_is_the_layer_and_is_timed(kind: str, monkeypat
         layer = measure.LayerOnGpu(device, images, work.weights)
         layer.graph(rows)()
         np.testing.assert_allclose(device.download(layer.y)[:, :500], truth, rtol=1e-5)
-    record = measure.why("tiled", work)
+    record = measure.why("cuda", work)
     assert record["one_at_a_time_us"] > 0
     assert record["ratio"] == record["one_at_a_time_us"] / record["at_once_us"]
 
@@ -421,6 +421,16 @@ def test_a_part_of_the_gpu_report_that_fails_or_hangs_leaves_the_others(tmp_path
     assert "no" in records[1]["output"]
     text = gpu_report.markdown({"machine": {"device": "x"}, "parts": records})
     assert "## bad: failed" in text
+
+
+def test_the_gpu_report_tries_every_peer_and_ends_in_time(tmp_path: Path) -> None:
+    parts = {part.name: part for part in gpu_report.parts(tmp_path, {"device": "x"})}
+    speed_part = parts["batch speed"]
+    assert speed_part.command[speed_part.command.index("--peers") + 1] == "torch,jax,keras"
+    batch_speed.parser().parse_args(speed_part.command[2:])
+    assert speed_part.seconds > gpu_report.SPEED_SECONDS + run_peers.GRACE_SECONDS
+    assert gpu_report.SECONDS < 9 * 60
+    assert f"def {gpu_report.PEER_TESTS.split('::')[1]}(" in Path(__file__).read_text()
 
 
 def test_without_a_gpu_the_report_says_so_in_one_line() -> None:
