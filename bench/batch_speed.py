@@ -40,7 +40,7 @@ PARTS = ("speed", "same-updates", "batch-accuracy", "why")
 UNFINISHED = ".unfinished.json"  # the end of a result file's name while a run is going on
 PATIENCE_SECONDS = 60  # for each half of the part on equal updates; a slower machine makes fewer, and says so
 SEEDS = {"cpu": (0,), "cuda": (0, 1, 2)}  # of what is learnt: weights at the start, and orders
-SECONDS = 880  # for everything
+SECONDS, SECONDS_WITH_PEERS = 570, 880  # for everything
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _batch_speed(argv: Sequence[str] | None) -> int:
     options = parser().parse_args(argv)
-    until = time.monotonic() + options.seconds
+    until = time.monotonic() + (options.seconds or (SECONDS_WITH_PEERS if options.peers else SECONDS))
     engines.check_device(options.device, options.engine)
     chosen = engines.choose(workload.NETWORK, 1, options.device, options.engine)
     print(f"device  {chosen.reason}", flush=True)
@@ -147,7 +147,7 @@ def parser() -> commandline.Parser:
     add("--peers", type=_peers, default=(), metavar="NAMES", help=f"of {','.join(PEERS)}, to time beside (none)")
     add("--parts", type=_parts, default=PARTS, metavar="NAMES", help=f"of {','.join(PARTS)} (all)")
     add("--full", action="store_true", help="time whole epochs, however long they take")
-    add("--seconds", type=_seconds, default=SECONDS, help=f"in which passes are repeated ({SECONDS})")
+    add("--seconds", type=_seconds, help=f"for everything ({SECONDS}; {SECONDS_WITH_PEERS} with peers)")
     add("--out", default=str(RESULTS), metavar="FOLDER", help="for the files (bench/results)")
     return parser
 

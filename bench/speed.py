@@ -121,7 +121,7 @@ def record(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """What follows from the reports of several passes, the first of which compiled.
 
     us_per_update_range: over the passes; over the repeats where there was one pass.
-    unsteady:            the middle three passes are further apart than STEADY.
+    unsteady:            the middle three are further apart than STEADY, or there is but one.
     projected:           a repeat was shorter than an epoch.
     """
     first = reports[0]
@@ -136,7 +136,7 @@ def record(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
         "passes": [{name: report[name] for name in ("updates", "calls", "seconds")} for report in reports],
         "us_per_update": statistics.median(each),
         "us_per_update_range": [each[0], each[-1]],
-        "unsteady": each[-1 - outer] > STEADY * each[outer],
+        "unsteady": len(each) == 1 or each[-1 - outer] > STEADY * each[outer],
         "epoch_updates": epoch,
         "epoch_seconds": epoch_seconds,
         "projected": min(report["updates"] for report in reports) < epoch,

@@ -64,7 +64,7 @@ def _speed_notes(result: Result) -> list[str]:
         f"Medians; the range is over the {f'{passes} ' if passes > 1 else ''}{over}."
     ]
     if any(record.get("unsteady") for record in result["speed"]):
-        notes.append("~ more than a fifth apart, even where it was measured again.")
+        notes.append("~ more than a fifth apart, even where it was measured again, or measured once.")
     if passes:
         notes.append(
             "First run: making the network, and its first 20 updates (5 at batch size 10,000), with all that is "

@@ -166,6 +166,7 @@ def test_a_time_is_the_median_over_passes() -> None:
     assert speed.record([report(us) for us in (130, 100, 105)])["unsteady"]
     assert not speed.record([report(us) for us in (130, 100, 105, 104, 103)])["unsteady"]
     assert speed.record([report(us) for us in (130, 100, 105, 130, 100)])["unsteady"]
+    assert speed.record([{**report(), "seconds": [1.0]}])["unsteady"]
     assert not speed.record([report(us, updates=50_000) for us in (1, 1)])["projected"]
 
 
