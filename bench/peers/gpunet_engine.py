@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,21 +21,29 @@ def versions() -> dict[str, str]:
 
 class EngineTrainer(Trainer):
     def __init__(self, job: Job, name: str) -> None:
-        try:
+        with _refusals():
             engines.check_device(job.device, name)
             network = Network((784, 500, 500, 10), ("sigmoid", "sigmoid", "softmax"))
             adam = Adam(job.learning_rate, job.beta_1, job.beta_2, job.epsilon)
             self.engine = engines.Choice(name, "").make(network, adam, job.weights)
-        except (ArgumentError, DeviceError) as error:
-            raise NotHereError(str(error)) from error
+            self.images, self.labels = self.engine.place(job.images), self.engine.place(job.labels)
         self.batch_size = job.batch_size
-        self.images, self.labels = self.engine.place(job.images), self.engine.place(job.labels)
 
     def train(self, prepared: NDArray[np.int32]) -> float:
-        return self.engine.train_epoch(self.images, self.labels, prepared, self.batch_size).loss
+        with _refusals():
+            return self.engine.train_epoch(self.images, self.labels, prepared, self.batch_size).loss
 
     def device(self) -> str:
         return engines.DEVICE_OF[self.engine.name]
+
+
+@contextlib.contextmanager
+def _refusals() -> Iterator[None]:
+    """What an engine cannot do here is a line in the table."""
+    try:
+        yield
+    except (ArgumentError, DeviceError) as error:
+        raise NotHereError(str(error)) from error
 
 
 if __name__ == "__main__":
