@@ -30,7 +30,8 @@ REPEATS = 50
 SAMPLES = 7
 COPY_BYTES = 1 << 28
 PRODUCT_SIZE = 8192
-# On every GPU so far, a launch with fewer operations a byte waits for its memory, and one with more may not.
+# The GPUs that kernels are compiled for compute 12 operations and more in the time of a byte, by their data sheets:
+# below this, a launch waits for its memory.
 OPERATIONS_A_BYTE = 8
 
 Launch = Callable[[], None]
@@ -60,9 +61,7 @@ def measure(device: Device, empty_device: Device, batch_sizes: Sequence[int] = B
     for batch_size in batch_sizes:
         engine = TiledEngine(workload.NETWORK, workload.optimizer(), work.weights, device)
         placed = engine.place(work.images), engine.place(work.labels)
-        most = min(
-            REPEATS, workload.epoch_updates(batch_size)
-        )  # the last launch of an update goes on to the next batch
+        most = min(REPEATS, workload.epoch_updates(batch_size))  # an update's last launch goes on to the next batch
 
         def launches() -> list[tuple[str, Launch]]:
             """At the first update of an epoch."""
