@@ -1,8 +1,9 @@
 """`python bench/gpu_report.py`: everything that a GPU can tell, in under nine minutes.
 
-Doctor, the GPU tests, the time of each kernel against its bound, the lecture's experiment with every peer (one that
-is not installed gets a line), and compute-sanitizer where it is. Writes bench/results/<gpu>-report.json and .md after
-every part, so that nothing finished is lost if a later part fails. Needs no network.
+Doctor, the GPU tests, the time of each kernel against its bound and of the resident engine's phases, the lecture's
+experiment with every peer (one that is not installed gets a line), and compute-sanitizer where it is. Writes
+bench/results/<gpu>-report.json and .md after every part, so that nothing finished is lost if a later part fails. Needs
+no network.
 """
 
 from __future__ import annotations
@@ -91,10 +92,15 @@ def parts(out: Path, facts: dict[str, str]) -> list[Part]:
     def kernels(output: str) -> dict[str, Any]:
         return {"kernel_times": json.loads(output.strip().splitlines()[-1])}
 
+    def resident(output: str) -> dict[str, Any]:
+        """The records that came, which are all of them if the part had the time."""
+        return {"resident_times": [json.loads(line) for line in output.splitlines() if line.startswith("{")]}
+
     return [
         Part("doctor", [python, "-m", "gpunet.doctor"], 60),
         Part("GPU tests", [*tests, *parts_of_their_own], 200),
         Part("kernel times", [python, str(BENCH / "kernel_times.py")], 60, kernels),
+        Part("resident times", [python, str(BENCH / "resident_times.py")], 80, resident),
         Part("batch speed", speed, 270, batch_speed),
         Part("compute-sanitizer", [*tests, "tests/test_sanitizer.py"], 270),
     ]
@@ -134,6 +140,8 @@ def markdown(report: dict[str, Any]) -> str:
             lines.append(f"```\n{part['output'].strip()}\n```")
         if "kernel_times" in part:
             lines.append(tables.kernel_times(part["kernel_times"]))
+        elif part.get("resident_times"):
+            lines.append(tables.resident_times(part["resident_times"]))
         elif "batch_speed" in part:
             lines.append(tables.whole(part["batch_speed"]))
         elif part["outcome"] == "passed":

@@ -32,7 +32,7 @@ THREADS = (128, 256, 384, 512)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status (see gpunet.commandline). Prints one JSON object."""
+    """Run the command line; returns the exit status (see gpunet.commandline). Prints a JSON object a line."""
     return commandline.run(PROGRAM, _resident_times, argv)
 
 

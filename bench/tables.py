@@ -210,6 +210,18 @@ def kernel_times(times: Result) -> str:
     return "\n\n".join([rates, launches, whole_updates])
 
 
+def resident_times(records: Sequence[Result]) -> str:
+    """The resident engine's update as planned and changed, by batch size."""
+    planned = {record["batch_size"]: record.get("us") for record in records if record["variant"] == "as planned"}
+    rows = []
+    for record in records:
+        us, whole = record.get("us"), planned.get(record["batch_size"])
+        shown = record.get("unavailable", "") if us is None else f"{us:,.2f}"
+        difference = f"{us - whole:+,.2f}" if us is not None and whole is not None else ""
+        rows.append([f"{record['batch_size']:,}", record["variant"], shown, difference])
+    return _table(["batch size", "variant", "us an update", "difference"], rows)
+
+
 def _sum_us(times: Result, update: Result) -> float:
     return sum(record["us"] for record in times["kernels"] if record["batch_size"] == update["batch_size"])
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from gpunet import engines
 from gpunet.cuda.diagnosis import cuda_problem
 from gpunet.engines import reference
 from gpunet.errors import ArgumentError
+from gpunet.layers import Network
 
 ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT / "bench"), str(ROOT / "bench" / "peers")]
@@ -31,6 +33,7 @@ import machine  # noqa: E402
 import measure  # noqa: E402
 import peer  # noqa: E402
 import readme  # noqa: E402
+import resident_times  # noqa: E402
 import run_peers  # noqa: E402
 import speed  # noqa: E402
 import tables  # noqa: E402
@@ -368,6 +371,26 @@ def test_a_missing_result_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_unknown_part_of_a_result_is_refused() -> None:
     with pytest.raises(ArgumentError, match="expected a part of machine, speed"):
         readme.filled("<!-- results: taste x -->\n<!-- end of results -->")
+
+
+def test_resident_times_compare_with_the_plan_and_say_what_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resident_times, "SAMPLES", 1)
+    monkeypatch.setattr(resident_times, "PHASES", ("LOSS",))
+    monkeypatch.setattr(resident_times, "THREADS", (64, 4096))
+    small = Network((784, 12, 9, 10), ("sigmoid", "sigmoid", "softmax"))
+    monkeypatch.setattr(workload, "NETWORK", small)
+    weights = [np.zeros(shape, np.float32) for shape in small.weight_shapes]
+    work = dataclasses.replace(workload.load(), weights=weights)
+    monkeypatch.setattr(workload, "load", lambda: work)
+    device = open_device("order-forward", shared_bytes=100 * 1024)
+    records = list(resident_times.measure(device, batch_sizes=[2], examples=3))
+    by_variant = {record["variant"]: record for record in records}
+    assert len(by_variant) == len(list(resident_times.variants())) == len(records)
+    assert all(record["us"] > 0 for name, record in by_variant.items() if name != "4096 threads")
+    assert "bytes of shared memory, has 102400" in by_variant["4096 threads"]["unavailable"]
+    table = tables.resident_times(records)
+    assert "| 2 | loss twice |" in table
+    assert "| 2 | 4096 threads | engine resident: " in table
 
 
 def test_kernel_times_go_with_their_kernels_and_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
