@@ -19,11 +19,13 @@ from gpunet.errors import (
     DataError,
     DeviceError,
     GpunetError,
+    ModelFileError,
     NotCompiledError,
+    OutputError,
     TrainingDivergedError,
 )
 from gpunet.layers import Activation, Dense, Input, Network
-from gpunet.model import Sequential
+from gpunet.model import Sequential, load
 from gpunet.optimizers import SGD, Adam
 
 __version__ = "0.1.0"
@@ -42,10 +44,13 @@ __all__ = [
     "GpunetError",
     "History",
     "Input",
+    "ModelFileError",
     "Network",
     "NotCompiledError",
+    "OutputError",
     "Sequential",
     "TrainingDivergedError",
+    "load",
     "load_data",
     "load_mnist",
     "to_categorical",

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpunet import losses
+from gpunet.engines.base import OptimizerState
 from gpunet.errors import ArgumentError
-from gpunet.layers import require_positive_integer
+from gpunet.layers import Network, require_positive_integer, whole_number
+from gpunet.optimizers import Optimizer
 
 SUM_TOLERANCE = 1e-3  # how far a row of target probabilities may be from summing to 1
 
@@ -141,6 +143,20 @@ def as_weights(weights: object, shapes: Sequence[tuple[int, ...]]) -> list[NDArr
         if not np.isfinite(arrays[position]).all():
             raise ArgumentError(f"weights: array {position} has NaN or infinite values; expected finite float32")
     return arrays
+
+
+def as_optimizer_state(state: object, optimizer: Optimizer, network: Network) -> OptimizerState:
+    """A copy; ArgumentError unless it can be a state of this optimizer for this network."""
+    if not isinstance(state, OptimizerState) or tuple(state.slots) != tuple(optimizer.slots):
+        slots = tuple(state.slots) if isinstance(state, OptimizerState) else state
+        raise ArgumentError(f"optimizer state: expected one with the slots {tuple(optimizer.slots)}, got {slots!r}")
+    updates = whole_number(state.updates)
+    if updates is None or updates < 0:
+        raise ArgumentError(f"optimizer state: expected a whole number of updates from 0 on, got {state.updates!r}")
+    slots = {slot: as_weights(arrays, network.weight_shapes) for slot, arrays in state.slots.items()}
+    if any((array < 0).any() for array in slots.get("v", ())):
+        raise ArgumentError("optimizer state: v has numbers below 0; expected means of squares")
+    return OptimizerState(updates, slots)
 
 
 def _as_array(name: str, values: ArrayLike) -> NDArray[Any]:

@@ -15,6 +15,10 @@ class DataError(GpunetError, ValueError):
     """A data file is missing, damaged or not in the expected form."""
 
 
+class ModelFileError(GpunetError, ValueError):
+    """A saved model or checkpoint is missing, damaged, from a newer version, or belongs to another network."""
+
+
 class DeviceError(GpunetError, RuntimeError):
     """The device or engine asked for cannot be used on this machine."""
 

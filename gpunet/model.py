@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
@@ -10,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpunet import engines, losses, optimizers
-from gpunet.arrays import as_images, as_targets, as_weights
+from gpunet import engines, losses, optimizers, saving
+from gpunet.arrays import as_images, as_optimizer_state, as_targets, as_weights
 from gpunet.callbacks import Callback, History, ProgressDisplay
 from gpunet.engines import Choice, Engine, EpochStatistics, OptimizerState
 from gpunet.errors import ArgumentError, DeviceError, NotCompiledError, TrainingDivergedError
@@ -202,6 +204,55 @@ class Sequential:
         else:
             self._weights = arrays
 
+    @property
+    def optimizer_state(self) -> OptimizerState:
+        """Where the optimizer stands: updates made, and for each of its slots an array for each array of weights.
+
+        A copy. With weights, optimizer and `epochs_trained` it is all that is needed to go on elsewhere.
+        Setting it raises ArgumentError unless it is a state of this optimizer for this network.
+        """
+        self._require_compiled("optimizer_state")
+        assert self.optimizer is not None
+        if self._engine is not None:
+            return self._engine.optimizer_state
+        return copy.deepcopy(self._optimizer_state) or OptimizerState.at_start(self.optimizer, self.network)
+
+    @optimizer_state.setter
+    def optimizer_state(self, state: OptimizerState) -> None:
+        self._require_compiled("optimizer_state")
+        assert self.optimizer is not None
+        checked = as_optimizer_state(state, self.optimizer, self.network)
+        self._build(self.network)
+        if self._engine is not None:
+            self._engine.optimizer_state = checked
+        else:
+            self._optimizer_state = checked
+
+    def save(self, path: str | os.PathLike[str], *, include_optimizer: bool = False) -> None:
+        """Write the model to a file, `.safetensors` or `.npz`, for `gpunet.load`; an old one is replaced as a whole.
+
+        include_optimizer: also where the optimizer stands, so that training goes on as if it had not stopped. The
+                           file is then three times as large (Adam), and PyTorch's load_state_dict refuses it.
+        Raises:            OutputError if the file cannot be written; an old one then stays as it was.
+        """
+        saving.write(path, self.saved(include_optimizer=include_optimizer))
+
+    def saved(self, *, include_optimizer: bool = False) -> saving.Saved:
+        """What `save` writes."""
+        state = self.optimizer_state if include_optimizer else None
+        return saving.Saved(
+            self.network, self.get_weights(), self.seed, self.epochs_trained, self.loss, self.optimizer, state
+        )
+
+    def load_weights(self, path: str | os.PathLike[str]) -> None:
+        """Replace the weights by a file's: one that `save` wrote, or a PyTorch state_dict as `.safetensors`.
+
+        Raises ModelFileError, before anything has changed, if the file is damaged or belongs to another network.
+        """
+        network, weights = saving.read_weights(path, self.layers, self._inputs)
+        self._build(network)
+        self.set_weights(weights)
+
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
         """Print the layers with their output shapes and numbers of parameters."""
         network = self.network
@@ -365,6 +416,33 @@ class Sequential:
                 self._engine.optimizer_state = self._optimizer_state
         self._choice = choice
         return self._engine
+
+
+def load(path: str | os.PathLike[str], *, device: str = "auto", engine: str = "auto") -> Sequential:
+    """The model in a file that `model.save`, `ModelCheckpoint` or `gpunet.train --checkpoint` wrote.
+
+    It is compiled if it was; what is not in a file is where to compute (device, engine: as in `compile`).
+    Raises ModelFileError, in one line that names the file, if it is damaged, cut short, no such file, or from a newer
+    version of gpunet.
+    """
+    return restore(saving.read(path), device, engine)
+
+
+def restore(saved: saving.Saved, device: str = "auto", engine: str = "auto") -> Sequential:
+    """The model that was saved."""
+    inputs, *widths = saved.network.widths
+    layers = [Dense(units, activation) for units, activation in zip(widths, saved.network.activations, strict=True)]
+    layers[0].inputs = inputs
+    model = Sequential(layers, seed=saved.seed)
+    if saved.loss is not None and saved.optimizer is not None:
+        model.compile(saved.optimizer, saved.loss, device=device, engine=engine)
+    engines.check_device(device, engine)
+    model._device, model._engine_name = device, engine
+    model._network, model._weights = saved.network, saved.weights
+    model.epochs_trained = saved.epochs_trained
+    if saved.optimizer_state is not None:
+        model.optimizer_state = saved.optimizer_state
+    return model
 
 
 def _check_batch_size(batch_size: object, examples: int) -> int:

@@ -39,6 +39,11 @@ class OptimizerState:
     updates: int = 0
     slots: dict[str, list[NDArray[np.floating]]] = field(default_factory=dict)
 
+    @classmethod
+    def at_start(cls, optimizer: Optimizer, network: Network) -> OptimizerState:
+        """Zeros: the state before the first update."""
+        return cls(0, {slot: [np.zeros(s, np.float32) for s in network.weight_shapes] for slot in optimizer.slots})
+
 
 class Engine(abc.ABC):
     """Trains one network with one optimizer on one device.

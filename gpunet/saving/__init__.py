@@ -1,0 +1,10 @@
+"""Models in files: what a file holds, two formats for it, and a way of writing that never leaves half a file.
+
+contents.py  what there is to save, and its names and text in a file
+formats.py   .safetensors and .npz
+atomic.py    written aside and moved into place
+"""
+
+from gpunet.saving.contents import FORMAT, Saved, read, read_weights, write
+
+__all__ = ["FORMAT", "Saved", "read", "read_weights", "write"]

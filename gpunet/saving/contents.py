@@ -1,0 +1,214 @@
+"""What a model file holds, by name.
+
+Arrays  `0.weight` (units, inputs), `0.bias` (units,), `2.weight`, ... float32: the names and the orientation that
+        torch.nn.Sequential(Linear, activation, Linear, ...) has. With the optimizer's state also the same names behind
+        `optimizer.m.` and so on, one for each of the optimizer's slots.
+Texts   `gpunet`: everything else as JSON (see `_describe`); `sha256`: of that text and of all arrays, so that a single
+        changed bit is noticed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpunet import losses, optimizers
+from gpunet.arrays import as_optimizer_state, as_weights
+from gpunet.engines.base import OptimizerState
+from gpunet.errors import ArgumentError, ModelFileError
+from gpunet.layers import Layer, Network, network_of, whole_number
+from gpunet.optimizers import Optimizer
+from gpunet.saving import formats
+from gpunet.saving.formats import Arrays, Raw
+
+FORMAT = 1  # rises when an older gpunet would misread the file
+
+
+@dataclass
+class Saved:
+    """A model as it is in a file.
+
+    loss, optimizer: None if it was not compiled.
+    optimizer_state: None if it was saved without.
+    training:        for a checkpoint of `gpunet.train` what it needs to go on, else None.
+    """
+
+    network: Network
+    weights: list[NDArray[np.floating]]
+    seed: int
+    epochs_trained: int
+    loss: str | None = None
+    optimizer: Optimizer | None = None
+    optimizer_state: OptimizerState | None = None
+    training: dict[str, Any] | None = None
+
+
+def write(path: str | os.PathLike[str], saved: Saved) -> None:
+    """Raises ArgumentError for a suffix of no known format, OutputError if the file cannot be written."""
+    arrays = _named(saved.weights)
+    if saved.optimizer_state is not None:
+        for slot, values in saved.optimizer_state.slots.items():
+            arrays |= _named(values, f"optimizer.{slot}.")
+    text = json.dumps(_describe(saved))
+    formats.write(path, Raw({"gpunet": text, "sha256": _digest(text, arrays)}, arrays))
+
+
+def read(path: str | os.PathLike[str]) -> Saved:
+    """Raises ModelFileError, in one line that names the file, if it holds no model that this gpunet can read."""
+    return _read_model(path, formats.read(path))
+
+
+def read_weights(
+    path: str | os.PathLike[str], layers: Iterable[Layer], inputs: int | None
+) -> tuple[Network, list[NDArray[np.floating]]]:
+    """The network that the layers describe, and the file's weights for it.
+
+    Also takes what PyTorch's `safetensors.torch.save_file(network.state_dict(), path)` writes, which has no text.
+    inputs: number of inputs, or None to take the file's.
+    Raises ModelFileError if the file cannot be read, or belongs to another network.
+    """
+    raw = formats.read(path)
+    file_network = None if raw.texts.keys().isdisjoint(formats.TEXTS) else _read_model(path, raw).network
+    if inputs is None:
+        first = raw.arrays.get("0.weight")
+        inputs = int(first.shape[1]) if first is not None and first.ndim == 2 else 1
+    network = network_of(layers, inputs)
+    if file_network not in (None, network):
+        raise ModelFileError(
+            f"{path}: holds {_words(file_network)}, but the model is {_words(network)}; gpunet.load makes the file's"
+        )
+    return network, _take_arrays(path, raw.arrays, network, ())[""]
+
+
+def _words(network: Network | None) -> str:
+    return f"{network} with {', '.join(network.activations)}" if network else "no network"
+
+
+def _read_model(path: str | os.PathLike[str], raw: Raw) -> Saved:
+    description = _read_text(path, raw)
+    if raw.texts.get("sha256") != _digest(raw.texts["gpunet"], raw.arrays):
+        raise ModelFileError(f"{path}: damaged: its content does not have the checksum that was written with it")
+    try:
+        return _understand(path, description, raw.arrays)
+    except ModelFileError:
+        raise
+    except (ArgumentError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+        raise ModelFileError(f"{path}: the description of the model is wrong: {error}") from error
+
+
+def _read_text(path: str | os.PathLike[str], raw: Raw) -> dict[str, Any]:
+    """The JSON description, of a format that is known here."""
+    if "gpunet" not in raw.texts:
+        raise ModelFileError(f"{path}: not written by gpunet; model.load_weights takes weights that PyTorch wrote")
+    try:
+        description = json.loads(raw.texts["gpunet"])
+        number = whole_number(description["format"])
+    except (LookupError, TypeError, ValueError, RecursionError) as error:
+        raise ModelFileError(f"{path}: damaged: the description of the model cannot be read") from error
+    if number is None or number < 1:
+        raise ModelFileError(f"{path}: damaged: format {description['format']!r}")
+    if number > FORMAT:
+        raise ModelFileError(
+            f"{path}: written by a newer gpunet ({description.get('version')}) in format {number}; this one reads "
+            f"formats up to {FORMAT}: pip install --upgrade gpunet"
+        )
+    return dict(description)
+
+
+def _describe(saved: Saved) -> dict[str, Any]:
+    """The JSON text's content; `_understand` is its reverse."""
+    from gpunet import __version__  # here, because gpunet imports this module
+
+    optimizer = saved.optimizer
+    state = saved.optimizer_state
+    return {
+        "format": FORMAT,
+        "version": __version__,
+        "widths": saved.network.widths,
+        "activations": saved.network.activations,
+        "seed": saved.seed,
+        "epochs_trained": saved.epochs_trained,
+        "loss": saved.loss,
+        "optimizer": optimizer and {"name": type(optimizer).__name__.lower(), **asdict(optimizer)},
+        "updates": None if state is None else state.updates,
+        "training": saved.training,
+    }
+
+
+def _understand(path: str | os.PathLike[str], text: dict[str, Any], arrays: Arrays) -> Saved:
+    network = Network(tuple(text["widths"]), tuple(text["activations"]))
+    optimizer = None if text["optimizer"] is None else _optimizer(dict(text["optimizer"]))
+    updates = text["updates"]
+    if updates is not None and optimizer is None:
+        raise ArgumentError("the state of an optimizer, but no optimizer")
+    slots = optimizer.slots if optimizer and updates is not None else ()
+    parts = _take_arrays(path, arrays, network, slots)
+    state = None
+    if updates is not None and optimizer is not None:
+        state = as_optimizer_state(OptimizerState(updates, {s: parts[s] for s in slots}), optimizer, network)
+    training = None if text["training"] is None else dict(text["training"])
+    loss = None if text["loss"] is None else losses.get(text["loss"])
+    if (loss is None) != (optimizer is None):
+        raise ArgumentError("a loss without an optimizer, or the reverse")
+    seed, epochs = _count(text["seed"]), _count(text["epochs_trained"])
+    return Saved(network, parts[""], seed, epochs, loss, optimizer, state, training)
+
+
+def _optimizer(values: dict[str, Any]) -> Optimizer:
+    return optimizers.OPTIMIZERS[values.pop("name")](**values)
+
+
+def _count(value: object) -> int:
+    number = whole_number(value)
+    if number is None or number < 0:
+        raise ArgumentError(f"expected a whole number from 0 on, got {value!r}")
+    return number
+
+
+def _take_arrays(
+    path: str | os.PathLike[str], arrays: Arrays, network: Network, slots: Sequence[str]
+) -> dict[str, list[NDArray[np.floating]]]:
+    """The weights under "" and each slot's arrays, in the engines' orientation; nothing else may be there."""
+    expected = {prefix: list(_names(network.layers, prefix)) for prefix in ("", *(f"optimizer.{s}." for s in slots))}
+    names = [name for part in expected.values() for name in part]
+    if missing := [name for name in names if name not in arrays]:
+        raise ModelFileError(f"{path}: no array {missing[0]!r}; expected {names[0]}, {names[1]} and so on")
+    if extra := sorted(arrays.keys() - set(names)):
+        raise ModelFileError(f"{path}: an array {extra[0]!r} that does not belong to {_words(network)}")
+    taken = {}
+    for slot, part in zip(("", *slots), expected.values(), strict=True):
+        # The weights' transposes, as contiguous copies: not views of what a file's reader may have mapped.
+        values = [np.array(arrays[name].T, order="C") for name in part]
+        try:
+            taken[slot] = as_weights(values, network.weight_shapes)
+        except ArgumentError as error:
+            raise ModelFileError(f"{path}: {error}") from error
+    return taken
+
+
+def _names(layers: int, prefix: str = "") -> Iterable[str]:
+    for layer in range(layers):
+        yield f"{prefix}{2 * layer}.weight"
+        yield f"{prefix}{2 * layer}.bias"
+
+
+def _named(weights: Sequence[NDArray[np.floating]], prefix: str = "") -> Arrays:
+    """Weights and biases by their names in a file, in PyTorch's orientation."""
+    names = _names(len(weights) // 2, prefix)
+    return {name: np.ascontiguousarray(array.T, np.float32) for name, array in zip(names, weights, strict=True)}
+
+
+def _digest(text: str, arrays: Arrays) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.hexdigest()
