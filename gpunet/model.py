@@ -7,14 +7,15 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpunet import engines, losses, optimizers, saving
 from gpunet.arrays import as_images, as_optimizer_state, as_targets, as_weights
-from gpunet.callbacks import Callback, History, ProgressDisplay
+from gpunet.callbacks import Callback, History, Logs, ProgressDisplay
+from gpunet.callbacks.base import check_callback
 from gpunet.engines import Choice, Engine, EpochStatistics, OptimizerState
 from gpunet.errors import ArgumentError, DeviceError, NotCompiledError, TrainingDivergedError
 from gpunet.layers import Activation, Dense, Input, Layer, Network, network_of, require_positive_integer, whole_number
@@ -122,6 +123,7 @@ class Sequential:
         validation_data: tuple[ArrayLike, ArrayLike] | None = None,
         shuffle: bool = True,
         *,
+        initial_epoch: int = 0,
         nb_epoch: int | None = None,
     ) -> History:
         """Train for a number of epochs; may be called again to go on.
@@ -131,14 +133,18 @@ class Sequential:
         y:                targets in the form of the loss, one an example.
         batch_size:       examples an update, up to their number; the last batch of an epoch may be smaller. 32 if not
                           given, or all if there are fewer.
-        epochs:           1 if not given; `nb_epoch` was its name in 2016.
+        epochs:           number of the epoch to end with, counted from 1; 1 if not given. `nb_epoch` was its name in
+                          2016.
         verbose:          0 silent, 1 or "auto" with progress bar, 2 a line an epoch.
         validation_split: share of the examples, cut off the end, that is not trained on but evaluated.
         validation_data:  (x, y) to evaluate after every epoch.
         shuffle:          False keeps the examples in the order given.
+        initial_epoch:    how many epochs count as done: `epochs=20, initial_epoch=15` trains five. For callbacks,
+                          schedules and displays; the shuffle depends on `epochs_trained`.
         Returns:          History: loss (nats) and accuracy, means over the epoch's examples, each taken before the
                           example's update; val_loss and val_accuracy after the epoch; seconds (of training), updates.
-        Raises:           ArgumentError before anything has changed; TrainingDivergedError if the loss is not finite.
+        Raises:           ArgumentError before anything has changed; TrainingDivergedError if the loss is not finite,
+                          with the model as it was before that epoch.
         """
         self._require_compiled("fit")
         if self._training:
@@ -146,6 +152,9 @@ class Sequential:
         if epochs is not None and nb_epoch is not None:
             raise ArgumentError(f"epochs={epochs!r} and nb_epoch={nb_epoch!r} mean the same; give one")
         epochs = require_positive_integer("epochs", next((e for e in (epochs, nb_epoch) if e is not None), 1))
+        first_epoch = whole_number(initial_epoch)
+        if first_epoch is None or first_epoch < 0:
+            raise ArgumentError(f"initial_epoch: expected a whole number from 0 on, got {initial_epoch!r}")
         if not isinstance(verbose, str | int) or verbose not in ("auto", 0, 1, 2):
             raise ArgumentError(f"verbose: expected 'auto', 0, 1 or 2; got {verbose!r}")
         callbacks = _check_callbacks(callbacks)
@@ -158,12 +167,12 @@ class Sequential:
 
         history = History()
         display = [ProgressDisplay(bars=None if verbose != 2 else False)] if verbose else []
-        hooks: list[Callback] = [history, *display, *callbacks]
+        hooks: list[Callback] = [*display, *callbacks, history]
         updates = -(-len(train[0]) // batch_size)
         for hook in hooks:
             hook.set_model(self)
-            hook.set_params({"epochs": epochs, "steps": updates})
-        self._run_epochs(choice, epochs, train, validation, batch_size, shuffle, hooks)
+            hook.set_params({"epochs": epochs, "steps": updates, "do_validation": validation is not None})
+        self._run_epochs(choice, range(first_epoch, epochs), train, validation, batch_size, shuffle, hooks)
         return history
 
     def evaluate(
@@ -269,7 +278,7 @@ class Sequential:
     def _run_epochs(
         self,
         choice: Choice,
-        epochs: int,
+        epochs: range,
         train: Arrays,
         validation: Arrays | None,
         batch_size: int,
@@ -277,8 +286,7 @@ class Sequential:
         hooks: Sequence[Callback],
     ) -> None:
         engine, placed = self._engine_with(choice, *train, *(validation or ()), batch_size=batch_size)
-        images, labels = placed[:2]
-        placed_validation = placed[2:]
+        keeps_weights = any(hook.keeps_weights for hook in hooks)
 
         def progress(updates: int) -> None:
             for hook in hooks:
@@ -288,29 +296,61 @@ class Sequential:
         try:
             for hook in hooks:
                 hook.on_train_begin()
-            for epoch in range(epochs):
+            for epoch in epochs:
                 for hook in hooks:
                     hook.on_epoch_begin(epoch)
-                order = self._next_order(len(images), shuffle)
                 try:
-                    statistics = engine.train_epoch(images, labels, order, batch_size, progress)
+                    logs = self._train_epoch(engine, placed, batch_size, shuffle, progress, keeps_weights)
+                    for hook in hooks:
+                        hook.on_epoch_end(epoch, logs)
+                    if self.stop_training or epoch == epochs[-1]:
+                        self._check_weights(engine, int(logs["updates"]))
                 except TrainingDivergedError as error:
-                    raise TrainingDivergedError(error.update, epoch + 1) from None
-                self.epochs_trained += 1
-                logs = _logs(statistics)
-                if placed_validation:
-                    logs["val_loss"], logs["val_accuracy"] = engine.evaluate(*placed_validation)
-                    _require_finite([logs["val_loss"]], statistics.updates, epoch)
-                for hook in hooks:
-                    hook.on_epoch_end(epoch, logs)
+                    self.stop_training = False
+                    diverged = TrainingDivergedError(error.update, epoch + 1)
+                    for hook in hooks:
+                        hook.on_divergence(diverged)
+                    if not self.stop_training:
+                        raise diverged from None
                 if self.stop_training:
                     break
-            # Losses are taken before an update; what the last update did shows in the weights alone.
-            _require_finite(engine.weights, statistics.updates, epoch)
         finally:
             self._training = False
             for hook in hooks:
                 hook.on_train_end()
+
+    def _train_epoch(
+        self,
+        engine: Engine,
+        placed: Sequence[Any],
+        batch_size: int,
+        shuffle: bool,
+        progress: Callable[[int], None],
+        check_weights: bool,
+    ) -> Logs:
+        """One epoch, and its logs. It is whole, or undone: TrainingDivergedError leaves the model as before it."""
+        images, labels, *validation = placed
+        order = self._next_order(len(images), shuffle)
+        statistics = engine.train_epoch(images, labels, order, batch_size, progress)
+        self.epochs_trained += 1
+        logs = _logs(statistics)
+        if validation:
+            logs["val_loss"], logs["val_accuracy"] = engine.evaluate(*validation)
+            if not np.isfinite(logs["val_loss"]):
+                self._undo_epoch(engine, statistics.updates)
+        if check_weights:
+            self._check_weights(engine, statistics.updates)
+        return logs
+
+    def _check_weights(self, engine: Engine, update: int) -> None:
+        """Losses are taken before an update; what the last update of an epoch did shows in the weights alone."""
+        if not all(np.isfinite(array).all() for array in engine.weights):
+            self._undo_epoch(engine, update)
+
+    def _undo_epoch(self, engine: Engine, update: int) -> NoReturn:
+        engine.undo_epoch()
+        self.epochs_trained -= 1
+        raise TrainingDivergedError(update)
 
     def _next_order(self, examples: int, shuffle: bool) -> NDArray[np.int32]:
         """The order of the examples in the next epoch; a function of seed and epoch alone."""
@@ -465,19 +505,10 @@ def _check_callbacks(callbacks: object) -> list[Callback]:
         return []
     if not isinstance(callbacks, Iterable):
         raise ArgumentError(f"callbacks: expected a list of gpunet.Callback objects, got {callbacks!r}")
-    checked = list(callbacks)
-    for callback in checked:
-        if not isinstance(callback, Callback):
-            raise ArgumentError(f"callbacks: expected gpunet.Callback objects, got {callback!r}")
-    return checked
+    return [check_callback(callback) for callback in callbacks]
 
 
-def _require_finite(values: Iterable[ArrayLike], update: int, epoch: int) -> None:
-    if not all(np.isfinite(value).all() for value in values):
-        raise TrainingDivergedError(update, epoch + 1)
-
-
-def _logs(statistics: EpochStatistics) -> dict[str, float]:
+def _logs(statistics: EpochStatistics) -> Logs:
     return {
         "loss": statistics.loss,
         "accuracy": statistics.accuracy,

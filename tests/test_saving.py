@@ -193,7 +193,7 @@ def test_a_file_cut_short_is_refused(blobs, path: Path, data: st.DataObject) -> 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_flipped_bits_are_refused_or_change_nothing(blobs, path: Path, data: st.DataObject) -> None:
-    """In an .npz there are bytes that mean nothing to a reader, such as the time of day; elsewhere every bit counts."""
+    """There are bytes that mean nothing to a reader, such as the time of day in an .npz."""
     if not path.exists():
         trained_model(blobs).save(path, include_optimizer=True)
     content = bytearray(path.read_bytes())
@@ -208,10 +208,9 @@ def test_flipped_bits_are_refused_or_change_nothing(blobs, path: Path, data: st.
     except ModelFileError as error:
         assert "\n" not in str(error)  # noqa: PT017 - either outcome is right
         return
-    assert path.suffix == ".npz"
-    whole = gpunet.load(path)
-    assert same_weights(loaded, whole)
-    assert loaded.saved(include_optimizer=True).optimizer == whole.optimizer
+    again = path.with_stem("again")
+    loaded.save(again, include_optimizer=True)
+    assert formats.read(again).text == formats.read(path).text  # with the checksum, so the arrays are the same as well
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -228,8 +227,9 @@ def rewritten(path: Path, **changes: object) -> None:
     from gpunet.saving import contents
 
     raw = formats.read(path)
-    text = json.dumps({**json.loads(raw.texts["gpunet"]), **changes})
-    formats.write(path, formats.Raw({"gpunet": text, "sha256": contents._digest(text, raw.arrays)}, raw.arrays))
+    description = {**json.loads(raw.text), **changes}
+    del description["sha256"]
+    formats.write(path, formats.Raw(contents._seal(description, raw.arrays), raw.arrays))
 
 
 DESCRIPTIONS = {

@@ -148,6 +148,10 @@ class Engine(abc.ABC):
             self._restore()
             raise
 
+    def undo_epoch(self) -> None:
+        """Bring back weights and optimizer state from before the last `train_epoch`."""
+        self._restore()
+
     def _require_shapes(self, name: str, arrays: Sequence[NDArray[np.floating]]) -> None:
         shapes = [np.shape(array) for array in arrays]
         if shapes != self.network.weight_shapes:

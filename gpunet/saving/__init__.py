@@ -6,5 +6,6 @@ atomic.py    written aside and moved into place
 """
 
 from gpunet.saving.contents import FORMAT, Saved, read, read_weights, write
+from gpunet.saving.formats import as_path
 
-__all__ = ["FORMAT", "Saved", "read", "read_weights", "write"]
+__all__ = ["FORMAT", "Saved", "as_path", "read", "read_weights", "write"]

@@ -3,8 +3,8 @@
 Arrays  `0.weight` (units, inputs), `0.bias` (units,), `2.weight`, ... float32: the names and the orientation that
         torch.nn.Sequential(Linear, activation, Linear, ...) has. With the optimizer's state also the same names behind
         `optimizer.m.` and so on, one for each of the optimizer's slots.
-Texts   `gpunet`: everything else as JSON (see `_describe`); `sha256`: of that text and of all arrays, so that a single
-        changed bit is noticed.
+Text    everything else as JSON (see `_describe`), and with it `sha256`, of all that is in the JSON and in the arrays:
+        it tells a damaged file, not a forged one.
 """
 
 from __future__ import annotations
@@ -56,8 +56,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
     if saved.optimizer_state is not None:
         for slot, values in saved.optimizer_state.slots.items():
             arrays |= _named(values, f"optimizer.{slot}.")
-    text = json.dumps(_describe(saved))
-    formats.write(path, Raw({"gpunet": text, "sha256": _digest(text, arrays)}, arrays))
+    formats.write(path, Raw(_seal(_describe(saved), arrays), arrays))
 
 
 def read(path: str | os.PathLike[str]) -> Saved:
@@ -75,7 +74,7 @@ def read_weights(
     Raises ModelFileError if the file cannot be read, or belongs to another network.
     """
     raw = formats.read(path)
-    file_network = None if raw.texts.keys().isdisjoint(formats.TEXTS) else _read_model(path, raw).network
+    file_network = None if raw.text is None else _read_model(path, raw).network
     if inputs is None:
         first = raw.arrays.get("0.weight")
         inputs = int(first.shape[1]) if first is not None and first.ndim == 2 else 1
@@ -92,8 +91,8 @@ def _words(network: Network | None) -> str:
 
 
 def _read_model(path: str | os.PathLike[str], raw: Raw) -> Saved:
-    description = _read_text(path, raw)
-    if raw.texts.get("sha256") != _digest(raw.texts["gpunet"], raw.arrays):
+    description = _read_text(path, raw.text)
+    if description.pop("sha256", None) != _digest(description, raw.arrays):
         raise ModelFileError(f"{path}: damaged: its content does not have the checksum that was written with it")
     try:
         return _understand(path, description, raw.arrays)
@@ -103,12 +102,12 @@ def _read_model(path: str | os.PathLike[str], raw: Raw) -> Saved:
         raise ModelFileError(f"{path}: the description of the model is wrong: {error}") from error
 
 
-def _read_text(path: str | os.PathLike[str], raw: Raw) -> dict[str, Any]:
+def _read_text(path: str | os.PathLike[str], text: str | None) -> dict[str, Any]:
     """The JSON description, of a format that is known here."""
-    if "gpunet" not in raw.texts:
+    if text is None:
         raise ModelFileError(f"{path}: not written by gpunet; model.load_weights takes weights that PyTorch wrote")
     try:
-        description = json.loads(raw.texts["gpunet"])
+        description = dict(json.loads(text))
         number = whole_number(description["format"])
     except (LookupError, TypeError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{path}: damaged: the description of the model cannot be read") from error
@@ -119,7 +118,7 @@ def _read_text(path: str | os.PathLike[str], raw: Raw) -> dict[str, Any]:
             f"{path}: written by a newer gpunet ({description.get('version')}) in format {number}; this one reads "
             f"formats up to {FORMAT}: pip install --upgrade gpunet"
         )
-    return dict(description)
+    return description
 
 
 def _describe(saved: Saved) -> dict[str, Any]:
@@ -205,8 +204,13 @@ def _named(weights: Sequence[NDArray[np.floating]], prefix: str = "") -> Arrays:
     return {name: np.ascontiguousarray(array.T, np.float32) for name, array in zip(names, weights, strict=True)}
 
 
-def _digest(text: str, arrays: Arrays) -> str:
-    digest = hashlib.sha256(text.encode())
+def _seal(description: dict[str, Any], arrays: Arrays) -> str:
+    """The description as JSON, with the checksum."""
+    return json.dumps({**description, "sha256": _digest(description, arrays)}, separators=(",", ":"))
+
+
+def _digest(description: dict[str, Any], arrays: Arrays) -> str:
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"\n{name} {array.dtype.str} {array.shape}\n".encode())

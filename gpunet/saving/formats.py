@@ -1,4 +1,4 @@
-"""The two formats: named arrays and a few named texts, as .safetensors or as .npz. The suffix says which.
+"""The two formats: named arrays and a text, as .safetensors or as .npz. The suffix says which.
 
 Nothing is unpickled. Whatever is wrong with a file is a ModelFileError of one line that names it.
 """
@@ -8,7 +8,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,13 +21,13 @@ from gpunet.errors import ArgumentError, ModelFileError
 from gpunet.saving import atomic
 
 Arrays = dict[str, NDArray[Any]]
-TEXTS = ("gpunet", "sha256")  # the texts' names, which in an .npz no array can have
+TEXT = "gpunet"  # the text's name: in the metadata of .safetensors, and in an .npz among the arrays
 
 
 class Raw(NamedTuple):
-    """A file's texts and arrays, by name."""
+    """What a file holds. text: None if another program wrote only arrays."""
 
-    texts: dict[str, str]
+    text: str | None
     arrays: Arrays
 
 
@@ -68,19 +68,22 @@ def as_path(path: object) -> Path:
 def _safetensors_to_bytes(raw: Raw) -> bytes:
     # The library takes an array's memory as it lies, so every array has to be contiguous.
     arrays = {name: np.ascontiguousarray(array) for name, array in raw.arrays.items()}
-    return bytes(safetensors.numpy.save(arrays, raw.texts))
+    return bytes(safetensors.numpy.save(arrays, None if raw.text is None else {TEXT: raw.text}))
 
 
 def _safetensors_from_file(path: Path) -> Raw:
     with safetensors.safe_open(path, framework="np") as file:
         arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
-        return Raw(dict(file.metadata() or {}), arrays)
+        metadata = dict(file.metadata() or {})
+    if unknown := metadata.keys() - {TEXT, "format"}:  # PyTorch's and others' libraries write "format"
+        raise ModelFileError(f"{path}: not written by gpunet: metadata {', '.join(sorted(unknown))}")
+    return Raw(metadata.get(TEXT), arrays)
 
 
 def _npz_to_bytes(raw: Raw) -> bytes:
     content = io.BytesIO()
-    members: dict[str, Any] = {**{name: np.array(text) for name, text in raw.texts.items()}, **raw.arrays}
-    np.savez(content, **members)
+    text = {} if raw.text is None else {TEXT: np.array(raw.text)}
+    np.savez(content, **text, **raw.arrays)
     return content.getvalue()
 
 
@@ -88,9 +91,9 @@ def _npz_from_file(path: Path) -> Raw:
     if not zipfile.is_zipfile(path):  # NumPy would take it for a pickle, and say so
         raise ModelFileError(f"{path}: damaged, cut short or no .npz file")
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        members: Mapping[str, Any] = {name: archive[name] for name in archive.files}
-    arrays = {name: np.asarray(member) for name, member in members.items() if name not in TEXTS}
-    return Raw({name: str(members[name]) for name in TEXTS if name in members}, arrays)
+        arrays = {name: np.asarray(archive[name]) for name in archive.files}
+    text = arrays.pop(TEXT, None)
+    return Raw(None if text is None else str(text), arrays)
 
 
 FORMATS: dict[str, tuple[Callable[[Path], Raw], Callable[[Raw], bytes]]] = {

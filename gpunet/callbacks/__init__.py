@@ -1,0 +1,29 @@
+"""Hooks around epochs, with Keras' names and arguments. There are none per batch: an engine may run an epoch as one
+launch.
+
+Where a callback looks at a quantity that is not there, it says so in an error; Keras warns and goes on.
+"""
+
+from gpunet.callbacks.base import Callback, Logs
+from gpunet.callbacks.csv_logger import CSVLogger
+from gpunet.callbacks.early_stopping import EarlyStopping
+from gpunet.callbacks.history import History
+from gpunet.callbacks.learning_rate import LearningRateScheduler, ReduceLROnPlateau
+from gpunet.callbacks.model_checkpoint import ModelCheckpoint
+from gpunet.callbacks.progress import ProgressDisplay
+from gpunet.callbacks.tensorboard import TensorBoard
+from gpunet.callbacks.terminate_on_nan import TerminateOnNaN
+
+__all__ = [
+    "CSVLogger",
+    "Callback",
+    "EarlyStopping",
+    "History",
+    "LearningRateScheduler",
+    "Logs",
+    "ModelCheckpoint",
+    "ProgressDisplay",
+    "ReduceLROnPlateau",
+    "TensorBoard",
+    "TerminateOnNaN",
+]

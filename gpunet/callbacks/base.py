@@ -1,0 +1,67 @@
+"""Callback: what every hook is made of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from gpunet.errors import ArgumentError, TrainingDivergedError
+
+if TYPE_CHECKING:
+    from gpunet.model import Sequential
+
+Logs = dict[str, float]
+
+PER_BATCH = tuple(
+    f"on_{phase}batch_{moment}" for phase in ("", "train_", "test_", "predict_") for moment in ("begin", "end")
+)
+
+
+class Callback:
+    """Override what you need; the names and arguments are Keras'. Epochs count from 0.
+
+    logs at the end of an epoch: loss, accuracy, seconds, updates, and with validation data val_loss, val_accuracy.
+    What a callback adds to them, those behind it in the list see, and History keeps.
+    params: "epochs" planned, "steps", the updates an epoch, and "do_validation", whether there is validation data.
+    Set `self.model.stop_training = True` to end training after the epoch.
+    """
+
+    model: Sequential
+    params: dict[str, int]
+    keeps_weights: bool = False  # whether the weights must be finite when on_epoch_end sees them
+
+    def set_model(self, model: Sequential) -> None:
+        self.model = model
+
+    def set_params(self, params: dict[str, int]) -> None:
+        self.params = params
+
+    def on_train_begin(self, logs: Logs | None = None) -> None: ...
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None: ...
+
+    def on_progress(self, updates: int) -> None:
+        """updates: how many of this epoch have been started; called as often as the engine comes up for air."""
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None: ...
+
+    def on_divergence(self, error: TrainingDivergedError) -> None:
+        """The loss is no longer finite; the model is as before the epoch.
+
+        `fit` raises the error, unless `self.model.stop_training = True` is set here.
+        """
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        """Called however training ends."""
+
+
+def check_callback(callback: object) -> Callback:
+    """The callback; ArgumentError if it is none, or wants to be called for every batch."""
+    if not isinstance(callback, Callback):
+        raise ArgumentError(f"callbacks: expected gpunet.Callback objects, got {callback!r}")
+    for name in PER_BATCH:
+        if hasattr(callback, name):
+            raise ArgumentError(
+                f"callbacks: {type(callback).__name__}.{name} would never be called, because an epoch may be one "
+                "launch; use on_epoch_begin or on_epoch_end"
+            )
+    return callback

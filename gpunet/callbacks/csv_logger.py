@@ -1,0 +1,56 @@
+"""CSVLogger: the logs as a table in a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from typing import IO
+
+from gpunet.callbacks.base import Callback, Logs
+from gpunet.errors import ArgumentError, OutputError
+
+
+class CSVLogger(Callback):
+    """Writes a row an epoch: its number, from 0, and the logs in alphabetical order.
+
+    A row is in the file, whole, when its epoch has ended.
+    append: go on with an existing file instead of replacing it; the heading is written if there is none yet.
+    Raises: OutputError if the file cannot be written.
+    """
+
+    def __init__(self, filename: str | os.PathLike[str], separator: str = ",", append: bool = False) -> None:
+        if not isinstance(filename, str | os.PathLike) or not os.fspath(filename):
+            raise ArgumentError(f"CSVLogger: filename: expected a path, got {filename!r}")
+        if not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n':
+            raise ArgumentError(f"CSVLogger: separator: expected one letter, got {separator!r}")
+        self.filename, self.separator, self.append = os.fspath(filename), separator, append
+        self._file: IO[bytes] | None = None
+        self._columns: list[str] = []
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        self._columns = []
+        try:
+            self._file = open(self.filename, "ab" if self.append else "wb", buffering=0)  # noqa: SIM115
+        except OSError as error:
+            raise OutputError(f"CSVLogger: {self.filename}: cannot be written: {error.strerror}") from error
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        assert self._file is not None
+        row = {"epoch": epoch, **(logs or {})}
+        text = io.StringIO(newline="")
+        heading = not self._columns and self._file.tell() == 0
+        self._columns = self._columns or ["epoch", *sorted(logs or {})]
+        table = csv.DictWriter(text, self._columns, restval="NA", extrasaction="ignore", delimiter=self.separator)
+        if heading:
+            table.writeheader()
+        table.writerow(row)
+        try:
+            self._file.write(text.getvalue().encode())
+        except OSError as error:
+            raise OutputError(f"CSVLogger: {self.filename}: cannot be written: {error.strerror}") from error
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None

@@ -1,0 +1,78 @@
+"""What the callbacks that watch a quantity share: which way is better, and by how much."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from numbers import Real
+
+from gpunet.callbacks.base import Callback, Logs
+from gpunet.errors import ArgumentError
+
+MODES = ("auto", "min", "max")
+DIRECTION = {"loss": "min", "accuracy": "max"}  # what "auto" means, with or without val_
+
+
+class Monitor(Callback):
+    """Watches one of the logs' values.
+
+    monitor:   its name.  mode: "min" if smaller is better, "max" if larger is; "auto" knows loss and accuracy.
+    min_delta: a change by less counts as none.
+    """
+
+    def __init__(self, monitor: str, mode: str, min_delta: float) -> None:
+        owner = type(self).__name__
+        if mode not in MODES:
+            raise ArgumentError(f"{owner}: mode: expected one of {', '.join(MODES)}; got {mode!r}")
+        if not isinstance(monitor, str):
+            raise ArgumentError(
+                f"{owner}: monitor: expected the name of a quantity such as 'val_loss'; got {monitor!r}"
+            )
+        direction = DIRECTION.get(monitor.removeprefix("val_")) if mode == "auto" else mode
+        if direction is None:
+            raise ArgumentError(
+                f"{owner}: mode='auto' does not know which way {monitor!r} is better; give mode='min' or mode='max'"
+            )
+        self.monitor, self.mode = monitor, mode
+        self.min_delta = abs(require_number(f"{owner}: min_delta", min_delta))
+        self._sign = -1 if direction == "min" else 1
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        require_validation(self, [self.monitor])
+
+    def current(self, logs: Logs | None) -> float:
+        """The quantity's value; ArgumentError if the logs lack it."""
+        if logs is None or self.monitor not in logs:
+            raise ArgumentError(
+                f"{type(self).__name__}: monitor: no {self.monitor!r} in the logs; there are {', '.join(logs or ())}"
+            )
+        return logs[self.monitor]
+
+    def is_improvement(self, value: float, reference: float | None) -> bool:
+        """Whether the value is better than the reference by more than min_delta. None is worse than everything."""
+        return reference is None or self._sign * value - self.min_delta > self._sign * reference
+
+
+def require_validation(callback: Callback, names: Iterable[str]) -> None:
+    """ArgumentError if one of these quantities needs validation data and there is none."""
+    for name in names:
+        if name.startswith("val_") and not callback.params["do_validation"]:
+            raise ArgumentError(
+                f"{type(callback).__name__}: {name!r} needs validation data; call fit with validation_data or "
+                "validation_split"
+            )
+
+
+def require_number(name: str, value: object) -> float:
+    """The value as a float; ArgumentError unless it is a finite number."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(float(value)):
+        raise ArgumentError(f"{name}: expected a finite number, got {value!r}")
+    return float(value)
+
+
+def require_count(name: str, value: object) -> int:
+    """The value as an int; ArgumentError unless it is a whole number from 0 on."""
+    number = require_number(name, value)
+    if number < 0 or number != int(number):
+        raise ArgumentError(f"{name}: expected a whole number from 0 on, got {value!r}")
+    return int(number)
