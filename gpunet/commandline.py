@@ -1,7 +1,7 @@
 """What gpunet's commands share: one-line errors, exit statuses, and an orderly end on Ctrl-C.
 
 Exit statuses: 0 done; 1 something failed on the way; 2 the command line, the data or the device cannot be used;
-130 interrupted.
+130 interrupted, or 143 by SIGTERM where that is waited for.
 """
 
 from __future__ import annotations

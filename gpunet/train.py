@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import IO
 
-from gpunet import __version__, commandline, data, engines, losses, optimizers
+from gpunet import __version__, checkpoints, commandline, data, engines, losses, optimizers
 from gpunet.callbacks import Callback, Logs, ProgressDisplay
 from gpunet.data import Dataset
 from gpunet.errors import ArgumentError, OutputError, TrainingDivergedError
@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: Sequence[str] | None) -> int:
-    options = _parse(argv)
+    options, saved = checkpoints.parse(_parser(), argv)
     for option in ("data", "metrics"):
         if getattr(options, option) == "":
             raise ArgumentError(f"--{option}: expected a path, got ''")
@@ -44,6 +44,7 @@ def _train(argv: Sequence[str] | None) -> int:
         )
     model = _model(options, dataset)
     choice = engines.choose(model.network, options.batch_size, options.device, options.engine)
+    checkpointer = checkpoints.checkpointer(options, saved, dataset, model)
     if not options.quiet:
         _introduce(options, dataset, model, choice.reason)
 
@@ -51,26 +52,30 @@ def _train(argv: Sequence[str] | None) -> int:
     callbacks: list[Callback] = [timing] if options.quiet else [timing, ProgressDisplay()]
     if options.schedule == "linear":
         callbacks.append(LinearDecay())
-    metrics = MetricsFile(options.metrics) if options.metrics else None
+    metrics = MetricsFile(options.metrics, append=saved is not None) if options.metrics else None
+    callbacks += [callback for callback in (metrics, checkpointer) if callback]
     try:
-        model.fit(
-            *dataset.train,
-            batch_size=options.batch_size,
-            epochs=options.epochs,
-            verbose=0,
-            callbacks=[*callbacks, metrics] if metrics else callbacks,
-            validation_data=dataset.validation,
-        )
+        with checkpointer.catching_signals() if checkpointer else contextlib.nullcontext():
+            model.fit(
+                *dataset.train,
+                batch_size=options.batch_size,
+                epochs=options.epochs,
+                verbose=0,
+                callbacks=callbacks,
+                validation_data=dataset.validation,
+                initial_epoch=model.epochs_trained,
+            )
         test_loss, test_accuracy = model.evaluate(*dataset.test)
         if not math.isfinite(test_loss):
-            raise TrainingDivergedError(timing.updates // timing.epochs, timing.epochs)
+            raise TrainingDivergedError(-(-len(dataset.train.labels) // options.batch_size), options.epochs)
         if metrics:
             metrics.write({"test_loss": test_loss, "test_accuracy": test_accuracy})
     except KeyboardInterrupt:
         commandline.ignore_interrupts()
         with contextlib.suppress(BrokenPipeError):  # Ctrl-C ends the reader of a pipe as well
-            print(f"interrupted after {timing.summary()}{timing.last_epoch()}", flush=True)
-        return commandline.INTERRUPTED
+            resume = f"; --resume {checkpointer.path} goes on" if checkpointer else ""
+            print(f"interrupted after {timing.summary()}{timing.last_epoch()}{resume}", flush=True)
+        return checkpointer.exit_status if checkpointer else commandline.INTERRUPTED
     finally:
         if metrics:
             metrics.close()
@@ -78,7 +83,7 @@ def _train(argv: Sequence[str] | None) -> int:
     return commandline.DONE
 
 
-def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+def _parser() -> argparse.ArgumentParser:
     parser = commandline.Parser(
         prog=PROGRAM, description="Train a fully connected network on the bundled MNIST, or on your own data."
     )
@@ -113,9 +118,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--device", choices=engines.DEVICES, default="auto", help="where to compute (auto)")
     add("--engine", choices=engines.ENGINES, default="auto", help="how to compute (auto)")
     add("--metrics", metavar="FILE", help="write one JSON object an epoch, and one with the test result, to FILE")
+    checkpoints.add_options(parser)
     add("--quiet", action="store_true", help="print the result only")
     add("--version", action="version", version=f"gpunet {__version__}")
-    return parser.parse_args(argv)
+    return parser
 
 
 def _model(options: argparse.Namespace, dataset: Dataset) -> Sequential:
@@ -148,6 +154,8 @@ def _introduce(options: argparse.Namespace, dataset: Dataset, model: Sequential,
         f"{model.optimizer}, schedule {options.schedule}, batch size {options.batch_size}, seed {options.seed}",
         flush=True,
     )
+    if options.resume:
+        print(f"resume  {options.resume}: {model.epochs_trained} of {options.epochs} epochs are done", flush=True)
 
 
 def _same_file(one: str, other: str) -> bool:
@@ -198,12 +206,15 @@ class Timing(Callback):
 
 
 class MetricsFile(Callback):
-    """One JSON object a line and epoch, written as soon as it is known; every line is whole."""
+    """One JSON object a line and epoch, written as soon as it is known; every line is whole.
 
-    def __init__(self, path: str) -> None:
+    append: go on with the file of a training that is resumed; an epoch that was trained again then stands there twice.
+    """
+
+    def __init__(self, path: str, append: bool = False) -> None:
         self._path = path
         try:
-            self._file: IO[bytes] = open(path, "wb", buffering=0)  # noqa: SIM115 - closed by close
+            self._file: IO[bytes] = open(path, "ab" if append else "wb", buffering=0)  # noqa: SIM115 - closed by close
         except OSError as error:
             raise ArgumentError(f"--metrics: {path}: cannot be written: {error.strerror}") from error
 

@@ -5,7 +5,8 @@ formats.py   .safetensors and .npz
 atomic.py    written aside and moved into place
 """
 
+from gpunet.saving.atomic import remove_leftovers
 from gpunet.saving.contents import FORMAT, Saved, read, read_weights, write
 from gpunet.saving.formats import as_path
 
-__all__ = ["FORMAT", "Saved", "as_path", "read", "read_weights", "write"]
+__all__ = ["FORMAT", "Saved", "as_path", "read", "read_weights", "remove_leftovers", "write"]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
 import secrets
 from pathlib import Path
 
 from gpunet.errors import OutputError
+
+LETTERS = 8  # of what tells the names apart under which several processes write at the same time
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -16,7 +19,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     Raises OutputError, naming the file, if it cannot be written; the old one then stays.
     """
     target = Path(os.path.realpath(path))  # through a link, which stays one
-    aside = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    aside = target.with_name(f".{target.name}.{secrets.token_hex(LETTERS // 2)}.part")
     try:
         if target.exists() and not target.is_file():
             raise OutputError(f"{path}: cannot be written: not a file")
@@ -33,6 +36,14 @@ def write_bytes(path: Path, content: bytes) -> None:
         _sync_folder(target.parent)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from error
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Remove what processes left behind that were killed while they wrote the file; for when none is writing it."""
+    target = Path(os.path.realpath(path))
+    for aside in target.parent.glob(f".{glob.escape(target.name)}.{'?' * LETTERS}.part"):
+        with contextlib.suppress(OSError):
+            aside.unlink()
 
 
 def _sync_folder(folder: Path) -> None:

@@ -82,8 +82,8 @@ def _safetensors_from_file(path: Path) -> Raw:
 
 def _npz_to_bytes(raw: Raw) -> bytes:
     content = io.BytesIO()
-    text = {} if raw.text is None else {TEXT: np.array(raw.text)}
-    np.savez(content, **text, **raw.arrays)
+    members: dict[str, Any] = raw.arrays if raw.text is None else {TEXT: np.array(raw.text), **raw.arrays}
+    np.savez(content, **members)
     return content.getvalue()
 
 

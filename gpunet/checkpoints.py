@@ -1,0 +1,225 @@
+"""Checkpoints of `gpunet.train`: how training is saved while it runs, and taken up again.
+
+A checkpoint is a model file (gpunet/saving) with the optimizer's state and, as its "training", the settings of the
+command line and a fingerprint of the data. `gpunet.load` reads it like any other model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import dataclasses
+import hashlib
+import os
+import signal
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from gpunet import commandline, saving
+from gpunet.callbacks import Callback, Logs
+from gpunet.data import Dataset
+from gpunet.errors import ArgumentError, ModelFileError
+from gpunet.model import Sequential
+from gpunet.saving import Saved
+
+# The options that decide the weights. On --resume they come from the checkpoint; none may contradict it.
+SETTINGS = (
+    *("epochs", "batch_size", "hidden", "activation", "optimizer", "learning_rate", "schedule", "momentum", "seed"),
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("--checkpoint", metavar="FILE", help="save the training to FILE (.safetensors or .npz), to be resumed")
+    add("--checkpoint-every", type=commandline.whole_number, metavar="N", help="save every N epochs (1)")
+    add("--resume", metavar="FILE", help="go on with the training saved in FILE, with its settings, and save to it")
+
+
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[argparse.Namespace, Saved | None]:
+    """The options, and the checkpoint to resume from, whose settings are then among them.
+
+    Raises ArgumentError for options that contradict it, ModelFileError if it is no checkpoint.
+    """
+    options = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(SETTINGS)))  # None: not given
+    if options.checkpoint_every is not None and options.checkpoint is None and options.resume is None:
+        raise ArgumentError("--checkpoint-every: expected with --checkpoint or --resume")
+    if options.resume is None:
+        saved, settings = None, {name: parser.get_default(name) for name in SETTINGS}
+    else:
+        saved = saving.read(options.resume)
+        settings = _settings(parser, options.resume, saved)
+        path_of_data = settings.pop("data")
+        options.data = options.data or path_of_data
+    for name, value in settings.items():
+        given = getattr(options, name)
+        if saved is not None and given not in (None, value):
+            raise ArgumentError(
+                f"--{name.replace('_', '-')}: {_words(given)} contradicts {options.resume}, which was begun with "
+                f"{_words(value)}; leave the option out, or begin anew without --resume"
+            )
+        setattr(options, name, value if given is None else given)
+    if saved is not None:
+        _require_in_order(options, saved)
+    _require_unused(options)
+    return options, saved
+
+
+def checkpointer(
+    options: argparse.Namespace, saved: Saved | None, dataset: Dataset, model: Sequential
+) -> Checkpointer | None:
+    """What saves the training, if that was asked for; puts the model where the checkpoint to resume from stood.
+
+    Raises ArgumentError if that was trained on other data.
+    """
+    path = options.checkpoint or options.resume
+    if path is None:
+        return None
+    data = {"path": options.data, "sha256": fingerprint(dataset)}
+    if saved is not None:
+        assert saved.training is not None
+        if saved.training["data"].get("sha256") != data["sha256"]:
+            raise ArgumentError(
+                f"--resume: {options.resume} was trained on other data than {options.data or 'MNIST (bundled)'}; "
+                "give the same as --data"
+            )
+    settings = {name: getattr(options, name) for name in SETTINGS}
+    settings["learning_rate"] = getattr(model.optimizer, "learning_rate", None)  # whatever was a default then
+    settings["momentum"] = getattr(model.optimizer, "momentum", None)
+    training = {"settings": settings, "data": data}
+    if saved is None:
+        return Checkpointer(path, options.checkpoint_every or 1, training)
+    assert saved.optimizer_state is not None
+    assert saved.optimizer is not None
+    model.set_weights(saved.weights)
+    model.optimizer_state, model.epochs_trained = saved.optimizer_state, saved.epochs_trained
+    return Checkpointer(path, options.checkpoint_every or 1, training, saved.optimizer.learning_rate)
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """The same for the same examples in the same order, whatever file they are from."""
+    digest = hashlib.sha256()
+    for part in dataset:
+        for array in part:
+            digest.update(f"{array.dtype.str} {array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+class Checkpointer(Callback):
+    """Saves every so many epochs and at the end; on Ctrl-C and SIGTERM ends training, and saves.
+
+    What is saved is always as of the end of an epoch. A second signal ends at once; the file is then the last one.
+    rate: the learning rate at which a training that is resumed had arrived; its schedule goes on from the first one.
+    """
+
+    keeps_weights = True
+
+    def __init__(
+        self, path: str | os.PathLike[str], every: int, training: dict[str, Any], rate: float | None = None
+    ) -> None:
+        self.path, self._every, self._training, self._rate = path, every, training, rate
+        self.signal: int | None = None
+        self._at_once = False
+        self._saved_epochs: int | None = None
+
+    @contextlib.contextmanager
+    def catching_signals(self) -> Iterator[None]:
+        """Around `fit`: a signal waits for a moment at which the model is as of the end of an epoch.
+
+        Raises KeyboardInterrupt at its end if a signal came too late to end the training.
+        """
+        numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+        handlers = [signal.signal(number, self._on_signal) for number in numbers]
+        try:
+            yield
+        finally:
+            for number, handler in zip(numbers, handlers, strict=True):
+                signal.signal(number, handler)
+        self._heed_signal()
+
+    @property
+    def exit_status(self) -> int:
+        """The shell's number for a program that such a signal has ended."""
+        return commandline.INTERRUPTED if self.signal is None else 128 + self.signal
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        if self._rate is not None and self.model.optimizer is not None:
+            self.model.optimizer.learning_rate = self._rate  # after a schedule in front of this has read the first one
+        saving.remove_leftovers(self.path)
+        self._save()  # what keeps it from being written shows now, not after the first epochs
+
+    def on_progress(self, updates: int) -> None:
+        self._heed_signal()  # inside the epoch, which the engine then undoes
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if (epoch + 1) % self._every == 0:
+            self._save()
+        self._heed_signal()
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        if not self._at_once and self.model.epochs_trained != self._saved_epochs:
+            self._save()
+
+    def _save(self) -> None:
+        saved = self.model.saved(include_optimizer=True)
+        saving.write(self.path, dataclasses.replace(saved, training=self._training))
+        self._saved_epochs = saved.epochs_trained
+
+    def _on_signal(self, number: int, _: object) -> None:
+        if self.signal is not None:
+            self._at_once = True
+            raise KeyboardInterrupt
+        self.signal = number
+
+    def _heed_signal(self) -> None:
+        if self.signal is not None:
+            raise KeyboardInterrupt
+
+
+def _settings(parser: argparse.ArgumentParser, path: str, saved: Saved) -> dict[str, Any]:
+    """A checkpoint's settings and "data", the path; checked by the parser as if they stood on the command line."""
+    try:
+        training = saved.training or {}
+        settings, path_of_data = dict(training["settings"]), training["data"]["path"]
+        words = []
+        for name in SETTINGS:
+            option, value = f"--{name.replace('_', '-')}", settings[name]
+            if isinstance(value, list):
+                words += [option, *(str(int(part)) for part in value)]
+            elif value is not None:
+                words.append(f"{option}={value}")
+    except (LookupError, TypeError, ValueError) as error:
+        raise ModelFileError(
+            f"--resume: {path} holds a model, but no training to go on with; expected a file from --checkpoint"
+        ) from error
+    parsed = parser.parse_args(words)
+    return {"data": path_of_data, **{name: getattr(parsed, name) for name in SETTINGS}}
+
+
+def _require_in_order(options: argparse.Namespace, saved: Saved) -> None:
+    """A file that only a person can have made may say one thing here and another there."""
+    if saved.optimizer_state is None or saved.epochs_trained > options.epochs:
+        raise ModelFileError(f"--resume: {options.resume}: the training's position is missing or beyond its end")
+
+
+def _require_unused(options: argparse.Namespace) -> None:
+    """No file may be overwritten that is not meant to be."""
+    path = options.checkpoint
+    if path is not None and not (options.resume is not None and _same(path, options.resume)):
+        saving.as_path(path)
+        if os.path.lexists(path):
+            raise ArgumentError(
+                f"--checkpoint: {path} exists; go on with it by --resume {path}, or choose another name"
+            )
+    if options.resume is not None and options.metrics is not None and _same(options.metrics, options.resume):
+        raise ArgumentError(f"--metrics: {options.metrics} is the checkpoint; choose another file")
+
+
+def _same(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _words(value: object) -> str:
+    return " ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
