@@ -1,0 +1,242 @@
+"""MLPClassifier: a gpunet network as a scikit-learn classifier, for pipelines, grid searches and cross-validation.
+
+Its parameters have the names and the meaning that they have in sklearn.neural_network.MLPClassifier; what gpunet does
+not do (other solvers, L2 penalty, Nesterov momentum) is refused. Needs scikit-learn: pip install 'gpunet[sklearn]'.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin
+    from sklearn.exceptions import ConvergenceWarning
+    from sklearn.model_selection import train_test_split
+    from sklearn.utils import check_random_state
+    from sklearn.utils.multiclass import check_classification_targets
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    raise ImportError(
+        f"gpunet.sklearn needs scikit-learn 1.6 or newer ({error}); pip install 'gpunet[sklearn]'"
+    ) from None
+
+from gpunet import losses
+from gpunet.callbacks import Callback, Logs
+from gpunet.errors import ArgumentError
+from gpunet.layers import HIDDEN_ACTIVATIONS, Dense, require_positive_integer
+from gpunet.model import Sequential
+from gpunet.optimizers import SGD, Adam, Optimizer
+
+ACTIVATIONS = {"identity": "linear", "logistic": "sigmoid", **{name: name for name in HIDDEN_ACTIVATIONS}}
+LARGEST_AUTO_BATCH = 200  # scikit-learn's
+
+# Parameters of scikit-learn's classifier of which gpunet knows one value only.
+ONLY = {"alpha": 0.0, "learning_rate": "constant", "nesterovs_momentum": False}
+
+
+class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """A fully connected network with softmax output.
+
+    hidden_layer_sizes: widths of the hidden layers.  activation: "identity", "logistic", "tanh", "relu", or another of
+    gpunet's names.  solver: "adam" or "sgd".  alpha: 0 only.  learning_rate: "constant" only.
+    nesterovs_momentum: False only.  batch_size: "auto" is min(200, examples).
+    tol, n_iter_no_change: training ends when for so many epochs the loss (with early_stopping: the accuracy on a share
+    validation_fraction of the examples) was not better by more than tol; else after max_iter epochs.
+    random_state: fixes start, shuffle and validation share.  warm_start: a further fit goes on from the weights.
+    device, engine: as in gpunet's Sequential.compile.
+
+    Data is taken as float32, bytes as well: they are not scaled to 0..1.
+    After fit: classes_, n_iter_, loss_, loss_curve_, best_loss_, validation_scores_, best_validation_score_, coefs_,
+    intercepts_, n_layers_, n_outputs_, out_activation_, and model_, the gpunet model.
+    """
+
+    classes_: NDArray[Any]
+    model_: Sequential
+    n_iter_: int
+    loss_curve_: list[float]
+
+    def __init__(
+        self,
+        hidden_layer_sizes: int | Sequence[int] = (100,),
+        activation: str = "relu",
+        *,
+        solver: str = "adam",
+        alpha: float = 0.0,
+        batch_size: int | str = "auto",
+        learning_rate: str = "constant",
+        learning_rate_init: float = 0.001,
+        max_iter: int = 200,
+        shuffle: bool = True,
+        random_state: Any = None,
+        tol: float = 1e-4,
+        verbose: bool = False,
+        warm_start: bool = False,
+        momentum: float = 0.9,
+        nesterovs_momentum: bool = False,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-8,
+        n_iter_no_change: int = 10,
+        device: str = "auto",
+        engine: str = "auto",
+    ) -> None:
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.solver = solver
+        self.alpha = alpha
+        self.batch_size = batch_size
+        self.learning_rate = learning_rate
+        self.learning_rate_init = learning_rate_init
+        self.max_iter = max_iter
+        self.shuffle = shuffle
+        self.random_state = random_state
+        self.tol = tol
+        self.verbose = verbose
+        self.warm_start = warm_start
+        self.momentum = momentum
+        self.nesterovs_momentum = nesterovs_momentum
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.beta_1 = beta_1
+        self.beta_2 = beta_2
+        self.epsilon = epsilon
+        self.n_iter_no_change = n_iter_no_change
+        self.device = device
+        self.engine = engine
+
+    def fit(self, X: ArrayLike, y: ArrayLike) -> MLPClassifier:  # noqa: N803 - scikit-learn's name
+        """Train on X (examples, features) and y (examples,), classes of any kind. Returns itself."""
+        goes_on = self.warm_start and hasattr(self, "model_")
+        x, y = validate_data(self, X, y, dtype=np.float32, order="C", reset=not goes_on)
+        check_classification_targets(y)
+        classes, targets = np.unique(y, return_inverse=True)
+        if goes_on and not np.array_equal(classes, self.classes_):
+            raise ArgumentError(
+                f"warm_start: y has the classes {classes}, but fit was called with {self.classes_} before"
+            )
+        layers, optimizer = self._layers(len(classes)), self._optimizer()
+        max_iter = require_positive_integer("max_iter", self.max_iter)
+        random = check_random_state(self.random_state)
+        seed = int(random.randint(np.iinfo(np.int32).max))
+        validation = None
+        if self.early_stopping:
+            x, x_validation, targets, validation_targets = train_test_split(
+                x, targets, test_size=self.validation_fraction, random_state=seed, stratify=targets
+            )
+            validation = (x_validation, validation_targets)
+        batch_size = min(LARGEST_AUTO_BATCH, len(x)) if self.batch_size == "auto" else self.batch_size
+        batch_size = min(require_positive_integer("batch_size", batch_size), len(x))
+        if goes_on:
+            model, initial_epoch = self.model_, self.n_iter_
+        else:
+            model, initial_epoch = Sequential(layers, seed=seed), 0
+            model.compile(optimizer, losses.INTEGER, device=self.device, engine=self.engine)
+
+        convergence = _Convergence(self.tol, self.n_iter_no_change, self.early_stopping, self.verbose)
+        model.fit(
+            x, targets, batch_size, initial_epoch + max_iter, 0, [convergence],
+            validation_data=validation, shuffle=self.shuffle, initial_epoch=initial_epoch,
+        )  # fmt: skip
+        self.classes_, self.model_ = classes, model
+        self._keep(convergence, len(x), goes_on)
+        if not convergence.converged:
+            warnings.warn(
+                f"training did not converge in {max_iter} epochs; a larger max_iter or tol ends it in time",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    def predict(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
+        """The most probable class of each example."""
+        probabilities = self.predict_proba(X)
+        predicted: NDArray[Any] = self.classes_[probabilities.argmax(axis=1)]
+        return predicted
+
+    def predict_proba(self, X: ArrayLike) -> NDArray[np.floating]:  # noqa: N803
+        """Probabilities (examples, classes) float32, the classes in the order of `classes_`."""
+        check_is_fitted(self)
+        x = validate_data(self, X, dtype=np.float32, order="C", reset=False)
+        probabilities: NDArray[np.floating] = self.model_.predict(x)
+        return probabilities
+
+    def predict_log_proba(self, X: ArrayLike) -> NDArray[np.floating]:  # noqa: N803
+        """Logarithms of the probabilities."""
+        with np.errstate(divide="ignore"):
+            logarithms: NDArray[np.floating] = np.log(self.predict_proba(X))
+        return logarithms
+
+    def _layers(self, classes: int) -> list[Dense]:
+        sizes: Any = self.hidden_layer_sizes
+        widths = list(sizes) if isinstance(sizes, Iterable) and not isinstance(sizes, str) else [sizes]
+        if self.activation not in ACTIVATIONS:
+            raise ArgumentError(f"activation: expected one of {', '.join(ACTIVATIONS)}; got {self.activation!r}")
+        hidden = [
+            Dense(require_positive_integer("hidden_layer_sizes", n), ACTIVATIONS[self.activation]) for n in widths
+        ]
+        return [*hidden, Dense(classes, "softmax")]
+
+    def _optimizer(self) -> Optimizer:
+        for name, only in ONLY.items():
+            if getattr(self, name) != only:
+                raise ArgumentError(f"{name}: gpunet knows {name}={only!r} only, got {getattr(self, name)!r}")
+        if self.solver == "adam":
+            return Adam(self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
+        if self.solver == "sgd":
+            return SGD(self.learning_rate_init, self.momentum)
+        raise ArgumentError(f"solver: expected 'adam' or 'sgd', got {self.solver!r}")
+
+    def _keep(self, convergence: _Convergence, examples: int, goes_on: bool) -> None:
+        """What scikit-learn's classifier has after fit."""
+        self.loss_curve_ = [*self.loss_curve_, *convergence.losses] if goes_on else convergence.losses
+        self.n_iter_, self.loss_ = len(self.loss_curve_), self.loss_curve_[-1]
+        self.t_ = self.n_iter_ * examples
+        scores = convergence.scores
+        self.validation_scores_ = scores if self.early_stopping else None
+        self.best_validation_score_ = max(scores) if self.early_stopping else None
+        self.best_loss_ = None if self.early_stopping else min(self.loss_curve_)
+        weights = self.model_.get_weights()
+        self.coefs_, self.intercepts_ = weights[::2], weights[1::2]
+        self.n_layers_, self.n_outputs_, self.out_activation_ = len(self.coefs_) + 1, len(self.classes_), "softmax"
+
+
+class _Convergence(Callback):
+    """Ends training by scikit-learn's rule: more than `patience` epochs in which nothing became better by tol.
+
+    by_score: looks at the validation accuracy instead of the loss, and ends with the best weights.
+    """
+
+    def __init__(self, tol: float, patience: int, by_score: bool, verbose: bool) -> None:
+        self._tol, self._patience, self._by_score, self._verbose = tol, patience, by_score, verbose
+        self.losses: list[float] = []
+        self.scores: list[float] = []
+        self.converged = False
+        self._best, self._waited = -np.inf, 0
+        self._best_weights: list[NDArray[np.floating]] | None = None
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        logs = logs or {}
+        self.losses.append(logs["loss"])
+        if self._verbose:
+            print(f"Iteration {epoch + 1}, loss = {logs['loss']:.8f}")
+        value = -logs["loss"]
+        if self._by_score:
+            value = logs["val_accuracy"]
+            self.scores.append(value)
+        self._waited = self._waited + 1 if value < self._best + self._tol else 0
+        if value > self._best:
+            self._best = value
+            self._best_weights = self.model.get_weights() if self._by_score else None
+        if self._waited > self._patience:
+            self.converged = self.model.stop_training = True
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        if self._best_weights is not None:
+            self.model.set_weights(self._best_weights)
