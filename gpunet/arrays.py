@@ -1,4 +1,9 @@
-"""Checks users' arrays and brings them into the form that engines take. Nothing is changed in place."""
+"""Checks users' arrays and brings them into the form that engines take. Nothing is changed in place.
+
+Examples and targets that are on a GPU (CuPy's arrays, PyTorch's tensors, whatever has DLPack or
+__cuda_array_interface__) become CuPy arrays without a copy, and are checked there: what follows uses only methods and
+functions that NumPy's arrays and CuPy's have in common.
+"""
 
 from __future__ import annotations
 
@@ -10,17 +15,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpunet import losses
-from gpunet.engines.base import OptimizerState
+from gpunet.engines.base import OptimizerState, on_host
 from gpunet.errors import ArgumentError
 from gpunet.layers import Network, require_positive_integer, whole_number
 from gpunet.optimizers import Optimizer
 
+DLPACK_CUDA = (2, 13)  # the numbers of CUDA memory, ordinary and managed, in DLPack's list of devices
 SUM_TOLERANCE = 1e-3  # how far a row of target probabilities may be from summing to 1
 
 
 def to_categorical(labels: ArrayLike, num_classes: int | None = None) -> NDArray[np.float32]:
     """One-hot targets (n, num_classes) float32 from whole-number labels (n,), as Keras' function of that name."""
-    classes = _whole_numbers("labels", _as_array("labels", labels))
+    classes = _whole_numbers("labels", on_host(_as_array("labels", labels)))
     if classes.size == 0 or classes.min() < 0:
         raise ArgumentError("labels: expected whole numbers from 0 on, at least one")
     count = int(classes.max()) + 1 if num_classes is None else require_positive_integer("num_classes", num_classes)
@@ -50,9 +56,9 @@ def as_images(name: str, x: ArrayLike, inputs: int | None) -> NDArray[Any]:
         raise ArgumentError(f"{name}: expected shape {expected}, got {array.shape}: {width} numbers an example")
     array = array.reshape(len(array), width)
     if array.dtype == np.uint8:
-        return np.ascontiguousarray(array)
+        return array.astype(np.uint8, order="C", copy=False)
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused as such
-        array = np.ascontiguousarray(array, np.float32)
+        array = array.astype(np.float32, order="C", copy=False)
     bad = ~np.isfinite(array).all(axis=1)
     if bad.any():
         raise ArgumentError(
@@ -100,12 +106,12 @@ def _probability_targets(name: str, array: NDArray[Any], classes: int) -> NDArra
             f"{name}: expected numbers of shape (examples, {classes}), got {array.dtype} of shape {array.shape}"
         )
     with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
-        targets = np.ascontiguousarray(array, np.float32)
+        targets: NDArray[np.float32] = array.astype(np.float32, order="C", copy=False)
     bad = ~((targets >= 0).all(axis=1) & (np.abs(targets.sum(axis=1) - 1) <= SUM_TOLERANCE))  # NaN is bad too
     if bad.any():
         row = int(bad.argmax())
         raise ArgumentError(
-            f"{name}: target {row} is {np.array2string(targets[row], threshold=6, max_line_width=1000)}; "
+            f"{name}: target {row} is {np.array2string(on_host(targets[row]), threshold=6, max_line_width=1000)}; "
             "expected probabilities that sum to 1, such as one-hot"
         )
     return targets
@@ -130,7 +136,7 @@ def as_weights(weights: object, shapes: Sequence[tuple[int, ...]]) -> list[NDArr
     """Copies of a list of weights as float32; ArgumentError unless they have the shapes and are finite."""
     if not isinstance(weights, Iterable):
         raise ArgumentError(f"weights: expected a list of arrays, got {weights!r}")
-    arrays = [_as_array("weights", array) for array in weights]
+    arrays = [on_host(_as_array("weights", array)) for array in weights]
     if [array.shape for array in arrays] != list(shapes):
         raise ArgumentError(
             f"weights: expected arrays of shapes {list(shapes)}, got {[array.shape for array in arrays]}"
@@ -159,8 +165,31 @@ def as_optimizer_state(state: object, optimizer: Optimizer, network: Network) ->
     return OptimizerState(updates, slots)
 
 
-def _as_array(name: str, values: ArrayLike) -> NDArray[Any]:
+def _as_array(name: str, values: Any) -> NDArray[Any]:
+    """NumPy's array of the values, or CuPy's if they are on a GPU; not copied where that can be."""
     try:
-        return np.asarray(values)
-    except (ValueError, TypeError) as error:
-        raise ArgumentError(f"{name}: cannot be made into an array: {str(error).splitlines()[0]}") from error
+        if hasattr(values, "requires_grad") and hasattr(values, "detach"):  # a tensor of PyTorch
+            values = values.detach()
+        return _cupy_array(name, values) if _is_on_gpu(values) else np.asarray(values)
+    except ArgumentError:
+        raise
+    except (ValueError, TypeError, RuntimeError, BufferError) as error:
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise ArgumentError(f"{name}: cannot be made into an array: {reason}") from error
+
+
+def _is_on_gpu(values: Any) -> bool:
+    if hasattr(values, "__cuda_array_interface__"):
+        return True
+    return hasattr(values, "__dlpack_device__") and int(values.__dlpack_device__()[0]) in DLPACK_CUDA
+
+
+def _cupy_array(name: str, values: Any) -> Any:
+    """A CuPy array over the values' memory."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise ArgumentError(f"{name}: is on a GPU, and CuPy is not installed; pip install cupy-cuda12x") from error
+    if hasattr(values, "__cuda_array_interface__"):
+        return cupy.asarray(values)
+    return cupy.from_dlpack(values)

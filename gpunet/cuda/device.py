@@ -64,6 +64,9 @@ class Device(Protocol):
     def upload(self, array: NDArray[Any]) -> Array:
         """A copy on the device."""
 
+    def adopt(self, array: Any, shape: tuple[int, ...]) -> Array:
+        """A copy of an array that CuPy has on this GPU, with zeros behind its rows up to the shape."""
+
     def download(self, array: Array) -> NDArray[Any]:
         """A copy as a NumPy array, when all work before it is done."""
 
@@ -113,6 +116,14 @@ class CudaDevice:
     def upload(self, array: NDArray[Any]) -> Array:
         copy = self.empty(array.shape, array.dtype)
         self.write(copy, array)
+        return copy
+
+    def adopt(self, array: Any, shape: tuple[int, ...]) -> Array:
+        self._cupy.cuda.get_current_stream().synchronize()  # whoever made it may not be done
+        copy = self.zeros(shape, array.dtype)
+        with self._stream:
+            copy[tuple(slice(length) for length in array.shape)] = array
+        self._stream.synchronize()  # the array may change afterwards
         return copy
 
     def write(self, array: Array, values: NDArray[Any]) -> None:

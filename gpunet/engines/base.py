@@ -45,6 +45,11 @@ class OptimizerState:
         return cls(0, {slot: [np.zeros(s, np.float32) for s in network.weight_shapes] for slot in optimizer.slots})
 
 
+def on_host(array: Any) -> NDArray[Any]:
+    """The array as NumPy's, copied if it is CuPy's."""
+    return array if isinstance(array, np.ndarray) else array.get()
+
+
 class Engine(abc.ABC):
     """Trains one network with one optimizer on one device.
 
@@ -109,9 +114,12 @@ class Engine(abc.ABC):
     def _restore(self) -> None:
         """Bring back what was kept aside, when everything that was started has ended."""
 
-    def place(self, array: NDArray[Any]) -> Array:
-        """The array where this engine wants it; done once, so that epochs need not move it."""
-        return array
+    def place(self, array: Any) -> Array:
+        """The array where this engine wants it; done once, so that epochs need not move it.
+
+        array: NumPy's, or CuPy's on the GPU, which a CUDA engine copies there.
+        """
+        return on_host(array)
 
     def prepare(  # noqa: B027 - most engines have nothing to prepare
         self, images: Array, labels: Array, examples: int, batch_size: int

@@ -83,8 +83,11 @@ class CudaEngine(Engine):
         self.device.synchronize()
         self._made_updates = self._made_updates_before
 
-    def place(self, array: NDArray[Any]) -> Array:
-        return self.device.upload(pad_columns(array))
+    def place(self, array: Any) -> Array:
+        if isinstance(array, np.ndarray):
+            return self.device.upload(pad_columns(array))
+        rows, *columns = array.shape
+        return self.device.adopt(array, (rows, *map(padded, columns)))
 
     def predict(self, images: Array) -> NDArray[np.floating]:
         forward = _ForwardPass(self.device, self._layers, len(images))

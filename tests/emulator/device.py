@@ -78,6 +78,16 @@ class EmulatedDevice:
         copy.elements[...] = array
         return copy
 
+    def adopt(self, array: Any, shape: tuple[int, ...]) -> EmulatedArray:
+        """Copy of an array that is on the device already, with zeros behind its rows up to the shape.
+
+        array: a stand-in for CuPy's (tests/gpu_arrays.py), which the host cannot read either.
+        """
+        self._refuse_in_capture("adopt")
+        copy = self.zeros(shape, array.dtype)
+        copy.elements[tuple(slice(length) for length in array.shape)] = array.on_device
+        return copy
+
     def write(self, array: EmulatedArray, values: npt.NDArray[Any]) -> None:
         """Overwrite the beginning of a device array with values of the same type."""
         self._refuse_in_capture("write")
