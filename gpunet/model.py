@@ -129,7 +129,8 @@ class Sequential:
         """Train for a number of epochs; may be called again to go on.
 
         x:                (examples, inputs), or images (examples, height, width). uint8 counts as bytes of an image
-                          and is scaled to x / 255 when a batch is used; everything else is taken as float32.
+                          and is scaled to x / 255 when a batch is used; everything else is taken as float32. What
+                          NumPy takes, PyTorch's tensors, and arrays on the GPU, which stay there.
         y:                targets in the form of the loss, one an example.
         batch_size:       examples an update, up to their number; the last batch of an epoch may be smaller. 32 if not
                           given, or all if there are fewer.
