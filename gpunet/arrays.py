@@ -132,8 +132,13 @@ def _whole_numbers(name: str, array: NDArray[Any]) -> NDArray[np.integer]:
     return array
 
 
-def as_weights(weights: object, shapes: Sequence[tuple[int, ...]]) -> list[NDArray[np.floating]]:
-    """Copies of a list of weights as float32; ArgumentError unless they have the shapes and are finite."""
+def as_weights(
+    weights: object, shapes: Sequence[tuple[int, ...]], infinite: bool = False
+) -> list[NDArray[np.floating]]:
+    """Copies of a list of weights as float32; ArgumentError unless they have the shapes and are finite.
+
+    infinite: whether infinite values are allowed; a huge gradient makes Adam's v infinite, which does no harm.
+    """
     if not isinstance(weights, Iterable):
         raise ArgumentError(f"weights: expected a list of arrays, got {weights!r}")
     arrays = [on_host(_as_array("weights", array)) for array in weights]
@@ -146,7 +151,7 @@ def as_weights(weights: object, shapes: Sequence[tuple[int, ...]]) -> list[NDArr
             raise ArgumentError(f"weights: array {position} has data type {array.dtype}; expected numbers")
         with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
             arrays[position] = array.astype(np.float32)
-        if not np.isfinite(arrays[position]).all():
+        if np.isnan(arrays[position]).any() or not (infinite or np.isfinite(arrays[position]).all()):
             raise ArgumentError(f"weights: array {position} has NaN or infinite values; expected finite float32")
     return arrays
 
@@ -159,7 +164,7 @@ def as_optimizer_state(state: object, optimizer: Optimizer, network: Network) ->
     updates = whole_number(state.updates)
     if updates is None or updates < 0:
         raise ArgumentError(f"optimizer state: expected a whole number of updates from 0 on, got {state.updates!r}")
-    slots = {slot: as_weights(arrays, network.weight_shapes) for slot, arrays in state.slots.items()}
+    slots = {slot: as_weights(arrays, network.weight_shapes, infinite=True) for slot, arrays in state.slots.items()}
     if any((array < 0).any() for array in slots.get("v", ())):
         raise ArgumentError("optimizer state: v has numbers below 0; expected means of squares")
     return OptimizerState(updates, slots)

@@ -169,6 +169,28 @@ def test_a_wrong_optimizer_state_is_refused_and_changes_nothing(blobs) -> None:
     np.testing.assert_array_equal(model.optimizer_state.slots["v"][0], good.slots["v"][0])
 
 
+def test_an_infinite_mean_of_squares_comes_back(blobs, path: Path) -> None:
+    """A huge gradient leaves the weights finite and Adam's v infinite; training goes on from there."""
+    model = trained_model(blobs)
+    state = model.optimizer_state
+    state.slots["v"][0][1, 2] = np.inf
+    model.optimizer_state = state
+    model.save(path, include_optimizer=True)
+    assert gpunet.load(path).optimizer_state.slots["v"][0][1, 2] == np.inf
+
+
+def test_weights_that_are_not_finite_are_not_saved(blobs, path: Path) -> None:
+    class Save(gpunet.Callback):
+        def on_epoch_end(self, epoch: int, logs=None) -> None:
+            self.model.save(path)
+
+    model = Sequential([Dense(3, "softmax", input_dim=8)], seed=0)
+    model.compile(SGD(1e39), INTEGER)
+    with pytest.raises(ArgumentError, match="weights: array 0 has NaN or infinite values"):
+        model.fit(*blobs, batch_size=60, verbose=0, callbacks=[Save()])
+    assert not path.exists()
+
+
 # Files that are not what they should be.
 
 

@@ -51,8 +51,10 @@ class Saved:
 
 
 def write(path: str | os.PathLike[str], saved: Saved) -> None:
-    """Raises ArgumentError for a suffix of no known format, OutputError if the file cannot be written."""
-    arrays = _named(saved.weights)
+    """Raises ArgumentError for a suffix of no known format or weights that are not finite, OutputError if the file
+    cannot be written.
+    """
+    arrays = _named(as_weights(saved.weights, saved.network.weight_shapes))
     if saved.optimizer_state is not None:
         for slot, values in saved.optimizer_state.slots.items():
             arrays |= _named(values, f"optimizer.{slot}.")
@@ -186,7 +188,7 @@ def _take_arrays(
         # The weights' transposes, as contiguous copies: not views of what a file's reader may have mapped.
         values = [np.array(arrays[name].T, order="C") for name in part]
         try:
-            taken[slot] = as_weights(values, network.weight_shapes)
+            taken[slot] = as_weights(values, network.weight_shapes, infinite=slot != "")
         except ArgumentError as error:
             raise ModelFileError(f"{path}: {error}") from error
     return taken
