@@ -183,6 +183,8 @@ def _settings(parser: argparse.ArgumentParser, path: str, saved: Saved) -> dict[
     try:
         training = saved.training or {}
         settings, path_of_data = dict(training["settings"]), training["data"]["path"]
+        if not isinstance(path_of_data, str | None):
+            raise TypeError(path_of_data)
         words = []
         for name in SETTINGS:
             option, value = f"--{name.replace('_', '-')}", settings[name]

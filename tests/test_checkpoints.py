@@ -183,6 +183,9 @@ def test_settings_that_only_a_person_can_have_written_are_refused(run) -> None:
         status, _, err = run("--resume", "a.npz", data=False)
         assert (status, len(err.splitlines())) == (2, 1)
         assert message in err
+    good.training = {"settings": settings, "data": {"path": 5}}
+    saving.write("a.npz", good)
+    assert "no training to go on with" in run("--resume", "a.npz", data=False)[2]
 
 
 def test_the_fingerprint_is_of_the_examples(blobs) -> None:
