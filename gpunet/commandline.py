@@ -1,8 +1,4 @@
-"""What gpunet's commands share: one-line errors, exit statuses, and an orderly end on Ctrl-C.
-
-Exit statuses: 0 done; 1 something failed on the way; 2 the command line, the data or the device cannot be used;
-130 interrupted, or 143 by SIGTERM where that is waited for.
-"""
+"""What gpunet's commands share: help and options, one-line errors, exit statuses, and an orderly end on Ctrl-C."""
 
 from __future__ import annotations
 
@@ -12,15 +8,30 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NoReturn
 
-from gpunet.errors import GpunetError, OutputError, TrainingDivergedError
+from gpunet.errors import ArgumentError, GpunetError, OutputError, TrainingDivergedError
 
 DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
+STATUSES = """\
+  0    done
+  1    something failed on the way, or one of several pictures cannot be used
+  2    the command line, the data, the model or the device cannot be used
+  130  interrupted by Ctrl-C; 143 by SIGTERM, where training is saved to a checkpoint"""
 
 
 class Parser(argparse.ArgumentParser):
-    """argparse, with errors of one line."""
+    """argparse, with errors of one line, and examples and exit statuses below the help."""
+
+    def __init__(self, prog: str, description: str, examples: str = "") -> None:
+        shown = f"examples:\n{examples}\n\n" if examples else ""
+        super().__init__(
+            prog=prog,
+            description=description,
+            epilog=f"{shown}exit status:\n{STATUSES}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
 
     def error(self, message: str) -> NoReturn:
         self.exit(UNUSABLE, f"{self.prog}: {message}; see {self.prog} --help\n")
@@ -51,6 +62,19 @@ def run(program: str, command: Callable[[Sequence[str] | None], int], argv: Sequ
 def ignore_interrupts() -> None:
     """One Ctrl-C is enough: what is left to do is short."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def check_output(option: str, path: str) -> None:
+    """Raise ArgumentError unless a file can be made, or replaced, at `path`; to be asked before any work."""
+    if path == "":
+        raise ArgumentError(f"{option}: expected a path, got ''")
+    target = Path(os.path.realpath(path))
+    if target.exists() and not target.is_file():
+        raise ArgumentError(f"{option}: {path}: not a file; choose another name")
+    if not target.parent.is_dir():
+        raise ArgumentError(f"{option}: {path}: there is no folder {target.parent}")
+    if not os.access(target.parent, os.W_OK):
+        raise ArgumentError(f"{option}: {path}: the folder {target.parent} cannot be written to")
 
 
 def whole_number(text: str, smallest: int = 1) -> int:

@@ -1,4 +1,4 @@
-"""`python -m gpunet.doctor`: what was found on this machine, and which engine would run and why."""
+"""`gpunet doctor`: what was found on this machine, and which engine would run and why."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpunet import __version__, commandline, engines
 from gpunet.cuda.diagnosis import Machine, diagnose
 from gpunet.layers import Network
 
-PROGRAM = "gpunet-doctor"
+PROGRAM = "gpunet doctor"
 LECTURE = Network((784, 500, 500, 10), ("sigmoid", "sigmoid", "softmax"))
 
 
@@ -23,7 +23,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _doctor(argv: Sequence[str] | None) -> int:
-    parser = commandline.Parser(prog=PROGRAM, description="Print what gpunet finds on this machine.")
+    parser = commandline.Parser(
+        prog=PROGRAM,
+        description="Print what gpunet finds on this machine, and which engine would run.",
+        examples="  gpunet doctor",
+    )
     parser.parse_args(argv)
     diagnosis = diagnose(Machine())
     facts = {

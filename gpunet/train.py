@@ -1,4 +1,4 @@
-"""`python -m gpunet.train`: train a network on MNIST, or on any data set in the same form."""
+"""`gpunet train`: train a network on MNIST, or on any data set in the same form."""
 
 from __future__ import annotations
 
@@ -11,17 +11,24 @@ import sys
 from collections.abc import Sequence
 from typing import IO
 
-from gpunet import __version__, checkpoints, commandline, data, engines, losses, optimizers
-from gpunet.callbacks import Callback, Logs, ProgressDisplay
+from gpunet import __version__, checkpoints, commandline, data, engines, losses, optimizers, plots, saving
+from gpunet.callbacks import Callback, History, Logs, ProgressDisplay
 from gpunet.data import Dataset
 from gpunet.errors import ArgumentError, OutputError, TrainingDivergedError
 from gpunet.layers import HIDDEN_ACTIVATIONS, Dense
 from gpunet.model import Sequential
 
-PROGRAM = "gpunet-train"
+PROGRAM = "gpunet train"
 SCHEDULES = ("linear", "constant")
 # Adam at a constant 0.001 jumps about at the end; twice that, falling to 0, comes to rest at a higher accuracy.
 DEFAULT_RATES = {"adam": 0.002, "sgd": 0.01}
+EXAMPLES = """\
+  gpunet train --save model.safetensors --plot curves.png
+  gpunet train --batch-size 1 --epochs 1
+  gpunet train --data fashion-mnist/ --hidden 300 100 --activation relu
+  gpunet train --optimizer sgd --learning-rate 0.1 --momentum 0.9 --metrics metrics.jsonl
+  gpunet train --batch-size 1 --checkpoint training.safetensors
+  gpunet train --resume training.safetensors"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,6 +41,7 @@ def _train(argv: Sequence[str] | None) -> int:
     for option in ("data", "metrics"):
         if getattr(options, option) == "":
             raise ArgumentError(f"--{option}: expected a path, got ''")
+    _check_outputs(options)
     dataset = data.load_mnist() if options.data is None else data.load(options.data)
     if options.data and options.metrics and _same_file(options.data, options.metrics):
         raise ArgumentError(f"--metrics: {options.metrics} is the data set; choose another file")
@@ -48,8 +56,8 @@ def _train(argv: Sequence[str] | None) -> int:
     if not options.quiet:
         _introduce(options, dataset, model, choice.reason)
 
-    timing = Timing()
-    callbacks: list[Callback] = [timing] if options.quiet else [timing, ProgressDisplay()]
+    timing, history = Timing(), History()
+    callbacks: list[Callback] = [timing, history] if options.quiet else [timing, history, ProgressDisplay()]
     if options.schedule == "linear":
         callbacks.append(LinearDecay())
     metrics = MetricsFile(options.metrics, append=saved is not None) if options.metrics else None
@@ -70,6 +78,8 @@ def _train(argv: Sequence[str] | None) -> int:
             raise TrainingDivergedError(-(-len(dataset.train.labels) // options.batch_size), options.epochs)
         if metrics:
             metrics.write({"test_loss": test_loss, "test_accuracy": test_accuracy})
+        if options.save is not None:
+            model.save(options.save)
     except KeyboardInterrupt:
         commandline.ignore_interrupts()
         with contextlib.suppress(BrokenPipeError):  # Ctrl-C ends the reader of a pipe as well
@@ -79,13 +89,17 @@ def _train(argv: Sequence[str] | None) -> int:
     finally:
         if metrics:
             metrics.close()
+        if options.plot is not None and history.epoch:  # after Ctrl-C and errors too, of the epochs until then
+            plots.write(plots.curves([1 + epoch for epoch in history.epoch], history.history), options.plot)
     print(f"test accuracy {100 * test_accuracy:.2f} %, loss {test_loss:.4f}, after {timing.summary()}", flush=True)
     return commandline.DONE
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = commandline.Parser(
-        prog=PROGRAM, description="Train a fully connected network on the bundled MNIST, or on your own data."
+        prog=PROGRAM,
+        description="Train a fully connected network on the bundled MNIST, or on your own data.",
+        examples=EXAMPLES,
     )
     whole_number = commandline.whole_number
     add = parser.add_argument
@@ -118,10 +132,28 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", choices=engines.DEVICES, default="auto", help="where to compute (auto)")
     add("--engine", choices=engines.ENGINES, default="auto", help="how to compute (auto)")
     add("--metrics", metavar="FILE", help="write one JSON object an epoch, and one with the test result, to FILE")
+    add("--save", metavar="FILE", help="write the trained model to FILE: .safetensors or .npz")
+    add("--plot", metavar="FILE", help="draw loss and accuracy over the epochs into FILE: .png, .svg or .pdf")
     checkpoints.add_options(parser)
     add("--quiet", action="store_true", help="print the result only")
     add("--version", action="version", version=f"gpunet {__version__}")
     return parser
+
+
+def _check_outputs(options: argparse.Namespace) -> None:
+    """Raise ArgumentError, before any work, if a file that is to be written at the end cannot be."""
+    if options.plot is not None:
+        plots.check(options.plot)
+    if options.save is not None:
+        commandline.check_output("--save", options.save)
+        try:
+            saving.as_path(options.save)
+        except ArgumentError as error:
+            raise ArgumentError(f"--save: {error}") from None
+        for option in ("data", "metrics", "checkpoint", "resume"):
+            other = getattr(options, option)
+            if other and os.path.realpath(other) == os.path.realpath(options.save):
+                raise ArgumentError(f"--save: {options.save} is also the file of --{option}; choose another file")
 
 
 def _model(options: argparse.Namespace, dataset: Dataset) -> Sequential:

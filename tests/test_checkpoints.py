@@ -162,7 +162,7 @@ def test_what_cannot_be_resumed_or_saved_is_one_clear_line(run, blobs, fault: st
     options, message = FAULTS[fault]
     status, out, err = run("--quiet", "--device", "cpu", *options, data="--resume" not in options)
     assert (status, out) == (1 if fault == "folder" else 2, "")
-    assert re.match(f"gpunet-train: .*{message}", err)
+    assert re.match(f"gpunet train: .*{message}", err)
     assert len(err.splitlines()) == 1
     assert Path("a.npz").read_bytes() == whole
 

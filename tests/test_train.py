@@ -165,14 +165,14 @@ def test_bad_command_line_is_one_clear_line_and_status_2(command: Command, small
     assert result.returncode == 2
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
-    assert result.stderr.startswith("gpunet-train: ")
+    assert result.stderr.startswith("gpunet train: ")
 
 
 def test_damaged_data_is_one_clear_line_and_status_2(command: Command, small_npz: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.npz").write_bytes(small_npz.read_bytes()[:-100])
     result = command("gpunet.train", "--data", "cut.npz")
     assert (result.returncode, result.stdout) == (2, "")
-    assert re.fullmatch(r"gpunet-train: cut.npz: not an .npz file, or cut short; .*\n", result.stderr)
+    assert re.fullmatch(r"gpunet train: cut.npz: not an .npz file, or cut short; .*\n", result.stderr)
 
 
 def test_diverging_training_is_one_clear_line_and_status_1(command: Command, tmp_path: Path) -> None:
@@ -181,14 +181,14 @@ def test_diverging_training_is_one_clear_line_and_status_1(command: Command, tmp
     options = ["--hidden", "--optimizer", "sgd", "--learning-rate", "1e30", "--batch-size", "10", "--quiet"]
     result = command("gpunet.train", "--data", "a.npz", *options)
     assert (result.returncode, result.stdout) == (1, "")
-    assert re.fullmatch(r"gpunet-train: the loss is no longer .* update \d of epoch 1: .*\n", result.stderr)
+    assert re.fullmatch(r"gpunet train: the loss is no longer .* update \d of epoch 1: .*\n", result.stderr)
 
 
 def test_a_last_update_that_spoils_the_weights_is_a_failure(command: Command, small_npz: Path, tmp_path: Path) -> None:
     options = ["--hidden", "--optimizer", "sgd", "--learning-rate", "1e39", "--batch-size", "50", "--epochs", "1"]
     result = command("gpunet.train", "--data", small_npz, *options, "--metrics", "m", "--quiet")
     assert (result.returncode, result.stdout) == (1, "")
-    assert re.fullmatch(r"gpunet-train: the loss is no longer .* update 1 of epoch 1: .*\n", result.stderr)
+    assert re.fullmatch(r"gpunet train: the loss is no longer .* update 1 of epoch 1: .*\n", result.stderr)
     assert "NaN" not in (tmp_path / "m").read_text()
 
 
@@ -197,7 +197,7 @@ def test_full_disk_names_the_metrics_file(command: Command, small_npz: Path) -> 
         pytest.skip("this system has no /dev/full")
     result = command("gpunet.train", "--data", small_npz, "--batch-size", "9", "--metrics", "/dev/full", "--quiet")
     assert result.returncode == 1
-    assert result.stderr == "gpunet-train: --metrics: /dev/full: cannot be written: No space left on device\n"
+    assert result.stderr == "gpunet train: --metrics: /dev/full: cannot be written: No space left on device\n"
 
 
 def test_output_that_cannot_be_shown_is_no_obstacle(tmp_path: Path, small_npz: Path) -> None:
@@ -284,4 +284,4 @@ def test_cuda_where_there_is_none_is_one_clear_line_and_status_2(command: Comman
     if result.returncode == 0:
         pytest.skip("this machine has a usable GPU")
     assert (result.returncode, result.stdout) == (2, "")
-    assert re.fullmatch(r"gpunet-train: device cuda: .*\n", result.stderr)
+    assert re.fullmatch(r"gpunet train: device cuda: .*\n", result.stderr)

@@ -1,0 +1,48 @@
+"""`gpunet`, or `python -m gpunet`: one tool with the subcommands train, evaluate, predict and doctor."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+
+from gpunet import __version__, commandline
+
+PROGRAM = "gpunet"
+COMMANDS = {
+    "train": "train a network on MNIST or on your own data",
+    "evaluate": "test a saved model, and show where it is wrong",
+    "predict": "tell digits in pictures",
+    "doctor": "say what was found on this machine, and what would run",
+}
+EXAMPLES = """\
+  gpunet train --save model.safetensors
+  gpunet evaluate model.safetensors --plot report.png
+  gpunet predict model.safetensors photo.jpg
+  gpunet train --help"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (see gpunet.commandline)."""
+    return commandline.run(PROGRAM, _gpunet, argv)
+
+
+def _gpunet(argv: Sequence[str] | None) -> int:
+    commands = "\n".join(f"  {name:<10}{what}" for name, what in COMMANDS.items())
+    parser = commandline.Parser(
+        prog=PROGRAM,
+        description=f"Trains small fully connected networks fast, and tells digits.\n\ncommands:\n{commands}",
+        examples=EXAMPLES,
+    )
+    parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the above")
+    parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments: COMMAND --help")
+    parser.add_argument("--version", action="version", version=f"gpunet {__version__}")
+    options = parser.parse_args(argv)
+    command = importlib.import_module(f"gpunet.{options.command}")  # here, so that doctor does without the others
+    status: int = command.main(options.arguments)
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())

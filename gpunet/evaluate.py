@@ -1,0 +1,181 @@
+"""`gpunet evaluate`: test a saved model, class by class, and draw where it is wrong."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from gpunet import __version__, commandline, data, engines, losses, plots
+from gpunet.data import Examples
+from gpunet.errors import ArgumentError
+from gpunet.model import Sequential, load
+
+PROGRAM = "gpunet evaluate"
+CHUNK = 1000  # examples from one movement of the progress bar to the next
+EXAMPLES = """\
+  gpunet evaluate model.safetensors
+  gpunet evaluate model.safetensors --plot report.png
+  gpunet evaluate model.safetensors --data fashion-mnist/ --json"""
+
+
+class Result(NamedTuple):
+    """loss in nats; probabilities (examples, classes); confusion (classes, classes), target by prediction."""
+
+    loss: float
+    probabilities: NDArray[np.floating]
+    confusion: NDArray[np.int64]
+
+    @property
+    def accuracy(self) -> float:
+        return float(np.trace(self.confusion) / self.confusion.sum())
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (see gpunet.commandline)."""
+    return commandline.run(PROGRAM, _evaluate, argv)
+
+
+def _evaluate(argv: Sequence[str] | None) -> int:
+    options = _parse(argv)
+    if options.data == "":
+        raise ArgumentError("--data: expected a path, got ''")
+    if options.plot is not None:
+        plots.check(options.plot)
+    model = load(options.model, device=options.device, engine=options.engine)
+    dataset = data.load_mnist() if options.data is None else data.load(options.data)
+    name = options.data or "MNIST (bundled)"
+    network = model.network
+    if network.inputs != dataset.inputs or network.classes < dataset.classes:
+        raise ArgumentError(
+            f"{options.model}: a network with {network.inputs} inputs and {network.classes} classes, but {name} has "
+            f"{dataset.inputs} inputs and {dataset.classes} classes; expected what the model was trained on"
+        )
+    # The labels are whole numbers, whatever the model was trained with.
+    model.compile(model.optimizer or "adam", losses.INTEGER, device=options.device, engine=options.engine)
+    if not options.json:
+        choice = engines.choose(network, CHUNK, options.device, options.engine)
+        print(f"device  {choice.reason}")
+        print(f"data    {name}: {len(dataset.test.labels):,} test examples")
+        print(f"model   {options.model}: {network}, {' '.join(network.activations)}", flush=True)
+    result = evaluate(model, dataset.test, options.quiet or options.json)
+    if not math.isfinite(result.loss):
+        raise ArgumentError(f"{options.model}: the loss is not a finite number; the weights are too large")
+    if options.plot is not None:
+        figure = plots.report(
+            result.confusion, _mistakes(dataset.test, result), model.get_weights()[0], dataset.test.images.shape[1:]
+        )
+        plots.write(figure, options.plot)
+    _print(options, result)
+    return commandline.DONE
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = commandline.Parser(
+        prog=PROGRAM,
+        description="Print a saved model's loss and accuracy on the test examples of the bundled MNIST,\n"
+        "or of your own data, with a table of the classes.",
+        examples=EXAMPLES,
+    )
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a file that gpunet train --save wrote")
+    add("--data", metavar="PATH", help="the data set, as for gpunet train (MNIST)")
+    add(
+        "--plot",
+        metavar="FILE",
+        help="draw the confusion matrix, the most confident mistakes and the first layer's weights into FILE: "
+        ".png, .svg or .pdf",
+    )
+    add("--device", choices=engines.DEVICES, default="auto", help="where to compute (auto)")
+    add("--engine", choices=engines.ENGINES, default="auto", help="how to compute (auto)")
+    add("--json", action="store_true", help="print one JSON object")
+    add("--quiet", action="store_true", help="print the result only")
+    add("--version", action="version", version=f"gpunet {__version__}")
+    return parser.parse_args(argv)
+
+
+def evaluate(model: Sequential, examples: Examples, silent: bool = False) -> Result:
+    """The model's result on examples, with a progress bar on a terminal."""
+    classes = model.network.classes
+    confusion = np.zeros((classes, classes), np.int64)
+    loss, probabilities = 0.0, []
+    with tqdm(
+        total=len(examples.labels), unit=" examples", leave=False, dynamic_ncols=True, disable=True if silent else None
+    ) as bar:
+        for first in range(0, len(examples.labels), CHUNK):
+            images, labels = (array[first : first + CHUNK] for array in examples)
+            loss += model.evaluate(images, labels)[0] * len(labels) / len(examples.labels)
+            probabilities.append(model.predict(images))
+            np.add.at(confusion, (labels, probabilities[-1].argmax(axis=1)), 1)
+            bar.update(len(labels))
+    return Result(loss, np.concatenate(probabilities), confusion)
+
+
+def _mistakes(examples: Examples, result: Result) -> list[tuple[NDArray[Any], int, int, float]]:
+    """The mistakes that plots.report draws: (example, target, prediction, its probability)."""
+    predictions = result.probabilities.argmax(axis=1)
+    confidence = result.probabilities.max(axis=1)
+    wrong = np.flatnonzero(predictions != examples.labels)
+    worst = wrong[np.argsort(-confidence[wrong], kind="stable")][: math.prod(plots.MISTAKES)]
+    return [(examples.images[n], int(examples.labels[n]), int(predictions[n]), float(confidence[n])) for n in worst]
+
+
+def _print(options: argparse.Namespace, result: Result) -> None:
+    if options.json:
+        print(json.dumps(_summary(result), allow_nan=False))
+        return
+    if not options.quiet:
+        print("\n".join(_table(result.confusion)))
+    print(f"test accuracy {100 * result.accuracy:.2f} %, loss {result.loss:.4f}", flush=True)
+
+
+def _summary(result: Result) -> dict[str, Any]:
+    """test_loss and test_accuracy as `gpunet train --metrics` calls them; shares are null where there is nothing."""
+    confusion = result.confusion
+    return {
+        "test_loss": result.loss,
+        "test_accuracy": result.accuracy,
+        "examples": int(confusion.sum()),
+        "classes": [
+            {
+                "class": number,
+                "examples": int(confusion[number].sum()),
+                "correct": int(confusion[number, number]),
+                "recall": _share(confusion[number, number], confusion[number].sum()),
+                "precision": _share(confusion[number, number], confusion[:, number].sum()),
+            }
+            for number in range(len(confusion))
+        ],
+        "confusion": confusion.tolist(),
+    }
+
+
+def _share(part: int, whole: int) -> float | None:
+    return float(part / whole) if whole else None
+
+
+def _table(confusion: NDArray[np.int64]) -> list[str]:
+    """A line a class. Recall: share of its examples that were told; precision: share of what was taken for it."""
+    lines = [
+        f"{'class':>5}  {'examples':>8}  {'correct':>8}  {'recall %':>8}  {'precision %':>11}  most often taken for"
+    ]
+    for number, row in enumerate(confusion):
+        recall, precision = (
+            "-" if share is None else f"{100 * share:.2f}"
+            for share in (_share(row[number], row.sum()), _share(row[number], confusion[:, number].sum()))
+        )
+        others = np.where(np.arange(len(row)) == number, 0, row)
+        rival = f"{others.argmax()} ({others.max()} times)" if others.any() else "-"
+        lines.append(f"{number:>5}  {row.sum():>8,}  {row[number]:>8,}  {recall:>8}  {precision:>11}  {rival}")
+    return lines
+
+
+if __name__ == "__main__":
+    sys.exit(main())

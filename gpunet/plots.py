@@ -1,0 +1,161 @@
+"""Pictures of a training and of a model's mistakes, as files. matplotlib draws them, without a display."""
+
+from __future__ import annotations
+
+import importlib
+import io
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpunet import commandline
+from gpunet.errors import ArgumentError
+from gpunet.saving import atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SUFFIXES = (".png", ".svg", ".pdf")
+DOTS_PER_INCH = 150
+MISTAKES = (4, 6)  # rows and columns of pictures
+UNITS = 100  # of the first layer whose weights are drawn
+MOST_NUMBERED = 20  # classes, up to which the confusion matrix has numbers in it
+
+
+def check(path: str) -> None:
+    """Raise ArgumentError, before any work, if --plot PATH cannot be drawn."""
+    commandline.check_output("--plot", path)
+    if Path(path).suffix.lower() not in SUFFIXES:
+        raise ArgumentError(f"--plot: {path}: expected a name that ends in {', '.join(SUFFIXES)}")
+    try:
+        importlib.import_module("matplotlib.figure")
+    except ImportError as error:
+        raise ArgumentError(f"--plot: matplotlib cannot be loaded ({error}); pip install 'gpunet[plot]'") from error
+
+
+def write(figure: Figure, path: str) -> None:
+    """Write the figure in the format that the name ends in. Raises OutputError; an old file then stays."""
+    content = io.BytesIO()
+    figure.savefig(content, format=Path(path).suffix[1:].lower(), dpi=DOTS_PER_INCH)
+    atomic.write_bytes(Path(path), content.getvalue())
+
+
+def curves(epochs: Sequence[int], history: Mapping[str, Sequence[float]]) -> Figure:
+    """Loss and accuracy after each epoch, of training and validation. epochs: their numbers, from 1."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, name, unit, scale in zip(
+        figure.subplots(1, 2), ("loss", "accuracy"), ("nats", "%"), (1, 100), strict=True
+    ):
+        for key, label in ((name, "training"), (f"val_{name}", "validation")):
+            if key in history:
+                axes.plot(epochs, scale * np.array(history[key]), marker="o", markersize=3, label=label)
+        axes.set(xlabel="epoch", ylabel=f"{name} ({unit})")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(alpha=0.3)
+        axes.legend()
+    return figure
+
+
+def report(
+    confusion: NDArray[np.integer],
+    mistakes: Sequence[tuple[NDArray[Any], int, int, float]],
+    weights: NDArray[np.floating],
+    shape: tuple[int, ...],
+) -> Figure:
+    """Confusion matrix, most confident mistakes, and the first layer's weights.
+
+    confusion: (classes, classes), target by prediction.
+    mistakes:  (example, target, prediction, its probability), the most confident first.
+    weights:   (inputs, units) of the first layer.
+    shape:     of an example; one that is no picture is drawn as a curve over its inputs.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(13, 14), layout="constrained")
+    halves: Any = figure.subfigures(2, 1)
+    left, right = halves[0].subfigures(1, 2)
+    _draw_confusion(left.subplots(), confusion)
+    _draw_mistakes(right, mistakes, shape)
+    _draw_weights(halves[1].subplots(), weights, shape)
+    return figure
+
+
+def _draw_confusion(axes: Axes, confusion: NDArray[np.integer]) -> None:
+    """Rows in per cent of their examples, so that rare classes show as well; the numbers are examples."""
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    classes = len(confusion)
+    axes.set(xlabel="predicted class", ylabel="class", title="confusion matrix (examples)")
+    if classes > MOST_NUMBERED:
+        return
+    axes.set(xticks=range(classes), yticks=range(classes))
+    for row, column in np.argwhere(confusion):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=8)
+
+
+def _draw_mistakes(
+    figure: Any, mistakes: Sequence[tuple[NDArray[Any], int, int, float]], shape: tuple[int, ...]
+) -> None:
+    figure.suptitle("most confident mistakes" if mistakes else "no mistakes")
+    picture_shape = image_shape(shape)
+    for axes, mistake in zip(figure.subplots(*MISTAKES).flat, [*mistakes, *[None] * math.prod(MISTAKES)], strict=False):
+        axes.axis("off")
+        if mistake is None:
+            continue
+        example, target, prediction, probability = mistake
+        if picture_shape is None:
+            axes.plot(np.ravel(example), linewidth=0.7)
+        else:
+            axes.imshow(_scaled(example.reshape(picture_shape)), cmap="gray")
+        axes.set_title(f"{target}, taken for {prediction}\n{100 * probability:.1f} %", fontsize=8)
+
+
+def _draw_weights(axes: Axes, weights: NDArray[np.floating], shape: tuple[int, ...]) -> None:
+    """One tile a unit; red raises the unit's output, blue lowers it."""
+    units = min(UNITS, weights.shape[1])
+    drawn = weights[:, :units]
+    limit = float(np.percentile(np.abs(drawn), 99.5)) or 1.0
+    picture_shape = image_shape(shape)
+    axes.set_title(f"first layer: weights of {units} of {weights.shape[1]} units, from {-limit:.2g} to {limit:.2g}")
+    if picture_shape is None or len(picture_shape) == 3:  # colours have no one sign: rows of inputs
+        axes.imshow(drawn, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
+        axes.set(xlabel="unit", ylabel="input")
+        return
+    axes.axis("off")
+    axes.imshow(_mosaic(drawn.T.reshape(units, *picture_shape)), cmap="RdBu_r", vmin=-limit, vmax=limit)
+
+
+def _mosaic(tiles: NDArray[np.floating]) -> NDArray[np.floating]:
+    """Pictures (n, height, width) in rows, with lines of nothing (NaN, drawn white) between them."""
+    n, height, width = tiles.shape
+    columns = math.ceil(math.sqrt(2 * n))  # twice as broad as high
+    rows = math.ceil(n / columns)
+    filled = np.full((rows * columns, height + 1, width + 1), np.nan)
+    filled[:n, :height, :width] = tiles
+    grid = filled.reshape(rows, columns, height + 1, width + 1).swapaxes(1, 2)
+    return grid.reshape(rows * (height + 1), columns * (width + 1))
+
+
+def image_shape(shape: tuple[int, ...]) -> tuple[int, ...] | None:
+    """(height, width) or (height, width, 3) in which to draw examples of a shape, or None if they are no pictures."""
+    if len(shape) == 3 and shape[-1] == 1:
+        return shape[:2]
+    if len(shape) == 2 or (len(shape) == 3 and shape[-1] == 3):
+        return shape
+    side = math.isqrt(math.prod(shape))
+    return (side, side) if len(shape) == 1 and side > 1 and side**2 == math.prod(shape) else None
+
+
+def _scaled(image: NDArray[Any]) -> NDArray[np.floating]:
+    """In 0..1 between its extremes; what imshow does by itself for grey pictures, and not for coloured ones."""
+    low, high = float(image.min()), float(image.max())
+    return (image - low) / ((high - low) or 1.0)

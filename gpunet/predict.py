@@ -1,0 +1,124 @@
+"""`gpunet predict`: tell the digits in pictures, and show what the network saw."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from gpunet import __version__, commandline, digits, engines, pictures, terminal
+from gpunet.errors import ArgumentError, DataError
+from gpunet.model import Sequential, load
+
+PROGRAM = "gpunet predict"
+INPUTS = digits.SIDE**2
+MOST_BARS = 10  # the most probable classes of a network with more
+EXAMPLES = """\
+  gpunet predict model.safetensors photo.jpg
+  gpunet predict model.safetensors scans/ --quiet
+  gpunet predict model.safetensors blackboard.png --ink light --json"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (see gpunet.commandline)."""
+    return commandline.run(PROGRAM, _predict, argv)
+
+
+def _predict(argv: Sequence[str] | None) -> int:
+    options = _parse(argv)
+    model = load(options.model, device=options.device, engine=options.engine)
+    if model.network.inputs != INPUTS:
+        raise ArgumentError(
+            f"{options.model}: a network with {model.network.inputs} inputs; expected {INPUTS}, for pictures of "
+            f"{digits.SIDE} x {digits.SIDE} pixels"
+        )
+    status = commandline.DONE
+    files, problems = _files(options.pictures)
+    for problem in problems:
+        print(f"{PROGRAM}: {problem}", file=sys.stderr)
+        status = commandline.FAILED
+    for file in tqdm(
+        files, unit=" pictures", leave=False, dynamic_ncols=True, disable=None if len(files) > 1 else True
+    ):
+        try:
+            digit = digits.read_digit(file, options.ink)
+        except DataError as error:
+            tqdm.write(f"{PROGRAM}: {error}", file=sys.stderr)
+            if options.json:
+                tqdm.write(json.dumps({"file": file, "error": str(error)}))
+            status = commandline.FAILED
+        else:
+            tqdm.write(_result(options, model, file, digit))
+            sys.stdout.flush()
+    return status
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = commandline.Parser(
+        prog=PROGRAM,
+        description="Tell the digits in pictures: one's own, photographed or scanned. For each it prints the 28 x 28\n"
+        "pixels that the network saw, and the probabilities of the classes.",
+        examples=EXAMPLES,
+    )
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a file that gpunet train --save wrote; a network with 784 inputs")
+    add(
+        "pictures",
+        nargs="+",
+        metavar="PICTURE",
+        help="a PNG or JPEG file (WebP, BMP and GIF are read as well) with one digit, or a folder of them",
+    )
+    add("--ink", choices=digits.INKS, default="auto", help="whether the strokes are dark or light (auto)")
+    add("--device", choices=engines.DEVICES, default="auto", help="where to compute (auto)")
+    add("--engine", choices=engines.ENGINES, default="auto", help="how to compute (auto)")
+    add("--json", action="store_true", help="print one JSON object a picture")
+    add("--quiet", action="store_true", help="print one line a picture")
+    add("--version", action="version", version=f"gpunet {__version__}")
+    return parser.parse_args(argv)
+
+
+def _files(paths: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The files, with those in folders (not in folders of folders) in the order of their names; and what is wrong."""
+    files, problems = [], []
+    for path in paths:
+        try:
+            inside = sorted(map(str, Path(path).iterdir())) if Path(path).is_dir() else None
+        except OSError as error:
+            problems.append(f"{path}: cannot be read: {error.strerror}")
+            continue
+        if inside is None:
+            files.append(path)
+            continue
+        found = [
+            file for file in inside if Path(file).suffix.lower() in pictures.SUFFIXES and Path(file).name[0] != "."
+        ]
+        files += found
+        if not found:
+            problems.append(
+                f"{path}: no pictures in this folder; expected files that end in {', '.join(pictures.SUFFIXES)}"
+            )
+    return files, problems
+
+
+def _result(options: argparse.Namespace, model: Sequential, file: str, digit: NDArray[np.uint8]) -> str:
+    """What to print for a picture, without the last line's end."""
+    probabilities = model.predict(digit[None])[0]
+    best = int(probabilities.argmax())
+    if options.json:
+        return json.dumps({"file": file, "class": best, "probabilities": [float(p) for p in probabilities]})
+    line = f"{file}: {best}, {100 * probabilities[best]:.1f} %"
+    if options.quiet:
+        return line
+    shown = sorted(np.argsort(-probabilities, kind="stable")[:MOST_BARS])
+    bars = terminal.bars(shown, [float(probabilities[number]) for number in shown], sys.stdout)
+    return "\n".join([*terminal.side_by_side(terminal.picture(digit, sys.stdout), bars), line])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
