@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -38,25 +39,23 @@ def _predict(argv: Sequence[str] | None) -> int:
             f"{options.model}: a network with {model.network.inputs} inputs; expected {INPUTS}, for pictures of "
             f"{digits.SIDE} x {digits.SIDE} pixels"
         )
-    status = commandline.DONE
-    files, problems = _files(options.pictures)
-    for problem in problems:
-        print(f"{PROGRAM}: {problem}", file=sys.stderr)
-        status = commandline.FAILED
+    files = _files(options.pictures)
+    used = 0
+    # No bar for a single picture, or where the standard error is not a terminal.
     for file in tqdm(
         files, unit=" pictures", leave=False, dynamic_ncols=True, disable=None if len(files) > 1 else True
     ):
         try:
-            digit = digits.read_digit(file, options.ink)
+            digit = _read(file, options.ink)
         except DataError as error:
             tqdm.write(f"{PROGRAM}: {error}", file=sys.stderr)
             if options.json:
                 tqdm.write(json.dumps({"file": file, "error": str(error)}))
-            status = commandline.FAILED
         else:
             tqdm.write(_result(options, model, file, digit))
-            sys.stdout.flush()
-    return status
+            used += 1
+        sys.stdout.flush()
+    return commandline.DONE if used == len(files) else commandline.FAILED
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -83,27 +82,31 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _files(paths: Sequence[str]) -> tuple[list[str], list[str]]:
-    """The files, with those in folders (not in folders of folders) in the order of their names; and what is wrong."""
-    files, problems = [], []
+def _files(paths: Sequence[str]) -> list[str]:
+    """The files, with those in folders (not in folders of folders) in the order of their names.
+
+    A folder stands for itself if it has no pictures or cannot be read; `_read` then says so.
+    """
+    files = []
     for path in paths:
-        try:
-            inside = sorted(map(str, Path(path).iterdir())) if Path(path).is_dir() else None
-        except OSError as error:
-            problems.append(f"{path}: cannot be read: {error.strerror}")
-            continue
-        if inside is None:
-            files.append(path)
-            continue
-        found = [
-            file for file in inside if Path(file).suffix.lower() in pictures.SUFFIXES and Path(file).name[0] != "."
-        ]
-        files += found
-        if not found:
-            problems.append(
-                f"{path}: no pictures in this folder; expected files that end in {', '.join(pictures.SUFFIXES)}"
-            )
-    return files, problems
+        files += _pictures_in(path) or [path]
+    return files
+
+
+def _pictures_in(path: str) -> list[str]:
+    """The visible files of a folder that end as pictures do; nothing if it is no folder."""
+    with contextlib.suppress(OSError):
+        inside = sorted(Path(path).iterdir())
+        return [str(file) for file in inside if file.suffix.lower() in pictures.SUFFIXES and file.name[0] != "."]
+    return []
+
+
+def _read(file: str, ink: str) -> NDArray[np.uint8]:
+    if Path(file).is_dir():
+        raise DataError(
+            f"{file}: no pictures in this folder; expected files that end in {', '.join(pictures.SUFFIXES)}"
+        )
+    return digits.read_digit(file, ink)
 
 
 def _result(options: argparse.Namespace, model: Sequential, file: str, digit: NDArray[np.uint8]) -> str:

@@ -21,13 +21,13 @@ def picture(image: NDArray[np.uint8], stream: TextIO) -> list[str]:
     In colour one character shows two pixels, one above the other, in 24 greys; else two characters show one pixel.
     """
     if has_colours(stream):
-        greys = 232 + image.astype(int) * 23 // 255  # numbers of the 256 colours that terminals have
+        greys = 232 + (image.astype(int) * 23 + 127) // 255  # numbers of the 256 colours that terminals have
         return [
             "".join(f"\x1b[38;5;{above};48;5;{below}m▀" for above, below in zip(*pair, strict=True)) + RESET
             for pair in zip(greys[::2], greys[1::2], strict=True)
         ]
     shades = SHADES if can_show(stream, SHADES) else ASCII_SHADES
-    levels = image.astype(int) * (len(shades) - 1) // 255
+    levels = (image.astype(int) * (len(shades) - 1) + 127) // 255
     return ["".join(2 * shades[level] for level in row) for row in levels]
 
 

@@ -27,6 +27,17 @@ def mnist() -> gpunet.Dataset:
     return gpunet.load_mnist()
 
 
+@pytest.fixture(scope="session")
+def digit_model(mnist: gpunet.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A saved network for MNIST that is right in about 97 of 100, trained in seconds."""
+    model = gpunet.Sequential([gpunet.Dense(100, "relu", input_dim=784), gpunet.Dense(10, "softmax")], seed=0)
+    model.compile(gpunet.Adam(0.003), "sparse_categorical_crossentropy", device="cpu")
+    model.fit(*mnist.train, batch_size=250, epochs=5, verbose=0)
+    path = tmp_path_factory.mktemp("model") / "digits.safetensors"
+    model.save(path)
+    return path
+
+
 @pytest.fixture
 def blobs() -> tuple[np.ndarray, np.ndarray]:
     """60 examples of 3 classes, 8 inputs, easy to tell apart: images float32, labels int32."""
