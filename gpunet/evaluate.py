@@ -60,7 +60,7 @@ def _evaluate(argv: Sequence[str] | None) -> int:
         )
     # The labels are whole numbers, whatever the model was trained with.
     model.compile(model.optimizer or "adam", losses.INTEGER, device=options.device, engine=options.engine)
-    if not options.json:
+    if not (options.json or options.quiet):
         choice = engines.choose(network, CHUNK, options.device, options.engine)
         print(f"device  {choice.reason}")
         print(f"data    {name}: {len(dataset.test.labels):,} test examples")
