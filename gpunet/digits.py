@@ -135,16 +135,29 @@ def _ink_level(contrast: Grey) -> tuple[float, float]:
 
 
 def _digit_parts(strokes: Strokes) -> NDArray[np.bool_]:
-    """Where the digit is: connected parts with ink for sure, neither dirt nor something that comes in at the rim."""
-    parts, count = ndimage.label(strokes > FAINT, np.ones((3, 3)))
+    """Where the digit is: connected parts with ink for sure, neither dirt nor something that comes in at the rim.
+
+    If everything comes in at the rim, the lines of the paper may be what connects it: they are fainter than ink.
+    """
+    for least in (FAINT, FULL):
+        digit, inside = _parts(strokes, least)
+        if inside:
+            return digit
+    return _parts(strokes, FAINT)[0]  # the digit itself touches the rim
+
+
+def _parts(strokes: Strokes, least: float) -> tuple[NDArray[np.bool_], bool]:
+    """The connected parts of at least so much ink that make up the digit, and whether they keep clear of the rim."""
+    parts, count = ndimage.label(strokes > least, np.ones((3, 3)))
     numbers = np.arange(1, count + 1)
     amounts = ndimage.sum_labels(strokes, parts, numbers)
     amounts[ndimage.maximum(strokes, parts, numbers) <= FULL] = 0
     rim = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
     inside = np.where(np.isin(numbers, rim), 0, amounts)
-    if inside.max() > amounts.max() / 10:  # else the digit itself touches the rim
+    is_inside = bool(inside.max() > amounts.max() / 10)
+    if is_inside:
         amounts = inside
-    return np.isin(parts, numbers[amounts > SPECK * amounts.max()])
+    return np.isin(parts, numbers[amounts > SPECK * amounts.max()]), is_inside
 
 
 def _bounds(strokes: Strokes) -> Window:

@@ -63,6 +63,16 @@ def photographed(
     return np.uint8(255 * np.clip(light, 0, 1))
 
 
+def on_squared_paper(example: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A photo of squared paper on a dark table, which shows at the left."""
+    light = photographed(example, rng, 200, (480, 640), ink=0.8, gradient=0.3, noise=0.02) / 255
+    for first in (0, 1):
+        light[first::40] *= 0.8
+        light[:, first::40] *= 0.8
+    light[:, :30] *= 0.3
+    return np.uint8(255 * light)
+
+
 KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
     "as it is": lambda x, rng: x,
     "inverted": lambda x, rng: 255 - x,
@@ -75,6 +85,7 @@ KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
     "gradient and shadow": lambda x, rng: photographed(x, rng, 300, (500, 600), gradient=0.4, shadow=0.4, noise=0.02),
     "small and shadow": lambda x, rng: photographed(x, rng, 120, (600, 800), gradient=0.4, shadow=0.4, noise=0.03),
     "chalk": lambda x, rng: photographed(x, rng, 300, (500, 600), inverted=True, gradient=0.4, noise=0.03),
+    "squared paper": on_squared_paper,
     "pencil": lambda x, rng: photographed(x, rng, 300, (500, 600), ink=0.3, gradient=0.3, noise=0.03),
 }
 

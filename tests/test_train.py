@@ -213,7 +213,7 @@ def test_output_that_cannot_be_shown_is_no_obstacle(tmp_path: Path, small_npz: P
 
 
 def test_ctrl_c_ends_cleanly_with_the_results_so_far(tmp_path: Path) -> None:
-    arguments = ["--epochs", "1000", "--hidden", "20", "--metrics", "m.jsonl"]
+    arguments = ["--epochs", "1000", "--hidden", "20", "--metrics", "m.jsonl", "--plot", "p.png", "--save", "s.npz"]
     with subprocess.Popen(
         [sys.executable, "-u", "-m", "gpunet.train", *arguments],
         cwd=tmp_path,
@@ -237,6 +237,8 @@ def test_ctrl_c_ends_cleanly_with_the_results_so_far(tmp_path: Path) -> None:
     assert epochs >= 2
     records = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == list(range(1, epochs + 1))
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "s.npz").exists()  # what was interrupted is not the trained model
 
 
 def test_a_closed_pipe_ends_without_a_traceback(tmp_path: Path, small_npz: Path) -> None:
