@@ -63,7 +63,8 @@ def normalize(grey: Grey, ink: str = "auto") -> NDArray[np.uint8]:
     rows, columns, width = _find(coarse)
     margin = 1 + max(rows.stop - rows.start, columns.stop - columns.start) // 4
     around = tuple(slice(max(0, step * (s.start - margin)), step * (s.stop + margin)) for s in (rows, columns))
-    strokes, _ = _strokes(grey[around], math.ceil(3 * step * width))
+    strokes, clearness = _strokes(grey[around], math.ceil(3 * step * width))
+    _require_seen(clearness)
     strokes = _widened(strokes[_bounds(strokes)])
     return _centred(_fitted(strokes))
 
@@ -91,9 +92,13 @@ def _find(grey: Grey) -> tuple[slice, slice, float]:
     """
     found = [_strokes(grey, window) for window in _windows(grey)]
     strokes, clearness = max(found, key=lambda pair: pair[1])
+    _require_seen(clearness)
+    return *_bounds(strokes), _stroke_width(strokes)
+
+
+def _require_seen(clearness: float) -> None:
     if clearness == 0:
         raise DataError("no digit to be seen; expected one, dark on light or light on dark")
-    return *_bounds(strokes), _stroke_width(strokes)
 
 
 def _windows(grey: Grey) -> list[int]:
