@@ -9,7 +9,6 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -22,7 +21,6 @@ import gpunet
 from gpunet import ArgumentError, DataError, digits, pictures
 
 PICTURES = 25  # of each kind
-DejaVu = Path(matplotlib.get_data_path()) / "fonts" / "ttf"  # comes with matplotlib
 
 
 def drawn(example: np.ndarray, side: int) -> np.ndarray:
@@ -112,10 +110,12 @@ def test_photographed_digits_are_told_nearly_as_well_as_the_originals(
 @pytest.mark.parametrize("font", ["DejaVuSans.ttf", "DejaVuSerif.ttf", "DejaVuSansMono-Oblique.ttf"])
 def test_printed_digits_are_told(font: str, digit_model: Path, tmp_path: Path) -> None:
     """MNIST has no printed digits; 8 of 10 are enough."""
+    matplotlib = pytest.importorskip("matplotlib", reason="its fonts are drawn with; pip install '.[test]'")
+    file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / font
     read = []
     for digit in "0123456789":
         image = Image.new("L", (300, 300), 240)
-        ImageDraw.Draw(image).text((90, 30), digit, font=ImageFont.truetype(DejaVu / font, 200), fill=30)
+        ImageDraw.Draw(image).text((90, 30), digit, font=ImageFont.truetype(file, 200), fill=30)
         image.save(tmp_path / "a.png")
         read.append(digits.read_digit(tmp_path / "a.png"))
     predictions = gpunet.load(digit_model, device="cpu").predict(np.array(read)).argmax(axis=1)

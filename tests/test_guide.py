@@ -16,8 +16,10 @@ GUIDE = (Path(__file__).parents[1] / "docs" / "guide.md").read_text(encoding="ut
 PRELUDE = f"set -e; gpunet() {{ '{sys.executable}' -m gpunet \"$@\"; }}\n"
 
 
-def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Python blocks share their names, and all share a folder that is empty at first."""
+    pytest.importorskip("matplotlib", reason="the guide draws plots; pip install '.[test]'")
+    pytest.importorskip("sklearn", reason="the guide uses scikit-learn; pip install '.[test]'")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
@@ -33,6 +35,9 @@ def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names["accuracy"] > 0.9
     for name in ("curves.png", "report.png", "flowers.svg", "log.pdf", "result.json", "digits.jsonl"):
         assert os.path.getsize(name) > 100, name
+    printed = capsys.readouterr().out
+    assert "cut.safetensors: damaged, cut short or no .safetensors file" in printed
+    assert "holds 784-30-10 with sigmoid, softmax, but the model is 784-40-10 with sigmoid, softmax" in printed
     assert '"class": 7' in Path("digits.jsonl").read_text()
 
 
