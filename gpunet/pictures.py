@@ -13,7 +13,9 @@ from gpunet.errors import DataError
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # of Pillow's many; each of them is tested
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
-MOST_PIXELS = 120_000_000  # what cameras of telephones take; half a gigabyte while it is read
+MOST_PIXELS = (
+    120_000_000  # what cameras of telephones take; at 4 bytes each half a gigabyte, twice, while they are read
+)
 SIDE = 800  # longer side of what is returned: enough for a digit that takes a tenth of it
 
 
@@ -49,13 +51,13 @@ def read_grey(path: str | Path) -> NDArray[np.float64]:
 
 
 def _grey(image: Image.Image) -> NDArray[np.float64]:
+    """What `read_grey` returns; uses the picture up, because a copy of a large one would take much memory."""
     if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow's conversion would cut off at 255
-        levels = np.asarray(image, np.float64) / 65535
-        return _reduced(Image.fromarray(levels.astype(np.float32)))
+        return np.asarray(_shrunk(Image.fromarray(np.asarray(image, np.float32) / 65535)), np.float64)
     if image.has_transparency_data:
-        image = _on_background(_reduced_image(image.convert("RGBA")))
-    bands = [_reduced(band) / 255 for band in (image.convert("L"), *image.convert("RGB").split())]
-    return max(bands, key=_contrast)
+        image = _on_background(_shrunk(image.convert("RGBA")))
+    image = _shrunk(image if image.mode == "L" else image.convert("RGB"))
+    return max((np.asarray(band) / 255 for band in (image.convert("L"), *image.split())), key=_contrast)
 
 
 def _contrast(grey: NDArray[np.float64]) -> float:
@@ -74,11 +76,6 @@ def _on_background(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(background, image).convert("RGB")
 
 
-def _reduced_image(image: Image.Image) -> Image.Image:
-    image = image.copy()
+def _shrunk(image: Image.Image) -> Image.Image:
     image.thumbnail((SIDE, SIDE), Image.Resampling.BOX)
     return image
-
-
-def _reduced(image: Image.Image) -> NDArray[np.float64]:
-    return np.asarray(_reduced_image(image), np.float64)
