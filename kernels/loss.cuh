@@ -18,15 +18,22 @@ __device__ __forceinline__ const Target* targets_of(const Target* targets, int e
     return targets + (size_t)example * target_size(classes);
 }
 
-// Position of the first largest of `count` numbers; the whole warp gets it.
-__device__ __forceinline__ int warp_argmax(const float* numbers, int count, int lane) {
+struct Largest {
+    float number;
+    int position;  // of the first one; `count` if all are NaN
+};
+
+// The first largest of `count` numbers; the whole warp gets it.
+__device__ __forceinline__ Largest warp_largest(const float* numbers, int count, int lane) {
     float peak = -CUDART_INFINITY;
     int position = count;
     for (int c = lane; c < count; c += 32) {
         if (numbers[c] > peak) peak = numbers[c], position = c;
     }
     const float highest = warp_max(peak);
-    return warp_min(peak == highest ? position : count);
+    const unsigned holders = __ballot_sync(ALL_LANES, position < count && peak == highest);
+    if (count <= 32) return {highest, holders ? __ffs(holders) - 1 : count};  // a lane, a number: one vote, not 5 shuffles
+    return {highest, warp_min(peak == highest ? position : count)};
 }
 
 struct RowLoss {
@@ -38,8 +45,8 @@ struct RowLoss {
 // dz (dz_size) is written: the gradient of the mean over `rows` rows' losses, and zeros behind it.
 __device__ __forceinline__ RowLoss row_loss(
         const float* z, const Target* target, int classes, int rows, float* dz, int dz_size, int lane) {
-    const int guess = warp_argmax(z, classes, lane);
-    const float peak = z[min(guess, classes - 1)];  // NaN logits leave no guess, and give a NaN loss
+    const Largest guess = warp_largest(z, classes, lane);
+    const float peak = guess.number;  // NaN logits make the total NaN, and the loss with it
     float total = 0.0f;
     for (int c = lane; c < classes; c += 32) total += expf(z[c] - peak);
     total = warp_sum(total);
@@ -49,7 +56,7 @@ __device__ __forceinline__ RowLoss row_loss(
     const float expected = z[label] - peak;
     auto wanted = [&](int c) { return c == label ? 1.0f : 0.0f; };
 #else
-    const int label = warp_argmax(target, classes, lane);
+    const int label = warp_largest(target, classes, lane).position;
     float expected = 0.0f;
     for (int c = lane; c < classes; c += 32) {  // where a target is 0, the logit may be as small as it likes
         if (target[c] != 0.0f) expected = fmaf(target[c], z[c] - peak, expected);
@@ -61,5 +68,5 @@ __device__ __forceinline__ RowLoss row_loss(
     for (int c = lane; c < dz_size; c += 32) {
         dz[c] = c < classes ? (expf(z[c] - peak) / total - wanted(c)) / rows : 0.0f;
     }
-    return {logf(total) - expected, guess == label};
+    return {logf(total) - expected, guess.position == label};
 }

@@ -68,9 +68,23 @@ struct Arena {
 
     __device__ __forceinline__ float* take(int floats) {
         float* const taken = next;
+#pragma unroll 1
         for (int i = threadIdx.x; i < floats; i += THREADS) taken[i] = 0.0f;
         next += floats;
         return taken;
+    }
+};
+
+// Inputs of a batch as they lie in global memory, in words. All threads read them.
+constexpr int ROW_WORDS = padded(INPUTS) * (int)sizeof(InputElement) / 4;
+struct StagedInputs {
+    static constexpr int FLOATS = BATCH * ROW_WORDS;
+
+    InputElement* elements;
+
+    __device__ __forceinline__ InputElement operator()(int example, int column) const {
+        const int place = column * THREADS + threadIdx.x;
+        return place < INPUTS ? elements[example * padded(INPUTS) + place] : InputElement(0);
     }
 };
 
@@ -90,6 +104,7 @@ struct HiddenLayer {
     static constexpr bool LAST = LAYER == HIDDEN;
 
     Slice<OWNED, columns(LAYER - 1), arrays_in_shared(LAYER - 1)> incoming;
+    // Into the next hidden layer; the last one's are in OutputLayer, and this is not used.
     Slice<OWNED, columns(LAST ? LAYER : LAYER + 1), arrays_in_shared(LAST ? LAYER - 1 : HIDDEN + LAYER)> outgoing;
     Biases<OWNED> biases;
     Columns<LAYER> activations;      // of the whole layer
@@ -131,7 +146,7 @@ struct Block {
     HiddenLayers<HIDDEN> hidden;
     OutputLayer output;
     Sums sums;
-    InTurns<Columns<0, InputElement>> inputs;  // if STAGED
+    InTurns<StagedInputs> inputs;  // if STAGED
     InTurns<Rows<TARGET_SIZE, Target>> targets;
     volatile int* gave_up;
 
@@ -181,6 +196,7 @@ __device__ __forceinline__ void each_incoming(HiddenLayer<LAYER>& layer, const S
             work(number, state.at<LAYER>(array, input, first_owned<LAYER>() + row));
         }
     });
+#pragma unroll 1
     for (int i = threadIdx.x; i < layer.biases.FLOATS; i += THREADS) {
         const int array = i / layer.OWNED, row = i % layer.OWNED;
         if (row < count_owned<LAYER>()) {
@@ -205,6 +221,7 @@ __device__ __forceinline__ void each_output(OutputLayer& output, const State& st
         const int input = column * THREADS + threadIdx.x;
         if (input < width(HIDDEN)) work(number, state.at<OUTPUT>(array, input, row));
     });
+#pragma unroll 1
     for (int i = threadIdx.x; i < output.biases.FLOATS; i += THREADS) {
         work(output.biases.numbers[i], state.at<OUTPUT>(i / CLASSES, width(HIDDEN), i % CLASSES));
     }

@@ -13,7 +13,8 @@
 // Range   at least one hidden layer, BLOCKS at most the units of the narrowest, at most BATCH examples a batch.
 // Cost    batch 1, 784-500-500-10, Adam, 125 blocks: 29,000 multiply-adds and 12,000 optimizer steps a block, each a
 //         root and a quotient: 1,500 cycles of the units for them, of which two thirds pass while blocks wait for one
-//         another; 2 exchanges of 500 packets. Bound by latency: about 2.7 us an update is expected of an H100.
+//         another; 2 exchanges of 500 packets. Bound by latency: about 2.7 us an update is expected of an H100. The
+//         update is some 27 KB of instructions: everything is written out, and at batch 1 no loop over examples is.
 // Residency  at least 1 block an SM.
 #include "phases.cuh"
 #include "resident_block.cuh"
@@ -23,6 +24,8 @@ struct Update {
     int number;
     Batch batch;
     Rule rule;
+
+    __device__ __forceinline__ int rows() const { return BATCH == 1 ? 1 : batch.rows; }
 };
 
 // The data of an epoch.
@@ -47,22 +50,47 @@ struct Epoch {
     }
 };
 
-// Brings an update's inputs and targets to shared memory.
-__device__ __forceinline__ void stage(const Block& block, const Epoch& epoch, const Update& update) {
-    if constexpr (STAGED) {
-#pragma unroll 4
-        for (int example = 0; example < update.batch.rows; ++example) {
+// An update's inputs and targets on their way from global to shared memory: asked for early, put down late.
+struct Fetched {
+    static constexpr int WORDS = STAGED ? ceil_div(BATCH * ROW_WORDS, THREADS) : 1;
+    static constexpr int TARGETS = ceil_div(BATCH * TARGET_SIZE, THREADS);
+
+    unsigned words[WORDS];
+    Target targets[TARGETS];
+
+    __device__ __forceinline__ void ask(const Epoch& epoch, const Update& update) {
+        const unsigned* images = reinterpret_cast<const unsigned*>(epoch.images);
 #pragma unroll
-            for (int column = 0; column < columns(0); ++column) {
-                block.inputs.of(update.number)(example, column) = epoch.input(update, example, column);
+        for (int i = 0; STAGED && i < WORDS; ++i) {
+            const int word = i * THREADS + threadIdx.x, example = word / ROW_WORDS;
+            if (example < update.rows()) {
+                words[i] = images[(size_t)epoch.order[update.batch.first + example] * ROW_WORDS + word % ROW_WORDS];
+            }
+        }
+#pragma unroll
+        for (int i = 0; i < TARGETS; ++i) {
+            const int place = i * THREADS + threadIdx.x, example = place / TARGET_SIZE;
+            if (example < update.rows()) {
+                const int number = epoch.order[update.batch.first + example];
+                targets[i] = targets_of(epoch.targets, number, CLASSES)[place % TARGET_SIZE];
             }
         }
     }
-    for (int i = threadIdx.x; i < update.batch.rows * TARGET_SIZE; i += THREADS) {
-        const int example = epoch.order[update.batch.first + i / TARGET_SIZE];
-        block.targets.of(update.number).elements[i] = targets_of(epoch.targets, example, CLASSES)[i % TARGET_SIZE];
+
+    __device__ __forceinline__ void keep(const Block& block, const Update& update) const {
+        unsigned* inputs = reinterpret_cast<unsigned*>(block.inputs.of(update.number).elements);
+#pragma unroll
+        for (int i = 0; STAGED && i < WORDS; ++i) {
+            const int word = i * THREADS + threadIdx.x;
+            if (word < update.rows() * ROW_WORDS) inputs[word] = words[i];
+        }
+#pragma unroll
+        for (int i = 0; i < TARGETS; ++i) {
+            const int place = i * THREADS + threadIdx.x;
+            if (place < update.rows() * TARGET_SIZE) block.targets.of(update.number).elements[place] = targets[i];
+        }
     }
-}
+};
 
 __device__ __forceinline__ float input(const Block& block, const Epoch& epoch, const Update& update, int example, int column) {
     return STAGED ? block.inputs.of(update.number)(example, column) : epoch.input(update, example, column);
@@ -72,7 +100,8 @@ __device__ __forceinline__ float input(const Block& block, const Epoch& epoch, c
 template <int LAYER>
 __device__ __forceinline__ void activate_own(Block& block, const Exchange& exchange, const Update& update) {
     HiddenLayer<LAYER>& layer = block.layer<LAYER>();
-    for (int i = threadIdx.x; i < update.batch.rows * layer.OWNED; i += THREADS) {
+#pragma unroll 1
+    for (int i = threadIdx.x; i < update.rows() * layer.OWNED; i += THREADS) {
         const int example = i / layer.OWNED, row = i % layer.OWNED;
         if (row >= count_owned<LAYER>()) continue;
         const float sum = LAYER == 1 ? scaled_input_sum(block.sums.total(i)) : block.sums.total(i);
@@ -102,8 +131,10 @@ __device__ __forceinline__ void receive(
 // Logits, losses and the logits' gradients, by every block for itself, a warp an example.
 __device__ __forceinline__ void output_and_loss(Block& block, const Epoch& epoch, const Update& update) {
     OutputLayer& output = block.output;
-    const int lane = threadIdx.x % 32, rows = update.batch.rows;
+    const int lane = threadIdx.x % 32, rows = update.rows();
+#pragma unroll 1
     for (int example = threadIdx.x / 32; example < rows; example += WARPS) {
+#pragma unroll 1
         for (int c = lane; c < CLASSES; c += 32) {
             output.logits(example, c) = block.sums.total(example * CLASSES + c) + output.biases[c];
         }
@@ -139,7 +170,8 @@ __device__ __forceinline__ void backward_from_output(Block& block, int examples)
 template <int LAYER>
 __device__ __forceinline__ void backward_own(Block& block, const Exchange& exchange, const Update& update) {
     HiddenLayer<LAYER>& layer = block.layer<LAYER>();
-    for (int i = threadIdx.x; i < update.batch.rows * layer.OWNED; i += THREADS) {
+#pragma unroll 1
+    for (int i = threadIdx.x; i < update.rows() * layer.OWNED; i += THREADS) {
         const int example = i / layer.OWNED, row = i % layer.OWNED;
         if (row >= count_owned<LAYER>()) continue;
         const float y = layer.own_activations.of(update.number)(example, row);
@@ -154,21 +186,21 @@ template <int LAYER, class Inputs>
 __device__ __forceinline__ void step_incoming(Block& block, const Update& update, Inputs inputs) {
     HiddenLayer<LAYER>& layer = block.layer<LAYER>();
     const float scale = LAYER == 1 ? scaled_input_sum(1.0f) : 1.0f;
-    layer.incoming.step(update.batch.rows, layer.own_gradients, inputs, scale, update.rule);
-    layer.biases.step(update.batch.rows, layer.own_gradients, update.rule);
+    layer.incoming.step(update.rows(), layer.own_gradients, inputs, scale, update.rule);
+    layer.biases.step(update.rows(), layer.own_gradients, update.rule);
 }
 
 template <int LAYER>
 __device__ __forceinline__ void step_outgoing(Block& block, const Update& update) {
     HiddenLayer<LAYER>& layer = block.layer<LAYER>();
     const auto gradients = block.layer<LAYER + 1>().gradients;
-    layer.outgoing.step(update.batch.rows, layer.own_activations.of(update.number), gradients, 1.0f, update.rule);
+    layer.outgoing.step(update.rows(), layer.own_activations.of(update.number), gradients, 1.0f, update.rule);
 }
 
 __device__ __forceinline__ void step_output(Block& block, const Update& update) {
     OutputLayer& output = block.output;
-    output.weights.step(update.batch.rows, output.gradients, block.layer<HIDDEN>().activations, 1.0f, update.rule);
-    output.biases.step(update.batch.rows, output.gradients, update.rule);
+    output.weights.step(update.rows(), output.gradients, block.layer<HIDDEN>().activations, 1.0f, update.rule);
+    output.biases.step(update.rows(), output.gradients, update.rule);
 }
 
 // The steps of an update that wait until the next one has time for them: while the neurons of a hidden layer are on
@@ -194,12 +226,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) resident_epoch(
     Block block(memory);
     load(block, {const_cast<float*>(weights_in), const_cast<float*>(slots_in)});
     const Epoch epoch{images, targets, order, batch_size, examples, constants, steps, losses, hits};
-    Update update = epoch.update(first_update), before{};  // `before` has no examples, so its steps come to nothing
-    stage(block, epoch, update);
+    Update update = epoch.update(first_update), before{};  // nothing was before: its steps must not be made
+    Fetched fetched;
+    fetched.ask(epoch, update);
+    fetched.keep(block, update);
+    __syncthreads();
 
     for (int number = first_update; number < last_update; ++number) {
         const Exchange exchange{packets, status, patience, block.gave_up, number, (unsigned)(number - first_update) + 1};
-        const int rows = update.batch.rows;
+        const int rows = update.rows();
         const bool more = number + 1 < last_update;
         const Update next = epoch.update(more ? number + 1 : number);
         const auto x = [&](int example, int column) { return input(block, epoch, update, example, column); };
@@ -215,10 +250,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) resident_epoch(
             });
             block.sums.finish();
             activate_own<LAYER>(block, exchange, update);
+            if (LAYER == 1) repeat<STAGE_TIMES>([&] { fetched.ask(epoch, next); });  // at the end its own once more
             if (number > first_update) repeat<STEPS_TIMES>([&] { steps_while_waiting_for<LAYER>(block, before); });
-            if (LAYER == 1 && more) repeat<STAGE_TIMES>([&] { stage(block, epoch, next); });
             receive<LAYER>(exchange, forward_exchange(LAYER), rows,
                            block.layer<LAYER>().own_activations.of(update.number), block.layer<LAYER>().activations);
+            if (LAYER == 1 && more) fetched.keep(block, next);
         });
 
         repeat<FORWARD_TIMES>(
@@ -247,7 +283,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) resident_epoch(
     }
 
     upward<1, HIDDEN>([&](auto layer) {
-        repeat<STEPS_TIMES>([&] { steps_while_waiting_for<layer.value>(block, before); });
+        constexpr int LAYER = layer.value;
+        repeat<STEPS_TIMES>([&] { steps_while_waiting_for<LAYER>(block, before); });
     });
     __syncthreads();
     store(block, {weights_out, slots_out});

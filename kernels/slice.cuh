@@ -88,19 +88,22 @@ struct Slice {
     __device__ __forceinline__ void step(int examples, Left left, Right right, float scale, const Rule& rule) {
 #pragma unroll
         for (int row = 0; row < ROWS; row += ROWS_AT_ONCE) {
+            float gradients[ROWS_AT_ONCE][COLUMNS] = {};
+            for (int example = 0; example < examples; ++example) {
 #pragma unroll
-            for (int column = 0; column < COLUMNS; ++column) {
-                float gradients[ROWS_AT_ONCE] = {};
-                for (int example = 0; example < examples; ++example) {
+                for (int column = 0; column < COLUMNS; ++column) {
                     const float x = right(example, column);
 #pragma unroll
                     for (int r = 0; r < ROWS_AT_ONCE; ++r) {
-                        if (row + r < ROWS) gradients[r] = fmaf(left(example, row + r), x, gradients[r]);
+                        if (row + r < ROWS) gradients[r][column] = fmaf(left(example, row + r), x, gradients[r][column]);
                     }
                 }
+            }
+#pragma unroll
+            for (int column = 0; column < COLUMNS; ++column) {
 #pragma unroll
                 for (int r = 0; r < ROWS_AT_ONCE; ++r) {
-                    if (row + r < ROWS) step_one(row + r, column, scale * gradients[r], rule);
+                    if (row + r < ROWS) step_one(row + r, column, scale * gradients[r][column], rule);
                 }
             }
         }
@@ -118,7 +121,8 @@ struct Slice {
     }
 };
 
-// The biases of ROWS neurons with their optimizer state, in shared memory; thread r steps that of row r.
+// The biases of ROWS neurons with their optimizer state, in shared memory. The last threads step them: the first
+// ones have enough to do (resident_epoch.cu).
 template <int ROWS>
 struct Biases {
     static constexpr int FLOATS = ARRAYS * ROWS;
@@ -130,7 +134,8 @@ struct Biases {
     // gradient = sum over examples of left(example, row)
     template <class Left>
     __device__ __forceinline__ void step(int examples, Left left, const Rule& rule) {
-        for (int row = threadIdx.x; row < ROWS; row += THREADS) {
+#pragma unroll 1
+        for (int row = THREADS - 1 - threadIdx.x; row < ROWS; row += THREADS) {
             float gradient = 0.0f;
             for (int example = 0; example < examples; ++example) gradient += left(example, row);
             float first = SLOTS > 0 ? numbers[ROWS + row] : 0.0f;

@@ -38,6 +38,7 @@ class FakeCupy(types.ModuleType):
             "multiProcessorCount": 82,
             "sharedMemPerBlockOptin": 101376,
             "sharedMemPerBlock": 49152,
+            "cooperativeLaunch": 1,
         }
         self.cuda = types.SimpleNamespace(
             Device=lambda: types.SimpleNamespace(id=0),

@@ -35,6 +35,10 @@ class Architecture(NamedTuple):
     def capability(self) -> tuple[int, int]:
         return divmod(self.number, 10)
 
+    @property
+    def cooperative(self) -> bool:
+        return self.capability >= (6, 0)
+
     def resident_blocks(self, resources: Resources, threads: int, dynamic_shared_bytes: int = 0) -> int:
         """How many blocks of a kernel a multiprocessor holds at once."""
         warps = -(-threads // WARP)

@@ -43,8 +43,11 @@ class Module(Protocol):
         cooperative:  all blocks are resident at once; DeviceError if the device cannot hold them.
         """
 
-    def resident_blocks(self, kernel: str, threads: int, shared_bytes: int = 0) -> int:
-        """How many blocks of so many threads a multiprocessor holds at once."""
+    def resident_blocks(self, kernel: str, threads: int, shared_bytes: int = 0, cooperative: bool = False) -> int:
+        """How many blocks of so many threads a multiprocessor holds at once. Loads the kernel, if it was not yet."""
+
+    def local_bytes(self, kernel: str, cooperative: bool = False) -> int:
+        """Memory of a thread for what found no room in registers: 0, or the kernel is slower than it should be."""
 
 
 class Graph(Protocol):
@@ -60,6 +63,7 @@ class Device(Protocol):
     capability: tuple[int, int]
     multiprocessors: int
     shared_bytes: int  # the most dynamic shared memory that a block may ask for
+    cooperative: bool  # whether all blocks of a launch can be made to run at once
 
     def upload(self, array: NDArray[Any]) -> Array:
         """A copy on the device."""
@@ -112,6 +116,7 @@ class CudaDevice:
         self.capability: tuple[int, int] = (properties["major"], properties["minor"])
         self.multiprocessors: int = properties["multiProcessorCount"]
         self.shared_bytes: int = properties["sharedMemPerBlockOptin"] or properties["sharedMemPerBlock"]
+        self.cooperative = bool(properties["cooperativeLaunch"])
 
     def upload(self, array: NDArray[Any]) -> Array:
         copy = self.empty(array.shape, array.dtype)
@@ -237,7 +242,9 @@ class CudaModule:
         cooperative: bool = False,
     ) -> None:
         if cooperative:
-            resident = self._multiprocessors * self.resident_blocks(kernel, int(np.prod(block)), shared_bytes)
+            resident = self._multiprocessors * self.resident_blocks(
+                kernel, int(np.prod(block)), shared_bytes, cooperative
+            )
             if np.prod(grid) > resident:  # CuPy would only warn, and start fewer
                 raise DeviceError(f"{kernel}: {np.prod(grid)} blocks must run at once, but the GPU holds {resident}")
         function = self._function(kernel, cooperative)
@@ -246,8 +253,11 @@ class CudaModule:
         with self._stream:
             function(grid, block, tuple(arguments), shared_mem=shared_bytes)
 
-    def resident_blocks(self, kernel: str, threads: int, shared_bytes: int = 0) -> int:
-        function = self._function(kernel, False)
+    def local_bytes(self, kernel: str, cooperative: bool = False) -> int:
+        return int(self._function(kernel, cooperative).local_size_bytes)
+
+    def resident_blocks(self, kernel: str, threads: int, shared_bytes: int = 0, cooperative: bool = False) -> int:
+        function = self._function(kernel, cooperative)
         if shared_bytes > function.max_dynamic_shared_size_bytes:
             function.max_dynamic_shared_size_bytes = shared_bytes
         query = self._cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor

@@ -25,7 +25,7 @@ __all__ = ["DEVICES", "ENGINES", "Choice", "Engine", "EpochStatistics", "Optimiz
 DEVICE_OF = {"reference": "cpu", "tiled": "cuda", "resident": "cuda"}  # where each engine runs
 DEVICES = ("auto", "cuda", "cpu")
 ENGINES = ("auto", *DEVICE_OF)
-RESIDENT_BATCH = 32  # up to here the resident engine is expected to be the faster one; not yet measured
+RESIDENT_BATCH = 32  # up to here the resident engine is expected to be the faster one; not measured yet
 
 
 class Choice(NamedTuple):

@@ -13,10 +13,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gpunet.cuda.device import Array, Device
+from gpunet.cuda.device import Array, Device, Module
 from gpunet.engines.base import EpochStatistics, Progress
 from gpunet.engines.cuda_engine import CudaEngine, EpochData, kernel_optimizer
-from gpunet.engines.resident_plan import DoesNotFitError, Plan, make_plan
+from gpunet.engines.resident_plan import ATTEMPTS, DoesNotFitError, Plan, make_plan
 from gpunet.errors import DeviceError
 from gpunet.layers import Network
 from gpunet.optimizers import Optimizer
@@ -50,17 +50,32 @@ class ResidentEngine(CudaEngine):
     def prepare(self, images: Array, labels: Array, examples: int, batch_size: int) -> None:
         if self._epoch is None or not self._epoch.data.serves(images, labels, examples, batch_size):
             self._epoch = None  # frees its memory before the next one takes some
-            plan = self._adjust(self._plan(images, labels, min(batch_size, examples)))
+            plan, module = self._compiled(images, labels, min(batch_size, examples))
             data = EpochData(self.device, images, labels, examples, batch_size)
-            self._epoch = _Epoch(self.device, plan, data, self._all_weights, self._all_slots, self._patience)
+            state = self._all_weights, self._all_slots
+            self._epoch = _Epoch(self.device, plan, module, data, state, self._patience)
 
-    def _plan(self, images: Array, labels: Array, batch: int) -> Plan:
+    def _compiled(self, images: Array, labels: Array, batch: int) -> tuple[Plan, Module]:
+        """The first plan for which the compiler finds registers enough, else the last that fits."""
+        found = None
+        for attempt in range(ATTEMPTS):
+            try:
+                plan = self._adjust(self._plan(images, labels, batch, attempt))
+            except DoesNotFitError as reason:
+                if found is None:
+                    raise DeviceError(f"engine resident: {reason}; use engine='auto' or 'tiled'") from None
+                break
+            found = plan, self.device.compile(KERNEL, plan.defines)
+            _require_room(self.device, *found)
+            if found[1].local_bytes(KERNEL, cooperative=True) == 0:
+                break
+        assert found is not None
+        return found
+
+    def _plan(self, images: Array, labels: Array, batch: int, attempt: int) -> Plan:
         input_bytes, classes_as_targets = images.dtype == np.uint8, labels.dtype == np.int32
         optimizer = kernel_optimizer(self.optimizer)
-        try:
-            return make_plan(self.network, optimizer, batch, input_bytes, classes_as_targets, self.device)
-        except DoesNotFitError as reason:
-            raise DeviceError(f"engine resident: {reason}; use engine='auto' or 'tiled'") from None
+        return make_plan(self.network, optimizer, batch, input_bytes, classes_as_targets, self.device, attempt)
 
     def _train_epoch(
         self, images: Array, labels: Array, order: NDArray[np.int32], batch_size: int, progress: Progress
@@ -81,14 +96,14 @@ class _Epoch:
     """The launches of epochs over the same examples with the same batch size."""
 
     def __init__(
-        self, device: Device, plan: Plan, data: EpochData, weights: Array, slots: Array, patience: int
+        self, device: Device, plan: Plan, module: Module, data: EpochData, state: tuple[Array, Array], patience: int
     ) -> None:
-        self._device, self.plan, self.data, self._patience = device, plan, data, patience
-        self._state = weights, slots
+        self._device, self.plan, self._module, self.data = device, plan, module, data
+        self._state, self.patience = state, patience
         # Blocks that are done must not write what others may still have to read.
-        self._new_state = device.empty(weights.shape, np.float32), device.empty(slots.shape, np.float32)
-        self._module = device.compile(KERNEL, plan.defines)
-        self._require_room()
+        self._new_state = [device.empty(array.shape, np.float32) for array in state]
+        for array, new in zip(state, self._new_state, strict=True):
+            device.copy(array, new)  # the zeros behind rows: the kernel writes only what is real
         self._packets, self._no_packets = (device.zeros(plan.packets, np.uint64) for _ in range(2))
         self._status = device.zeros(4, np.int32)
 
@@ -107,7 +122,7 @@ class _Epoch:
         numbers = (data.batch_size, data.examples, first, last)
         arguments = [
             data.images, data.labels, data.order, *map(np.int32, numbers), *self._state, *self._new_state,
-            data.constants, data.steps, self._packets, self._status, np.int32(self._patience), data.losses, data.hits,
+            data.constants, data.steps, self._packets, self._status, np.int32(self.patience), data.losses, data.hits,
         ]  # fmt: skip
         plan = self.plan
         self._module.launch(KERNEL, (plan.blocks,), (plan.threads,), arguments, plan.shared_bytes, cooperative=True)
@@ -120,15 +135,16 @@ class _Epoch:
         for new, state in zip(self._new_state, self._state, strict=True):
             device.copy(new, state)
 
-    def _require_room(self) -> None:
-        plan, device = self.plan, self._device
-        if plan.shared_bytes > device.shared_bytes:
-            raise DeviceError(
-                f"engine resident: a block needs {plan.shared_bytes} bytes of shared memory, has {device.shared_bytes}"
-            )
-        resident = self._module.resident_blocks(KERNEL, plan.threads, plan.shared_bytes)
-        if plan.blocks > resident * device.multiprocessors:
-            raise DeviceError(
-                f"engine resident: {plan.blocks} blocks must run at once, but the GPU holds "
-                f"{resident * device.multiprocessors}; use engine='tiled'"
-            )
+
+def _require_room(device: Device, plan: Plan, module: Module) -> None:
+    """Raise DeviceError unless the device holds all blocks at once."""
+    if plan.shared_bytes > device.shared_bytes:
+        raise DeviceError(
+            f"engine resident: a block needs {plan.shared_bytes} bytes of shared memory, has {device.shared_bytes}"
+        )
+    resident = module.resident_blocks(KERNEL, plan.threads, plan.shared_bytes, cooperative=True)
+    if plan.blocks > resident * device.multiprocessors:
+        raise DeviceError(
+            f"engine resident: {plan.blocks} blocks must run at once, but the GPU holds "
+            f"{resident * device.multiprocessors}; use engine='tiled'"
+        )

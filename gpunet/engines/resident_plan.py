@@ -1,7 +1,7 @@
 """The resident engine's plan: how a network is spread over the blocks, and what of it lies where.
 
 A function of network, batch and device alone. It counts shared memory exactly as kernels/resident_block.cuh does (which
-refuses to run if the two differ), and registers by an allowance that the compiler confirms in the tests.
+refuses to run if the two differ), and registers by an allowance that the compiler has to confirm.
 """
 
 from __future__ import annotations
@@ -18,7 +18,10 @@ THREADS = (256, 128, 512)  # a block's, in the order in which they are tried; mu
 NARROW = 128  # networks no wider than this take as many threads
 REGISTERS = 65536  # a multiprocessor
 MOST_REGISTERS = 255  # a thread
-WORKING_REGISTERS = 104  # a thread needs beside the numbers that it keeps; seen: up to 100
+# Registers that a thread needs beside the numbers that it keeps, at batch size 1 and above: the first allowance with
+# which the compiler puts nothing into memory is taken.
+WORKING_REGISTERS = {1: (58, 84, 110), 2: (88, 110, 132)}
+ATTEMPTS = 3
 MOST_NUMBERS = 512  # a thread may look after: its code is written out for each of them
 SLOTS = {"adam": 2, "momentum": 1, "sgd": 0}
 LAUNCH_EXAMPLES = 20_000  # of a launch: 50 to 100 ms, which a display and Ctrl-C can wait
@@ -32,14 +35,13 @@ REPORTED = (
     ((20, 64, 64, 64, 5), "adam", 1, False, True),
     ((4, 64, 64, 2), "sgd", 32, False, False),
 )
-OLDEST = (6, 0)  # compute capability with cooperative launches
 
 
 class Hardware(Protocol):
     """What of a device decides. shared_bytes: the most that a block may ask for."""
 
     @property
-    def capability(self) -> tuple[int, int]: ...
+    def cooperative(self) -> bool: ...
 
     @property
     def multiprocessors(self) -> int: ...
@@ -189,20 +191,26 @@ class Plan:
     @property
     def _staging(self) -> int:
         target = 1 if self.classes_as_targets else padded(self.network.classes)
-        inputs = ceil_div(self.batch * self.columns(0) * self.threads * (1 if self.input_bytes else 4), 4)
+        inputs = self.batch * padded(self.network.inputs) * (1 if self.input_bytes else 4) // 4
         return 2 * self.batch * target + (2 * inputs if self.staged else 0)
 
 
 def make_plan(
-    network: Network, optimizer: str, batch: int, input_bytes: bool, classes_as_targets: bool, hardware: Hardware
+    network: Network,
+    optimizer: str,
+    batch: int,
+    input_bytes: bool,
+    classes_as_targets: bool,
+    hardware: Hardware,
+    attempt: int = 0,
 ) -> Plan:
     """The plan for a network with batches of up to `batch` examples; DoesNotFitError, in words, if there is none.
 
     optimizer: "adam", "momentum" or "sgd". input_bytes: images are uint8. classes_as_targets: not probabilities.
+    attempt:   0, or how many plans before this one the compiler had too few registers for; up to ATTEMPTS - 1.
     """
-    if hardware.capability < OLDEST:
-        major, minor = hardware.capability
-        raise DoesNotFitError(f"compute capability {major}.{minor} has no cooperative launch")
+    if not hardware.cooperative:
+        raise DoesNotFitError("the GPU, or its driver, cannot make all blocks of a launch run at once")
     if network.layers < 2:
         raise DoesNotFitError("the network has no hidden layer to spread over the blocks")
     blocks = _blocks(network, hardware.multiprocessors)
@@ -213,7 +221,7 @@ def make_plan(
             network, optimizer, batch, input_bytes, classes_as_targets, blocks, threads, (0,) * slices, staged=False
         )
         try:
-            return _stage(_place(bare, hardware), hardware)
+            return _stage(_place(bare, hardware, WORKING_REGISTERS[min(batch, 2)][attempt]), hardware)
         except DoesNotFitError as reason:
             reasons.append(str(reason))
     raise DoesNotFitError(reasons[0])
@@ -244,7 +252,7 @@ def _threads(network: Network) -> Sequence[int]:
     return THREADS
 
 
-def _place(plan: Plan, hardware: Hardware) -> Plan:
+def _place(plan: Plan, hardware: Hardware, working: int) -> Plan:
     """Move arrays from registers to shared memory until the rest fits; DoesNotFitError if it never does."""
     slices = sum(one.numbers for one in plan.slices)
     if slices * plan.arrays > MOST_NUMBERS:
@@ -253,7 +261,7 @@ def _place(plan: Plan, hardware: Hardware) -> Plan:
             f"{plan.network} is too large for {hardware.multiprocessors} multiprocessors"
         )
     _require_shared(plan, hardware, "activations")
-    allowed = min(MOST_REGISTERS, REGISTERS // plan.threads) - WORKING_REGISTERS
+    allowed = min(MOST_REGISTERS, REGISTERS // plan.threads) - working
     for which in _moves(plan):
         if plan.kept_numbers <= allowed:
             break

@@ -60,6 +60,7 @@ class EmulatedDevice:
         self.multiprocessors = multiprocessors
         self.capability = capability
         self.shared_bytes = shared_bytes
+        self.cooperative = capability >= (6, 0)
         described = f"seed {order}" if isinstance(order, int) else f"{order} order"
         self.name = f"emulator: 1 CPU thread, {described}" + (f", {sanitizer} sanitizer" if sanitizer else "")
         self.sanitizer = sanitizer
@@ -212,7 +213,11 @@ class EmulatedModule:
             signature.slots(arguments)  # refuses now what it would refuse later
             device.captured.append(run)
 
-    def resident_blocks(self, kernel: str, threads: int, shared_bytes: int = 0) -> int:
+    def local_bytes(self, kernel: str, cooperative: bool = False) -> int:
+        """There are no registers to run out of."""
+        return 0
+
+    def resident_blocks(self, kernel: str, threads: int, shared_bytes: int = 0, cooperative: bool = False) -> int:
         """How many blocks fit on one multiprocessor at a time: here 1, or 0 if not even one."""
         self._signature(kernel)
         return int(threads <= MOST_THREADS and shared_bytes <= self._device.shared_bytes)
