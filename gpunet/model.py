@@ -163,7 +163,7 @@ class Sequential:
         batch_size = _check_batch_size(batch_size, len(train[0]))
         assert self.optimizer is not None
         self.optimizer.check()
-        choice = engines.choose(network, batch_size, self._device, self._engine_name)
+        choice = engines.choose(network, batch_size, self._device, self._engine_name, self.optimizer)
         self._build(network)
 
         history = History()
@@ -431,7 +431,8 @@ class Sequential:
     ) -> tuple[Engine, list[Any]]:
         """The engine of a choice, and arrays where it wants them; with a batch size, ready to train on the first two.
 
-        A GPU that lacks the memory, if it was not asked for, leads to the CPU with a warning.
+        Where a GPU refuses (it may lack the memory) what was not asked for by name, the next best engine serves, with a
+        warning.
         """
         try:
             engine = self._use(choice)
@@ -440,11 +441,11 @@ class Sequential:
                 engine.prepare(placed[0], placed[1], len(arrays[0]), batch_size)
             return engine, placed
         except DeviceError as error:
-            if "cuda" in (self._device, engines.DEVICE_OF.get(self._engine_name)):
+            other = engines.instead_of(choice, self.network, self._device, self._engine_name)
+            if other is None:
                 raise
-            warnings.warn(f"device cpu: {error}", stacklevel=3)
-            engine = self._use(engines.choose(self.network, PREDICT_BATCH, "cpu"))
-            return engine, [engine.place(array) for array in arrays]
+            warnings.warn(f"device {engines.DEVICE_OF[other.engine]}, engine {other.engine}: {error}", stacklevel=3)
+            return self._engine_with(other, *arrays, batch_size=batch_size)
 
     def _use(self, choice: Choice) -> Engine:
         """The engine, made at first use; weights and optimizer state move if it is another one than before."""

@@ -51,7 +51,7 @@ def _train(argv: Sequence[str] | None) -> int:
             f"got {options.batch_size}"
         )
     model = _model(options, dataset)
-    choice = engines.choose(model.network, options.batch_size, options.device, options.engine)
+    choice = engines.choose(model.network, options.batch_size, options.device, options.engine, model.optimizer)
     checkpointer = checkpoints.checkpointer(options, saved, dataset, model)
     if not options.quiet:
         _introduce(options, dataset, model, choice.reason)

@@ -403,6 +403,29 @@ def test_with_a_gpu_a_model_with_small_batches_is_trained_by_it(blobs) -> None:
     assert history.history["val_loss"] == pytest.approx(expected.history["val_loss"], rel=1e-5)
 
 
+@pytest.mark.usefixtures("with_a_gpu")
+def test_where_the_gpu_refuses_it_the_tiled_engine_serves_unless_it_was_asked_for(blobs, monkeypatch) -> None:
+    def refused(*arguments):
+        raise DeviceError("engine resident: 9 blocks must run at once")
+
+    monkeypatch.setattr("gpunet.engines.resident._require_room", refused)
+    model = gpunet.Sequential([gpunet.Dense(6, "tanh", input_dim=8), gpunet.Dense(3, "softmax")], seed=0)
+    model.compile(Adam(0.02), "sparse_categorical_crossentropy")
+    with pytest.warns(UserWarning, match="device cuda, engine tiled: engine resident: 9 blocks"):
+        model.fit(*blobs, batch_size=7, verbose=0)
+    assert model._engine.name == "tiled"
+    model.compile(Adam(0.02), "sparse_categorical_crossentropy", engine="resident")
+    with pytest.raises(DeviceError, match="9 blocks"):
+        model.fit(*blobs, batch_size=7, verbose=0)
+
+
+@pytest.mark.usefixtures("with_a_gpu")
+def test_the_optimizer_decides_with_whether_there_is_room() -> None:
+    network = Network((700, 120, 10), ("tanh", "softmax"))
+    assert engines.choose(network, 1, optimizer=SGD()).engine == "resident"
+    assert engines.choose(network, 1, optimizer=Adam()).engine == "tiled"
+
+
 @pytest.mark.gpu
 def test_mnist_reaches_98_percent_on_the_gpu(command) -> None:
     open_device("gpu")

@@ -366,7 +366,7 @@ def test_a_gpu_without_the_memory_leads_to_the_cpu_unless_it_was_asked_for(blobs
     monkeypatch.setattr(engines, "TiledEngine", no_room)
     model = gpunet.Sequential([gpunet.Dense(3, "softmax")], seed=0)
     model.compile("adam", "sparse_categorical_crossentropy")
-    with pytest.warns(UserWarning, match="device cpu: not enough GPU memory"):
+    with pytest.warns(UserWarning, match="device cpu, engine .*: not enough GPU memory"):
         model.fit(*blobs, verbose=0)
     assert model._engine.name == "reference"
     model.compile("adam", "sparse_categorical_crossentropy", device="cuda")

@@ -12,15 +12,26 @@ from numpy.typing import NDArray
 from gpunet.cuda.device import CudaDevice, Device
 from gpunet.cuda.diagnosis import cuda_problem
 from gpunet.engines.base import Engine, EpochStatistics, OptimizerState
+from gpunet.engines.cuda_engine import kernel_optimizer
 from gpunet.engines.reference import ReferenceEngine
 from gpunet.engines.resident import ResidentEngine
 from gpunet.engines.resident_plan import DoesNotFitError, make_plan
 from gpunet.engines.tiled import TiledEngine
 from gpunet.errors import ArgumentError, DeviceError
 from gpunet.layers import Network
-from gpunet.optimizers import Optimizer
+from gpunet.optimizers import Adam, Optimizer
 
-__all__ = ["DEVICES", "ENGINES", "Choice", "Engine", "EpochStatistics", "OptimizerState", "check_device", "choose"]
+__all__ = [
+    "DEVICES",
+    "ENGINES",
+    "Choice",
+    "Engine",
+    "EpochStatistics",
+    "OptimizerState",
+    "check_device",
+    "choose",
+    "instead_of",
+]
 
 DEVICE_OF = {"reference": "cpu", "tiled": "cuda", "resident": "cuda"}  # where each engine runs
 DEVICES = ("auto", "cuda", "cpu")
@@ -42,8 +53,16 @@ class Choice(NamedTuple):
         return ReferenceEngine(network, optimizer, weights)
 
 
-def choose(network: Network, batch_size: int, device: str = "auto", engine: str = "auto") -> Choice:
+def choose(
+    network: Network,
+    batch_size: int,
+    device: str = "auto",
+    engine: str = "auto",
+    optimizer: Optimizer | None = None,
+) -> Choice:
     """The engine for a network and batch size on a device, as far as `device` and `engine` leave it open.
+
+    optimizer: Adam if not given, which needs the most room.
 
     Raises ArgumentError for an unknown name, DeviceError if what was asked for cannot be had.
     """
@@ -53,16 +72,31 @@ def choose(network: Network, batch_size: int, device: str = "auto", engine: str 
         return Choice("reference", reference)
     if problem := cuda_problem():
         return Choice("reference", f"{reference}: {problem}")
-    name, why = (engine, "") if engine != "auto" else _cuda_engine(network, batch_size, cuda_device())
+    name, why = (
+        (engine, "") if engine != "auto" else _cuda_engine(network, batch_size, optimizer or Adam(), cuda_device())
+    )
     return Choice(name, f"cuda, {cuda_device().name}, engine {name}{why}")
 
 
-def _cuda_engine(network: Network, batch_size: int, device: Device) -> tuple[str, str]:
+def instead_of(choice: Choice, network: Network, device: str, engine: str) -> Choice | None:
+    """What to take if a choice turns out not to work: another engine on the GPU, then the CPU.
+
+    device, engine: as they were asked for; None if they leave nothing else.
+    """
+    if choice.engine == "resident" and engine == "auto":
+        return Choice("tiled", f"cuda, {cuda_device().name}, engine tiled")
+    if DEVICE_OF[choice.engine] == "cuda" and "cuda" not in (device, DEVICE_OF.get(engine)):
+        return choose(network, 1, "cpu")
+    return None
+
+
+def _cuda_engine(network: Network, batch_size: int, optimizer: Optimizer, device: Device) -> tuple[str, str]:
     """The engine for a GPU, and in words why it is not the resident one."""
     if batch_size > RESIDENT_BATCH:
         return "tiled", f" (batches of more than {RESIDENT_BATCH})"
     try:
-        make_plan(network, "adam", batch_size, False, False, device)  # nothing needs more room than these
+        # Inputs as bytes and targets as classes would need a little less.
+        make_plan(network, kernel_optimizer(optimizer), batch_size, False, False, device)
     except DoesNotFitError as reason:
         return "tiled", f" (resident: {reason})"
     return "resident", ""
