@@ -335,7 +335,7 @@ def test_evaluating_in_a_callback_does_not_move_the_model(blobs, monkeypatch: py
     """The engine that trains stays, also where another one would be chosen for predicting alone."""
     choose = engines.choose
 
-    def by_batch_size(network, batch_size, device="auto", engine="auto"):
+    def by_batch_size(network, batch_size, device="auto", engine="auto", optimizer=None):
         return choose(network, batch_size, device, "tiled" if batch_size < 100 else "reference")
 
     monkeypatch.setattr(engines, "choose", by_batch_size)
