@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import platform
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gpunet import __version__, commandline, engines
+from gpunet import __version__, commandline, engines, threads
 from gpunet.cuda.diagnosis import Machine, diagnose
 from gpunet.layers import Network
 
@@ -33,8 +34,9 @@ def _doctor(argv: Sequence[str] | None) -> int:
     facts = {
         "gpunet": __version__,
         "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",
-        "CPU": f"{os.cpu_count()} cores",
+        "CPU": f"{os.cpu_count()} cores, {threads.count()} to compute with",
         "NumPy": np.__version__,
+        "Numba": engines.numba_problem() or importlib.metadata.version("numba"),
         **diagnosis.facts,
         "CUDA": diagnosis.problem or "usable",
     }

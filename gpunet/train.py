@@ -11,7 +11,7 @@ import sys
 from collections.abc import Sequence
 from typing import IO
 
-from gpunet import __version__, checkpoints, commandline, data, engines, losses, optimizers, plots, saving
+from gpunet import __version__, checkpoints, commandline, data, engines, losses, optimizers, plots, saving, threads
 from gpunet.callbacks import Callback, History, Logs, ProgressDisplay
 from gpunet.data import Dataset
 from gpunet.errors import ArgumentError, OutputError, TrainingDivergedError
@@ -42,6 +42,8 @@ def _train(argv: Sequence[str] | None) -> int:
         if getattr(options, option) == "":
             raise ArgumentError(f"--{option}: expected a path, got ''")
     _check_outputs(options)
+    if options.threads is not None:
+        threads.limit(options.threads)
     dataset = data.load_mnist() if options.data is None else data.load(options.data)
     if options.data and options.metrics and _same_file(options.data, options.metrics):
         raise ArgumentError(f"--metrics: {options.metrics} is the data set; choose another file")
@@ -131,6 +133,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--seed", type=commandline.seed, default=0, metavar="N", help="fixes the start and the shuffling (0)")
     add("--device", choices=engines.DEVICES, default="auto", help="where to compute (auto)")
     add("--engine", choices=engines.ENGINES, default="auto", help="how to compute (auto)")
+    add("--threads", type=whole_number, metavar="N", help="cores to compute with, on a CPU (all that may be used)")
     add("--metrics", metavar="FILE", help="write one JSON object an epoch, and one with the test result, to FILE")
     add("--save", metavar="FILE", help="write the trained model to FILE: .safetensors or .npz")
     add("--plot", metavar="FILE", help="draw loss and accuracy over the epochs into FILE: .png, .svg or .pdf")

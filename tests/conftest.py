@@ -18,8 +18,20 @@ import numpy as np
 import pytest
 
 import gpunet
+from gpunet import engines
+from gpunet.layers import HIDDEN_ACTIVATIONS, Network
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _compiled_loops() -> None:
+    """What the engine for CPUs compiles at its first use, it says on stderr, which tests look at."""
+    if engines.numba_problem() is None:
+        from gpunet.engines.fused import compile_loops
+
+        for optimizer in ("adam", "momentum", "sgd"):
+            compile_loops(Network((1, *[1] * 7, 1), (*HIDDEN_ACTIVATIONS, "softmax")), optimizer)
 
 
 @pytest.fixture(scope="session")

@@ -30,11 +30,11 @@ def open_device(kind: str, multiprocessors: int = 4, shared_bytes: int = 48 * 10
     return emulated_device(kind, multiprocessors, shared_bytes)
 
 
-def refuse_or_skip(required_by: str, reason: str) -> None:
+def refuse_or_skip(required_by: str, reason: str, allow_module_level: bool = False) -> None:
     """A device that an environment variable requires must be there; otherwise its tests are skipped."""
     if os.environ.get(required_by, "").lower() not in ("", "0", "false"):
         pytest.fail(f"{required_by} is set, but {reason}")
-    pytest.skip(reason)
+    pytest.skip(reason, allow_module_level=allow_module_level)
 
 
 @functools.cache

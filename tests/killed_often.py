@@ -18,6 +18,7 @@ from gpunet import train
 
 def main(data: str, checkpoint: str, kills: int) -> None:
     words = ["--data", data, "--batch-size", "9", "--epochs", "4000", "--hidden", "16", "--quiet", "--device", "cpu"]
+    words += ["--engine", "reference"]  # which starts in a moment
     rng, seconds_to_begin = random.Random(0), 0.0
     for kill in range(kills):
         begun = os.path.exists(checkpoint)
@@ -25,7 +26,7 @@ def main(data: str, checkpoint: str, kills: int) -> None:
         child = os.fork()
         if child == 0:
             os._exit(
-                train.main(["--resume", checkpoint, *words[-3:]] if begun else [*words, "--checkpoint", checkpoint])
+                train.main(["--resume", checkpoint, *words[-5:]] if begun else [*words, "--checkpoint", checkpoint])
             )
         if kill:
             time.sleep(rng.uniform(0, 3 * seconds_to_begin))

@@ -72,7 +72,8 @@ def signal_after(updates: int, number: int, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("options", OPTIONS)
 @pytest.mark.parametrize("updates", [3, 18, 25])  # in the first epoch, at the end of the third, in the fifth
 def test_resumed_training_ends_with_the_same_bits(run, monkeypatch, options: str, updates: int) -> None:
-    words = [*OPTIONS[options], "--epochs", 7]
+    engine = ["--engine", "reference"]  # it comes up after every update
+    words = [*OPTIONS[options], "--epochs", 7, *engine]
     status, whole, _ = run(*words, "--checkpoint", "whole.npz")
     assert status == 0
     with monkeypatch.context() as patch:
@@ -83,7 +84,7 @@ def test_resumed_training_ends_with_the_same_bits(run, monkeypatch, options: str
     epochs = (updates - 1) // 6  # the one that was under way is not counted, unless it was at its last update
     position = gpunet.load("part.safetensors").epochs_trained
     assert position in (epochs, epochs + 1)
-    status, out, err = run("--resume", "part.safetensors", data=False)
+    status, out, err = run("--resume", "part.safetensors", *engine, data=False)
     assert (status, err) == (0, "")
     assert f"resume  part.safetensors: {position} of 7 epochs are done" in out
     assert out.splitlines()[-1].split(", after")[0] == whole.splitlines()[-1].split(", after")[0]
@@ -247,8 +248,25 @@ def test_killed_at_any_moment_the_checkpoint_always_loads(small_npz: Path, tmp_p
     assert positions == sorted(positions)
     assert len(positions) == 50
     assert 0 < positions[-1] < 4000
-    assert command("gpunet.train", "--resume", path, "--checkpoint-every", 1000, "--quiet").returncode == 0
-    words = ["--data", small_npz, "--batch-size", 9, "--epochs", 4000, "--hidden", 16, "--quiet", "--device", "cpu"]
+    assert (
+        command(
+            "gpunet.train", "--resume", path, "--checkpoint-every", 1000, "--quiet", "--engine", "reference"
+        ).returncode
+        == 0
+    )
+    words = [
+        "--data",
+        small_npz,
+        "--batch-size",
+        9,
+        "--epochs",
+        4000,
+        "--hidden",
+        16,
+        "--quiet",
+        "--engine",
+        "reference",
+    ]
     result = command("gpunet.train", *words, "--checkpoint", "whole.npz", "--checkpoint-every", 1000)
     assert result.returncode == 0
     assert same_training(path, tmp_path / "whole.npz")

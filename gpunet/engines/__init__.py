@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpunet import threads
 from gpunet.cuda.device import CudaDevice, Device
 from gpunet.cuda.diagnosis import cuda_problem
 from gpunet.engines.base import Engine, EpochStatistics, OptimizerState
@@ -33,7 +35,7 @@ __all__ = [
     "instead_of",
 ]
 
-DEVICE_OF = {"reference": "cpu", "tiled": "cuda", "resident": "cuda"}  # where each engine runs
+DEVICE_OF = {"reference": "cpu", "fused": "cpu", "tiled": "cuda", "resident": "cuda"}  # where each engine runs
 DEVICES = ("auto", "cuda", "cpu")
 ENGINES = ("auto", *DEVICE_OF)
 RESIDENT_BATCH = 32  # up to here the resident engine is expected to be the faster one; not measured yet
@@ -50,6 +52,10 @@ class Choice(NamedTuple):
             return TiledEngine(network, optimizer, weights, cuda_device())
         if self.engine == "resident":
             return ResidentEngine(network, optimizer, weights, cuda_device())
+        if self.engine == "fused":
+            from gpunet.engines.fused import FusedEngine  # here, because Numba takes half a second, or is not there
+
+            return FusedEngine(network, optimizer, weights)
         return ReferenceEngine(network, optimizer, weights)
 
 
@@ -67,11 +73,10 @@ def choose(
     Raises ArgumentError for an unknown name, DeviceError if what was asked for cannot be had.
     """
     check_device(device, engine)
-    reference = f"cpu, engine reference (NumPy {np.__version__})"
     if "cpu" in (device, DEVICE_OF.get(engine)):
-        return Choice("reference", reference)
+        return _cpu_engine(engine)
     if problem := cuda_problem():
-        return Choice("reference", f"{reference}: {problem}")
+        return _cpu_engine("auto", problem)
     name, why = (
         (engine, "") if engine != "auto" else _cuda_engine(network, batch_size, optimizer or Adam(), cuda_device())
     )
@@ -88,6 +93,19 @@ def instead_of(choice: Choice, network: Network, device: str, engine: str) -> Ch
     if DEVICE_OF[choice.engine] == "cuda" and "cuda" not in (device, DEVICE_OF.get(engine)):
         return choose(network, 1, "cpu")
     return None
+
+
+def _cpu_engine(engine: str, *problems: str) -> Choice:
+    """The engine for the CPU. problems: why it is not a GPU."""
+    name = engine
+    if engine == "auto":
+        name = "reference" if numba_problem() else "fused"
+        problems = (*filter(None, [numba_problem()]), *problems)
+    if name == "fused":
+        what = f"cpu, engine fused (Numba {importlib.metadata.version('numba')}, threads: {threads.count()})"
+    else:
+        what = f"cpu, engine reference (NumPy {np.__version__})"
+    return Choice(name, f"{what}: {'; '.join(problems)}" if problems else what)
 
 
 def _cuda_engine(network: Network, batch_size: int, optimizer: Optimizer, device: Device) -> tuple[str, str]:
@@ -113,6 +131,20 @@ def check_device(device: str, engine: str) -> None:
         raise ArgumentError(f"engine {engine} runs on device {needed}, got device {device}")
     if needed == "cuda" and (problem := cuda_problem()):
         raise DeviceError(f"device cuda: {problem}")
+    if engine == "fused" and (problem := numba_problem()):
+        raise DeviceError(f"engine fused: {problem}")
+
+
+@functools.cache
+def numba_problem() -> str | None:
+    """Why Numba cannot be used here, in one line; None if it can. Asked once a process."""
+    try:
+        import numba  # noqa: F401 - half a second, so only where it is needed
+    except ModuleNotFoundError:
+        return "Numba, which compiles the faster engine, is not installed; pip install numba"
+    except Exception as error:  # whatever a broken installation, or a NumPy that is too new for it, raises
+        return f"Numba cannot be imported ({str(error).splitlines()[0]}); pip install --upgrade numba"
+    return None
 
 
 @functools.cache
