@@ -15,7 +15,7 @@ from gpunet.cuda.diagnosis import Machine, diagnose
 
 ROOT = Path(__file__).parents[1]
 LIBRARIES = (
-    *("numpy", "cupy-cuda12x", "cupy-cuda13x", "torch", "triton", "jax", "jaxlib"),
+    *("numpy", "numba", "cupy-cuda12x", "cupy-cuda13x", "torch", "triton", "jax", "jaxlib"),
     *("jax-cuda12-plugin", "jax-cuda12-pjrt", "jax-cuda13-plugin", "jax-cuda13-pjrt"),
     *("optax", "keras", "tensorflow", "tensorflow-cpu"),
 )

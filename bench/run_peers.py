@@ -23,7 +23,7 @@ GRACE_SECONDS = 20  # to end what was begun in time
 # which adds epsilon before the bias correction.
 CHECK_TOLERANCE = 1e-3
 # What is compiled is kept from one pass to the next, and from no earlier run: the first pass compiles everything.
-CACHES = ("CUPY_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+CACHES = ("CUPY_CACHE_DIR", "NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
 
 Expected = Callable[[int, int], float]  # batch size, updates: the mean of their losses
