@@ -132,6 +132,31 @@ def test_load_weights_into_a_model_that_trains(blobs, path: Path) -> None:
     assert model.optimizer_state.updates == updates
 
 
+def test_load_weights_from_a_file_with_the_optimizer(blobs, path: Path) -> None:
+    """As after ModelCheckpoint, which saves the optimizer's state unless told otherwise."""
+    model = trained_model(blobs)
+    model.save(path, include_optimizer=True)
+    twin = Sequential([Dense(6, "tanh"), Dense(3, "softmax")])
+    twin.load_weights(path)
+    assert same_weights(twin, model)
+
+
+@pytest.mark.parametrize("change", [("learning_rate", 0), ("momentum", 0.9), ("momentum", 1)], ids=str)
+def test_an_optimizer_that_could_not_be_loaded_is_not_saved(blobs, path: Path, change: tuple[str, float]) -> None:
+    model = trained_model(blobs, SGD(0.1))
+    setattr(model.optimizer, *change)
+    with pytest.raises(gpunet.ArgumentError, match=r"^(SGD: |optimizer state: )"):
+        model.save(path, include_optimizer=True)
+    assert not path.exists()
+
+
+def test_numpy_numbers_in_the_optimizer_are_saved(blobs, path: Path) -> None:
+    model = trained_model(blobs, SGD(0.1))
+    model.optimizer.learning_rate = np.float32(0.25)
+    model.save(path)
+    assert gpunet.load(path).optimizer.learning_rate == 0.25
+
+
 def test_weights_of_another_network_are_refused(blobs, path: Path) -> None:
     trained_model(blobs).save(path)
     for layers in ([Dense(7, "tanh"), Dense(3, "softmax")], [Dense(6, "relu"), Dense(3, "softmax")]):

@@ -51,12 +51,15 @@ class Saved:
 
 
 def write(path: str | os.PathLike[str], saved: Saved) -> None:
-    """Raises ArgumentError for a suffix of no known format or weights that are not finite, OutputError if the file
-    cannot be written.
+    """Raises ArgumentError for a suffix of no known format, and for what could not be read again: weights that are not
+    finite, an optimizer that was changed to something unusable; OutputError if the file cannot be written.
     """
     arrays = _named(as_weights(saved.weights, saved.network.weight_shapes))
-    if saved.optimizer_state is not None:
-        for slot, values in saved.optimizer_state.slots.items():
+    if saved.optimizer is not None:
+        saved.optimizer.check()
+    if saved.optimizer is not None and saved.optimizer_state is not None:
+        state = as_optimizer_state(saved.optimizer_state, saved.optimizer, saved.network)
+        for slot, values in state.slots.items():
             arrays |= _named(values, f"optimizer.{slot}.")
     formats.write(path, Raw(_seal(_describe(saved), arrays), arrays))
 
@@ -76,20 +79,22 @@ def read_weights(
     Raises ModelFileError if the file cannot be read, or belongs to another network.
     """
     raw = formats.read(path)
-    file_network = None if raw.text is None else _read_model(path, raw).network
+    saved = None if raw.text is None else _read_model(path, raw)
     if inputs is None:
         first = raw.arrays.get("0.weight")
         inputs = int(first.shape[1]) if first is not None and first.ndim == 2 else 1
     network = network_of(layers, inputs)
-    if file_network not in (None, network):
+    if saved is None:
+        return network, _take_arrays(path, raw.arrays, network, ())[""]
+    if saved.network != network:
         raise ModelFileError(
-            f"{path}: holds {_words(file_network)}, but the model is {_words(network)}; gpunet.load makes the file's"
+            f"{path}: holds {_words(saved.network)}, but the model is {_words(network)}; gpunet.load makes the file's"
         )
-    return network, _take_arrays(path, raw.arrays, network, ())[""]
+    return network, saved.weights
 
 
-def _words(network: Network | None) -> str:
-    return f"{network} with {', '.join(network.activations)}" if network else "no network"
+def _words(network: Network) -> str:
+    return f"{network} with {', '.join(network.activations)}"
 
 
 def _read_model(path: str | os.PathLike[str], raw: Raw) -> Saved:
