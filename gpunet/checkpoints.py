@@ -114,8 +114,6 @@ class Checkpointer(Callback):
     rate: the learning rate at which a training that is resumed had arrived; its schedule goes on from the first one.
     """
 
-    keeps_weights = True
-
     def __init__(
         self, path: str | os.PathLike[str], every: int, training: dict[str, Any], rate: float | None = None
     ) -> None:

@@ -61,7 +61,8 @@ class Sequential:
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: the weights and where the optimizer stands instead of the engine that holds them."""
-        state = self.__dict__.copy()
+        # The choice of an engine is made anew where the copy is used, and a copy that a callback makes does not train.
+        state = self.__dict__ | {"_choice": None, "_training": False}
         if self._engine is not None:
             state |= {
                 "_engine": None,
@@ -287,25 +288,24 @@ class Sequential:
         hooks: Sequence[Callback],
     ) -> None:
         engine, placed = self._engine_with(choice, *train, *(validation or ()), batch_size=batch_size)
-        keeps_weights = any(hook.keeps_weights for hook in hooks)
 
         def progress(updates: int) -> None:
             for hook in hooks:
                 hook.on_progress(updates)
 
         self.stop_training, self._training = False, True
+        begun: list[Callback] = []
         try:
             for hook in hooks:
                 hook.on_train_begin()
+                begun.append(hook)
             for epoch in epochs:
                 for hook in hooks:
                     hook.on_epoch_begin(epoch)
                 try:
-                    logs = self._train_epoch(engine, placed, batch_size, shuffle, progress, keeps_weights)
+                    logs = self._train_epoch(engine, placed, batch_size, shuffle, progress)
                     for hook in hooks:
                         hook.on_epoch_end(epoch, logs)
-                    if self.stop_training or epoch == epochs[-1]:
-                        self._check_weights(engine, int(logs["updates"]))
                 except TrainingDivergedError as error:
                     self.stop_training = False
                     diverged = TrainingDivergedError(error.update, epoch + 1)
@@ -317,7 +317,7 @@ class Sequential:
                     break
         finally:
             self._training = False
-            for hook in hooks:
+            for hook in begun:
                 hook.on_train_end()
 
     def _train_epoch(
@@ -327,7 +327,6 @@ class Sequential:
         batch_size: int,
         shuffle: bool,
         progress: Callable[[int], None],
-        check_weights: bool,
     ) -> Logs:
         """One epoch, and its logs. It is whole, or undone: TrainingDivergedError leaves the model as before it."""
         images, labels, *validation = placed
@@ -339,14 +338,10 @@ class Sequential:
             logs["val_loss"], logs["val_accuracy"] = engine.evaluate(*validation)
             if not np.isfinite(logs["val_loss"]):
                 self._undo_epoch(engine, statistics.updates)
-        if check_weights:
-            self._check_weights(engine, statistics.updates)
-        return logs
-
-    def _check_weights(self, engine: Engine, update: int) -> None:
-        """Losses are taken before an update; what the last update of an epoch did shows in the weights alone."""
+        # Losses are taken before an update; what the last update of the epoch did shows in the weights alone.
         if not all(np.isfinite(array).all() for array in engine.weights):
-            self._undo_epoch(engine, update)
+            self._undo_epoch(engine, statistics.updates)
+        return logs
 
     def _undo_epoch(self, engine: Engine, update: int) -> NoReturn:
         engine.undo_epoch()

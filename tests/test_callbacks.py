@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import os
 import struct
@@ -218,6 +219,50 @@ def test_early_stopping_ends_training_and_brings_back_the_best_weights(blobs) ->
     assert len(fit(model, blobs, Script(val_loss=losses), stopping).epoch) == 4  # it may be used again
 
 
+def test_a_fit_that_is_refused_leaves_the_weights_alone(blobs) -> None:
+    """A callback that has kept weights from an earlier training does not bring them back at the end of none."""
+    model, stopping = small_model(), EarlyStopping("val_loss", restore_best_weights=True)
+    fit(model, blobs, Script(val_loss=[0.5, 0.6]), stopping)
+    model.fit(*blobs, epochs=2, verbose=0)
+    before = model.get_weights()
+    with pytest.raises(ArgumentError, match="EarlyStopping: 'val_loss' needs validation data"):
+        model.fit(*blobs, verbose=0, callbacks=[stopping])
+    np.testing.assert_array_equal(model.get_weights()[0], before[0])
+
+
+def test_only_callbacks_that_began_are_ended(blobs) -> None:
+    calls: list[str] = []
+
+    class Begins(gpunet.Callback):
+        def on_train_begin(self, logs=None) -> None:
+            calls.append("begin")
+
+        def on_train_end(self, logs=None) -> None:
+            calls.append("end")
+
+    class Fails(Begins):
+        def on_train_begin(self, logs=None) -> None:
+            raise RuntimeError("the first error is the one to tell")
+
+    with pytest.raises(RuntimeError, match="the first error"):
+        small_model().fit(*blobs, verbose=0, callbacks=[Begins(), Fails(), Begins()])
+    assert calls == ["begin", "end"]
+
+
+def test_a_copy_made_by_a_callback_can_be_trained(blobs) -> None:
+    copies = []
+
+    class Copy(gpunet.Callback):
+        def on_epoch_end(self, epoch, logs=None) -> None:
+            copies.append(copy.deepcopy(self.model))
+
+    model = small_model()
+    model.fit(*blobs, verbose=0, callbacks=[Copy()])
+    for each in (model, copies[0]):
+        each.fit(*blobs, verbose=0)
+    assert same_weights(model, copies[0])
+
+
 def test_early_stopping_says_what_it_does(blobs, capsys) -> None:
     fit(
         small_model(),
@@ -329,6 +374,18 @@ def test_divergence_leaves_the_model_as_before_the_epoch(blobs) -> None:
         model.fit(x, y, 60, verbose=0)
     np.testing.assert_array_equal(model.get_weights()[0], before[0])
     assert model.epochs_trained == 0
+
+
+def test_what_the_last_update_of_an_epoch_did_is_undone_with_that_epoch(blobs) -> None:
+    """With one update an epoch, too: no epoch goes on from weights that are not finite."""
+    x, y = blobs
+    model, twin = diverging_model(), diverging_model()
+    explode = LearningRateScheduler(lambda epoch: 1e39 if epoch == 2 else 0.01)
+    with pytest.raises(TrainingDivergedError, match="update 1 of epoch 3"):
+        model.fit(x, y, 60, 5, 0, [explode])
+    twin.fit(x, y, 60, 2, 0)
+    assert same_weights(model, twin)
+    assert model.epochs_trained == 2
 
 
 def test_a_model_that_diverges_is_never_saved(blobs, tmp_path: Path) -> None:

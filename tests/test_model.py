@@ -211,6 +211,14 @@ def test_learning_rate_can_change_between_epochs(blobs) -> None:
     assert not same(model, twin)
 
 
+def test_a_copy_chooses_its_engine_where_it_is_used(blobs) -> None:
+    """A model that was pickled where there is a GPU predicts where there is none, not even CuPy."""
+    model = small_model()
+    model.fit(*blobs, verbose=0)
+    model._choice = model._choice._replace(engine="tiled")
+    assert pickle.loads(pickle.dumps(model))._choice is None
+
+
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, copy.copy, lambda m: pickle.loads(pickle.dumps(m))])
 def test_a_copy_continues_as_the_original_does_and_leaves_it_alone(blobs, duplicate) -> None:
     model = small_model()

@@ -27,7 +27,6 @@ class Callback:
 
     model: Sequential
     params: dict[str, int]
-    keeps_weights: bool = False  # whether the weights must be finite when on_epoch_end sees them
 
     def set_model(self, model: Sequential) -> None:
         self.model = model
@@ -51,7 +50,7 @@ class Callback:
         """
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        """Called however training ends."""
+        """Called however training ends, if on_train_begin was called and did its work."""
 
 
 def check_callback(callback: object) -> Callback:

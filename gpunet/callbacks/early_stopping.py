@@ -37,7 +37,6 @@ class EarlyStopping(Monitor):
         self.start_from_epoch = require_count("EarlyStopping: start_from_epoch", start_from_epoch)
         self.baseline = None if baseline is None else require_number("EarlyStopping: baseline", baseline)
         self.verbose, self.restore_best_weights = verbose, restore_best_weights
-        self.keeps_weights = restore_best_weights
         self._start()
 
     def on_train_begin(self, logs: Logs | None = None) -> None:

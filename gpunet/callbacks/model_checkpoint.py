@@ -23,8 +23,6 @@ class ModelCheckpoint(Monitor):
     save_freq:         "epoch"; a number of batches is refused, because an epoch may be one launch.
     """
 
-    keeps_weights = True
-
     def __init__(
         self,
         filepath: str | os.PathLike[str],

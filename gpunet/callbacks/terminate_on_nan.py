@@ -13,8 +13,6 @@ class TerminateOnNaN(Callback):
     raise_error: True raises TrainingDivergedError, as `fit` does without this callback.
     """
 
-    keeps_weights = True
-
     def __init__(self, raise_error: bool = False) -> None:
         self.raise_error = raise_error
 
