@@ -28,7 +28,7 @@ except ImportError as error:
 from gpunet import losses
 from gpunet.callbacks import Callback, Logs
 from gpunet.errors import ArgumentError
-from gpunet.layers import HIDDEN_ACTIVATIONS, Dense, require_positive_integer
+from gpunet.layers import HIDDEN_ACTIVATIONS, Dense, network_of, require_positive_integer
 from gpunet.model import Sequential
 from gpunet.optimizers import SGD, Adam, Optimizer
 
@@ -47,7 +47,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     nesterovs_momentum: False only.  batch_size: "auto" is min(200, examples).
     tol, n_iter_no_change: training ends when for so many epochs the loss (with early_stopping: the accuracy on a share
     validation_fraction of the examples) was not better by more than tol; else after max_iter epochs.
-    random_state: fixes start, shuffle and validation share.  warm_start: a further fit goes on from the weights.
+    random_state: fixes start, shuffle and validation share.  warm_start: a further fit goes on from the weights, with
+    the parameters as they are then; where the solver stood is kept if it is the same one.
     device, engine: as in gpunet's Sequential.compile.
 
     Data is taken as float32, bytes as well: they are not scaled to 0..1.
@@ -133,11 +134,17 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             validation = (x_validation, validation_targets)
         batch_size = min(LARGEST_AUTO_BATCH, len(x)) if self.batch_size == "auto" else self.batch_size
         batch_size = min(require_positive_integer("batch_size", batch_size), len(x))
-        if goes_on:
-            model, initial_epoch = self.model_, self.n_iter_
-        else:
-            model, initial_epoch = Sequential(layers, seed=seed), 0
-            model.compile(optimizer, losses.INTEGER, device=self.device, engine=self.engine)
+        initial_epoch = self.n_iter_ if goes_on else 0
+        model = self.model_ if goes_on else Sequential(layers, seed=seed)
+        if goes_on and network_of(layers, x.shape[1]) != model.network:
+            raise ArgumentError(
+                f"warm_start: the network was {model.network} with {', '.join(model.network.activations)}; "
+                "hidden_layer_sizes and activation cannot be changed"
+            )
+        state = model.optimizer_state if goes_on else None
+        model.compile(optimizer, losses.INTEGER, device=self.device, engine=self.engine)
+        if state is not None and tuple(state.slots) == tuple(optimizer.slots):
+            model.optimizer_state = state
 
         convergence = _Convergence(self.tol, self.n_iter_no_change, self.early_stopping, self.verbose)
         model.fit(

@@ -111,6 +111,53 @@ def test_warm_start_goes_on(blobs) -> None:
         parts.fit(x, y % 2)
 
 
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_warm_start_takes_the_parameters_as_they_are_then(blobs) -> None:
+    x, y = blobs
+    kept, slower = (quick(max_iter=2, warm_start=True).fit(x, y) for _ in range(2))
+    kept.fit(x, y)
+    slower.set_params(learning_rate_init=1e-5).fit(x, y)
+    assert slower.model_.optimizer.learning_rate == 1e-5
+    assert not np.array_equal(kept.coefs_[0], slower.coefs_[0])
+    assert slower.model_.optimizer_state.updates == kept.model_.optimizer_state.updates
+    slower.set_params(solver="sgd").fit(x, y)
+    assert slower.model_.optimizer == gpunet.SGD(1e-5, 0.9)
+    for change in ({"hidden_layer_sizes": 9}, {"activation": "tanh"}):
+        with pytest.raises(gpunet.ArgumentError, match="warm_start: the network was 8-8-3 with relu, softmax"):
+            clone_fitted(slower).set_params(**change).fit(x, y)
+
+
+def clone_fitted(classifier: MLPClassifier) -> MLPClassifier:
+    return pickle.loads(pickle.dumps(classifier))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_random_state_fixes_the_result_and_decides_it(blobs) -> None:
+    one, same, other = (quick(max_iter=2, random_state=n).fit(*blobs).coefs_[0] for n in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_early_stopping_ends_with_the_best_weights(blobs) -> None:
+    """Those of the first epoch, here: every later one is too far off."""
+    x, y = blobs
+    classifier = quick(early_stopping=True, solver="sgd", momentum=0.99, learning_rate_init=0.5, max_iter=30).fit(x, y)
+    best = int(np.argmax(classifier.validation_scores_))
+    assert best < classifier.n_iter_ - 1
+    until = quick(
+        early_stopping=True, solver="sgd", momentum=0.99, learning_rate_init=0.5, max_iter=best + 1
+    ).fit(x, y)
+    np.testing.assert_array_equal(classifier.coefs_[0], until.coefs_[0])
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("change", [{"shuffle": False}, {"momentum": 0.5}], ids=str)
+def test_parameters_reach_the_training(blobs, change) -> None:
+    plain, changed = (quick(solver="sgd", max_iter=2, batch_size=10, **c).fit(*blobs) for c in ({}, change))
+    assert not np.array_equal(plain.coefs_[0], changed.coefs_[0])
+
+
 def test_bytes_are_numbers_here(blobs) -> None:
     x = (np.abs(blobs[0]) * 50).astype(np.uint8)
     one, other = (quick(max_iter=50).fit(data, blobs[1]) for data in (x, x.astype(float)))
