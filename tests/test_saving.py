@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import resource
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -18,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import gpunet
-from gpunet import SGD, Adam, ArgumentError, Dense, ModelFileError, OutputError, Sequential
+from gpunet import SGD, Adam, ArgumentError, Dense, ModelFileError, OutputError, Sequential, saving
 from gpunet.layers import HIDDEN_ACTIVATIONS
 from gpunet.saving import formats
 
@@ -205,14 +206,10 @@ def test_an_infinite_mean_of_squares_comes_back(blobs, path: Path) -> None:
 
 
 def test_weights_that_are_not_finite_are_not_saved(blobs, path: Path) -> None:
-    class Save(gpunet.Callback):
-        def on_epoch_end(self, epoch: int, logs=None) -> None:
-            self.model.save(path)
-
-    model = Sequential([Dense(3, "softmax", input_dim=8)], seed=0)
-    model.compile(SGD(1e39), INTEGER)
+    saved = trained_model(blobs).saved()
+    saved.weights[0][0, 0] = np.inf
     with pytest.raises(ArgumentError, match="weights: array 0 has NaN or infinite values"):
-        model.fit(*blobs, batch_size=60, verbose=0, callbacks=[Save()])
+        saving.write(path, saved)
     assert not path.exists()
 
 
@@ -376,6 +373,26 @@ def test_a_link_stays_one_and_a_device_is_left_alone(blobs, tmp_path: Path) -> N
     link.symlink_to("/dev/null")
     with pytest.raises(OutputError, match="not a file"):
         trained_model(blobs).save(link)
+
+
+def test_a_private_file_stays_private(blobs, path: Path) -> None:
+    model = trained_model(blobs)
+    model.save(path)
+    path.chmod(0o600)
+    model.save(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_file_and_folder_are_forced_to_the_disk(blobs, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    forced, fsync = [], os.fsync
+
+    def remember(descriptor: int) -> None:
+        forced.append(stat.S_IFMT(os.fstat(descriptor).st_mode))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", remember)
+    trained_model(blobs).save(path)
+    assert forced == [stat.S_IFREG, stat.S_IFDIR]
 
 
 @pytest.mark.parametrize("moment", ["fsync", "replace"])

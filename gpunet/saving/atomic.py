@@ -6,6 +6,7 @@ import contextlib
 import glob
 import os
 import secrets
+import shutil
 from pathlib import Path
 
 from gpunet.errors import OutputError
@@ -14,7 +15,7 @@ LETTERS = 8  # of what tells the names apart under which several processes write
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace the file, or make it; whoever reads it meanwhile, and whatever happens, finds the old or the new one.
+    """Replace the file, with its permissions, or make it; whoever reads it meanwhile, and whatever happens, finds the old or the new one.
 
     Raises OutputError, naming the file, if it cannot be written; the old one then stays.
     """
@@ -25,6 +26,8 @@ def write_bytes(path: Path, content: bytes) -> None:
             raise OutputError(f"{path}: cannot be written: not a file")
         try:
             with open(aside, "xb") as file:
+                if target.exists():
+                    shutil.copymode(target, aside)  # before there is anything in it to be read
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
