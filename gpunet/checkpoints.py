@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import os
 import signal
+import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -28,6 +29,8 @@ from gpunet.saving import Saved
 SETTINGS = (
     *("epochs", "batch_size", "hidden", "activation", "optimizer", "learning_rate", "schedule", "momentum", "seed"),
 )
+REPEATED = 1.0  # seconds
+SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -108,9 +111,11 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 class Checkpointer(Callback):
-    """Saves every so many epochs and at the end; on Ctrl-C and SIGTERM ends training, and saves.
+    """Saves every so many epochs and at the end; on Ctrl-C, SIGTERM and a closed terminal ends training, and saves.
 
     What is saved is always as of the end of an epoch. A second signal ends at once; the file is then the last one.
+    One that comes within REPEATED seconds is the first one again: `timeout`, terminals and launchers often tell both
+    the process and its group.
     rate: the learning rate at which a training that is resumed had arrived; its schedule goes on from the first one.
     """
 
@@ -119,6 +124,7 @@ class Checkpointer(Callback):
     ) -> None:
         self.path, self._every, self._training, self._rate = path, every, training, rate
         self.signal: int | None = None
+        self._signalled = 0.0
         self._at_once = False
         self._saved_epochs: int | None = None
 
@@ -128,7 +134,7 @@ class Checkpointer(Callback):
 
         Raises KeyboardInterrupt at its end if a signal came too late to end the training.
         """
-        numbers = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) != signal.SIG_IGN]
+        numbers = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
         handlers = [signal.signal(number, self._on_signal) for number in numbers]
         try:
             yield
@@ -166,10 +172,12 @@ class Checkpointer(Callback):
         self._saved_epochs = saved.epochs_trained
 
     def _on_signal(self, number: int, _: object) -> None:
-        if self.signal is not None:
+        now = time.monotonic()
+        if self.signal is None:
+            self.signal, self._signalled = number, now
+        elif now - self._signalled > REPEATED:
             self._at_once = True
             raise KeyboardInterrupt
-        self.signal = number
 
     def _heed_signal(self) -> None:
         if self.signal is not None:

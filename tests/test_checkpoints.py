@@ -231,6 +231,30 @@ def test_a_signal_saves_first(small_npz: Path, tmp_path: Path, command: Command,
     assert 200 <= epochs == gpunet.load(tmp_path / "a.npz").epochs_trained
 
 
+def test_a_signal_that_comes_twice_at_a_time_is_one(run, monkeypatch) -> None:
+    """And one that comes later ends at once: what was not saved by then is not."""
+    for gap, position in ((0, 2), (60, 0)):
+        clock = iter([0.0, float(gap)])
+        with monkeypatch.context() as patch:
+            signal_after(14, signal.SIGTERM, patch)
+            patch.setattr(checkpoints.time, "monotonic", lambda clock=clock: next(clock))
+            patch.setattr(checkpoints.Checkpointer, "_heed_signal", heed_after_another(signal.SIGTERM))
+            status, out, err = run("--epochs", 7, "--checkpoint", f"{gap}.npz", "--checkpoint-every", 7)
+        assert (status, err) == (143, "")
+        assert gpunet.load(f"{gap}.npz").epochs_trained == position
+
+
+def heed_after_another(number: int) -> Any:
+    heed = checkpoints.Checkpointer._heed_signal
+
+    def another_then_heed(self: checkpoints.Checkpointer) -> None:
+        if self.signal is not None and not self._at_once:
+            signal.raise_signal(number)
+        heed(self)
+
+    return another_then_heed
+
+
 def test_killed_at_any_moment_the_checkpoint_always_loads(small_npz: Path, tmp_path: Path, command: Command) -> None:
     """Fifty times SIGKILL; training that goes on after each ends with the same bits as training that was left alone."""
     path = tmp_path / "a.safetensors"
