@@ -215,18 +215,12 @@ def _require_in_order(options: argparse.Namespace, saved: Saved) -> None:
 def _require_unused(options: argparse.Namespace) -> None:
     """No file may be overwritten that is not meant to be."""
     path = options.checkpoint
-    if path is not None and not (options.resume is not None and _same(path, options.resume)):
+    if path is not None and not (options.resume is not None and commandline.same_file(path, options.resume)):
         saving.as_path(path)
         if os.path.lexists(path):
             raise ArgumentError(
                 f"--checkpoint: {path} exists; go on with it by --resume {path}, or choose another name"
             )
-    if options.resume is not None and options.metrics is not None and _same(options.metrics, options.resume):
-        raise ArgumentError(f"--metrics: {options.metrics} is the checkpoint; choose another file")
-
-
-def _same(one: str, other: str) -> bool:
-    return os.path.realpath(one) == os.path.realpath(other)
 
 
 def _words(value: object) -> str:

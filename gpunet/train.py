@@ -6,7 +6,6 @@ import argparse
 import contextlib
 import json
 import math
-import os
 import sys
 from collections.abc import Sequence
 from typing import IO
@@ -45,8 +44,6 @@ def _train(argv: Sequence[str] | None) -> int:
     if options.threads is not None:
         threads.limit(options.threads)
     dataset = data.load_mnist() if options.data is None else data.load(options.data)
-    if options.data and options.metrics and _same_file(options.data, options.metrics):
-        raise ArgumentError(f"--metrics: {options.metrics} is the data set; choose another file")
     if options.batch_size > len(dataset.train.labels):
         raise ArgumentError(
             f"--batch-size: expected at most the {len(dataset.train.labels)} training examples, "
@@ -144,7 +141,14 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
-    """Raise ArgumentError, before any work, if a file that is to be written at the end cannot be."""
+    """Raise ArgumentError, before any work, if a file that is to be written cannot be, or is another option's."""
+    checkpoint = options.checkpoint
+    if checkpoint is not None and options.resume is not None and commandline.same_file(checkpoint, options.resume):
+        checkpoint = None  # the one pair that may be the same
+    elif checkpoint is not None:
+        commandline.check_output("--checkpoint", checkpoint)
+    named = {f"--{name}": getattr(options, name) for name in ("data", "resume", "metrics", "save", "plot")}
+    commandline.check_distinct({**named, "--checkpoint": checkpoint})
     if options.plot is not None:
         plots.check(options.plot)
     if options.save is not None:
@@ -153,10 +157,6 @@ def _check_outputs(options: argparse.Namespace) -> None:
             saving.as_path(options.save)
         except ArgumentError as error:
             raise ArgumentError(f"--save: {error}") from None
-        for option in ("data", "metrics", "checkpoint", "resume"):
-            other = getattr(options, option)
-            if other and os.path.realpath(other) == os.path.realpath(options.save):
-                raise ArgumentError(f"--save: {options.save} is also the file of --{option}; choose another file")
 
 
 def _model(options: argparse.Namespace, dataset: Dataset) -> Sequential:
@@ -191,10 +191,6 @@ def _introduce(options: argparse.Namespace, dataset: Dataset, model: Sequential,
     )
     if options.resume:
         print(f"resume  {options.resume}: {model.epochs_trained} of {options.epochs} epochs are done", flush=True)
-
-
-def _same_file(one: str, other: str) -> bool:
-    return os.path.exists(other) and os.path.samefile(one, other)
 
 
 def _us_per_update(seconds: float, updates: float) -> float:

@@ -85,6 +85,8 @@ def test_the_tool_and_its_modules_are_the_same(command: Command) -> None:
         (["train", "--save", "none/a.npz"], "--save: none/a.npz: there is no folder"),
         (["train", "--save", "folder.npz"], "--save: folder.npz: not a file"),
         (["train", "--save", "data.npz", "--data", "data.npz"], "--save: data.npz is also the file of --data"),
+        (["train", "--metrics", "a.png", "--plot", "a.png"], "--plot: a.png is also the file of --metrics"),
+        (["train", "--metrics", "data.npz", "--checkpoint", "no/a.npz"], "--checkpoint: no/a.npz: there is no folder"),
     ],
     ids=str,
 )

@@ -150,7 +150,7 @@ FAULTS = {
     "seed": (["--seed", "-1"], "argument --seed: expected a whole number, 0 or above"),
     "metrics": (["--metrics", "no/such/folder/m"], "--metrics: no/such/folder/m: cannot be written"),
     "huge layer": (["--hidden", "99999999999999999999"], "expected at most 16777216"),
-    "metrics on data": (["--metrics", "blobs.npz"], "--metrics: blobs.npz is the data set"),
+    "metrics on data": (["--metrics", "blobs.npz"], "--metrics: blobs.npz is also the file of --data"),
     "metrics empty": (["--metrics", ""], "--metrics: expected a path, got ''"),
     "data empty": (["--data", ""], "--data: expected a path, got ''"),
     "engine and device": (["--engine", "tiled", "--device", "cpu"], "engine tiled runs on device cuda, got device cpu"),
