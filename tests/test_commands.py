@@ -20,7 +20,7 @@ from conftest import Command, command_environment
 from PIL import Image
 
 import gpunet
-from gpunet import ArgumentError, commandline, plots, terminal
+from gpunet import ArgumentError, commandline, evaluate, plots, terminal
 
 COMMANDS = ("train", "evaluate", "predict", "doctor")
 
@@ -143,6 +143,16 @@ def test_without_matplotlib_a_plot_is_refused_before_any_work(monkeypatch: pytes
     monkeypatch.setattr("importlib.import_module", missing)
     with pytest.raises(ArgumentError, match=r"--plot: matplotlib cannot be loaded .*; pip install 'gpunet\[plot\]'"):
         plots.check(str(tmp_path / "a.png"))
+
+
+@pytest.mark.parametrize("chunk", [5, 12, 1000])
+def test_evaluate_gives_every_example_the_same_weight(blobs, monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(evaluate, "CHUNK", chunk)  # 12 examples are 5, 5 and 2
+    x, y = (array[:12] for array in blobs)
+    model = gpunet.Sequential([gpunet.Dense(3, "softmax", input_dim=8)], seed=1)
+    model.compile("adam", "sparse_categorical_crossentropy", device="cpu")
+    result = evaluate.evaluate(model, gpunet.Examples(x, y), silent=True)
+    assert [result.loss, result.accuracy] == pytest.approx(model.evaluate(x, y))
 
 
 def test_evaluate_counts_what_the_model_gets_right(

@@ -145,9 +145,7 @@ def test_early_stopping_ends_with_the_best_weights(blobs) -> None:
     classifier = quick(early_stopping=True, solver="sgd", momentum=0.99, learning_rate_init=0.5, max_iter=30).fit(x, y)
     best = int(np.argmax(classifier.validation_scores_))
     assert best < classifier.n_iter_ - 1
-    until = quick(
-        early_stopping=True, solver="sgd", momentum=0.99, learning_rate_init=0.5, max_iter=best + 1
-    ).fit(x, y)
+    until = quick(early_stopping=True, solver="sgd", momentum=0.99, learning_rate_init=0.5, max_iter=best + 1).fit(x, y)
     np.testing.assert_array_equal(classifier.coefs_[0], until.coefs_[0])
 
 

@@ -15,7 +15,9 @@ LETTERS = 8  # of what tells the names apart under which several processes write
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replace the file, with its permissions, or make it; whoever reads it meanwhile, and whatever happens, finds the old or the new one.
+    """Replace the file, or make it; whoever reads it meanwhile, and whatever happens, finds the old or the new one.
+
+    It keeps the old one's permissions.
 
     Raises OutputError, naming the file, if it cannot be written; the old one then stays.
     """
