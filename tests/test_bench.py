@@ -87,7 +87,8 @@ def test_a_run_measures_every_part_and_writes_whole_files(tmp_path: Path, capsys
     for heading in ("### Speed", "### Same time, same updates", "### Too large a batch", "### Why"):
         assert heading in markdown
     assert "1 | 166 | gpunet reference" in markdown
-    assert "gpunet reference, batch size 1: " in markdown
+    chosen = engines.choose(workload.NETWORK, 1, "cpu").engine
+    assert f"gpunet {chosen}, batch size 1: " in markdown
     assert not list(tmp_path.glob("*.part*"))
     assert markdown.split("\n\n", 1)[1] in capsys.readouterr().out
 

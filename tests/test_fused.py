@@ -298,15 +298,24 @@ def test_an_interrupt_ends_the_threads_and_restores_the_epoch(batch_size) -> Non
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_ends_the_command_at_once() -> None:
     command = [sys.executable, "-m", "gpunet.train", "--device", "cpu", "--engine", "fused", "--batch-size", "1"]
-    run = subprocess.Popen(command, env=command_environment(), stdout=subprocess.PIPE, text=True)
-    assert run.stdout is not None
-    for line in run.stdout:
-        if line.startswith("model"):
-            break
-    time.sleep(3)  # into the first epoch, which takes several seconds
-    run.send_signal(signal.SIGINT)
-    sent = time.perf_counter()
-    output, _ = run.communicate(timeout=60)
+    with subprocess.Popen(
+        command,
+        env=command_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job would ignore it
+    ) as run:
+        assert run.stdout is not None
+        for line in run.stdout:
+            if line.startswith("model"):
+                break
+        time.sleep(3)  # into the first epoch, which takes several seconds
+        run.send_signal(signal.SIGINT)
+        sent = time.perf_counter()
+        try:
+            output, _ = run.communicate(timeout=60)
+        finally:
+            run.kill()
     assert run.returncode == 130
     assert "interrupted after 0 epochs" in output
     assert time.perf_counter() - sent < 5
