@@ -50,6 +50,7 @@ class FusedEngine(Engine):
         self, network: Network, optimizer: Optimizer, weights: Sequence[Floats], threads: int | None = None
     ) -> None:
         self._most_threads = threads
+        self._inferring = threading.Lock()
         super().__init__(network, optimizer, weights)
 
     def _allocate(self) -> None:
@@ -117,23 +118,25 @@ class FusedEngine(Engine):
         loss = float(work.losses.mean(dtype=np.float64))
         return EpochStatistics(loss, float(work.hits.mean()), len(work.steps), seconds)
 
+    @np.errstate(all="ignore")
     def predict(self, images: NDArray[Any]) -> Floats:
         return softmax(self._logits(images))
 
+    @np.errstate(all="ignore")
     def evaluate(self, images: NDArray[Any], labels: NDArray[Any]) -> tuple[float, float]:
         losses, correct, _ = softmax_cross_entropy(self._logits(images), labels)
         return float(losses.mean(dtype=np.float64)), correct / len(images)
 
-    @np.errstate(all="ignore")
     def _logits(self, images: NDArray[Any]) -> Floats:
         compile_loops(self.network, self._kind)
         order, batch_size = np.arange(len(images), dtype=np.int32), min(FORWARD_ROWS, len(images))
         count = self._threads(batch_size)
         # A batch of one is laid out for training on single examples, so there are two.
         no_labels = np.zeros(0, np.int32)
-        work = self._work("infer", self.place(images), no_labels, order, max(2, batch_size), count)
-        work = work._replace(logits=np.zeros((len(images), self.network.classes), np.float32))
-        run_on_threads(loops.infer, work, count, lambda updates: None)
+        with self._inferring:  # a plan's room serves one at a time, and predict may be called from several threads
+            work = self._work("infer", self.place(images), no_labels, order, max(2, batch_size), count)
+            work = work._replace(logits=np.zeros((len(images), self.network.classes), np.float32))
+            run_on_threads(loops.infer, work, count, lambda updates: None)
         return work.logits
 
     def _threads(self, batch_size: int) -> int:
