@@ -117,6 +117,61 @@ def test_whole_epochs_with_a_short_last_batch_report_what_the_reference_reports(
     assert engine.predict(placed[0][:1]).shape == (1, 10)
 
 
+def test_one_engine_predicts_for_several_threads_at_once() -> None:
+    network = Network((200, 300, 10), ("tanh", "softmax"))
+    engine = FusedEngine(network, Adam(), start(network), 2)
+    batches = [np.random.default_rng(seed).normal(size=(800, 200)).astype(np.float32) for seed in range(4)]
+    expected = [engine.predict(batch) for batch in batches]
+    wrong: list[int] = []
+
+    def predict(number: int) -> None:
+        wrong.extend(number for _ in range(20) if not np.array_equal(engine.predict(batches[number]), expected[number]))
+
+    callers = [threading.Thread(target=predict, args=(number,)) for number in range(len(batches))]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not wrong
+
+
+def test_more_examples_than_are_taken_at_a_time_are_all_predicted(count) -> None:
+    examples = 2 * fused.FORWARD_ROWS + 5
+    images, labels, weights = problem(SMALL, examples, input_bytes=True)
+    engine, reference = FusedEngine(SMALL, Adam(), weights, count), ReferenceEngine(SMALL, Adam(), weights, np.float64)
+    np.testing.assert_allclose(engine.predict(images), reference.predict(images), atol=1e-6)
+    assert engine.evaluate(images, labels) == pytest.approx(reference.evaluate(images, labels), rel=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 100])
+def test_of_equally_probable_classes_the_first_counts(batch_size) -> None:
+    network = Network((3, 20), ("softmax",))
+    images, labels = np.ones((100, 3), np.float32), np.arange(100, dtype=np.int32) // 10
+    zeros = [np.zeros(shape, np.float32) for shape in network.weight_shapes]
+    engine = FusedEngine(network, SGD(1e-30), zeros)
+    order = np.arange(100, dtype=np.int32)
+    assert engine.train_epoch(engine.place(images), engine.place(labels), order, batch_size).accuracy == pytest.approx(0.1)
+
+
+def test_where_a_target_is_0_nothing_is_added_however_improbable_the_class() -> None:
+    network = Network((1, 3), ("softmax",))
+    weights = [np.array([[-3e38, 0, 0]], np.float32), np.zeros(3, np.float32)]
+    images = np.full((4, 1), 2, np.float32)  # the first logit is minus infinity
+    targets = np.tile(np.array([[0, 0.5, 0.5]], np.float32), (4, 1))
+    engine = FusedEngine(network, SGD(0.1), weights)
+    statistics = engine.train_epoch(engine.place(images), engine.place(targets), np.arange(4, dtype=np.int32), 2)
+    assert statistics.loss == pytest.approx(np.log(2))
+
+
+def test_logits_that_overflow_are_reported_and_raise_no_warning() -> None:
+    network = Network((1, 3), ("softmax",))
+    weights = [np.full((1, 3), 3e38, np.float32), np.zeros(3, np.float32)]
+    engine = FusedEngine(network, SGD(0.1), weights)
+    images = np.full((4, 1), 2, np.float32)
+    assert np.isnan(engine.predict(images)).all()
+    assert np.isnan(engine.evaluate(images, np.zeros(4, np.int32))[0])
+
+
 @pytest.mark.parametrize("batch_size", [1, 10, 100])
 def test_real_updates_of_the_lectures_network_on_mnist(batch_size, mnist: gpunet.Dataset) -> None:
     images = mnist.train.images[: 3 * batch_size].reshape(-1, 784)
@@ -132,6 +187,7 @@ def test_inputs_that_wake_up_late_learn_as_in_the_reference(optimizer) -> None:
     for example in range(40):
         images[example, 1 + example // 3 :] = 0
     images[30:, :5] = 0  # inputs that go to sleep, and whose slots go on
+    images[[0, 13], 15:] = 7  # inputs that only an epoch's first example has
     update_rule = OPTIMIZERS[optimizer]()
     engine, truth = FusedEngine(SMALL, update_rule, weights), ReferenceEngine(SMALL, update_rule, weights, np.float64)
     placed = engine.place(images), engine.place(labels)
