@@ -443,6 +443,27 @@ def test_the_command_uses_the_threads_it_is_told(command: Command, small_npz: Pa
     assert len(refused.stderr.splitlines()) == 1
 
 
+def test_loops_are_compiled_again_when_the_vector_code_has_changed(tmp_path) -> None:
+    """Numba looks for changes in a function's own file only; a new version of gpunet may change the other one."""
+    import shutil
+
+    package = tmp_path / "gpunet"
+    shutil.copytree(Path(gpunet.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    program = "from gpunet.engines import fused_loops as l; print(l.panels_of(3), l.panels_of.stats.cache_hits)"
+
+    def found() -> bool:
+        arguments = [sys.executable, "-c", program]
+        run = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert run.returncode == 0, run.stderr
+        return "1}" in run.stdout
+
+    assert [found(), found()] == [False, True]
+    with open(package / "engines" / "fused_vectors.py", "a") as source:
+        source.write("# another version\n")
+    assert [found(), found()] == [False, True]
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="POSIX permissions")
 def test_an_installation_that_cannot_be_written_to_works(tmp_path, small_npz) -> None:
     """Numba then keeps what it compiled in the user's cache folder, or nowhere; here a file is in both their places."""

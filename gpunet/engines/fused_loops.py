@@ -9,14 +9,17 @@ A layer's bias is the last row of its weights, and meets a column of ones behind
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from gpunet.engines import fused_vectors
 from gpunet.engines.fused_vectors import LANES, MOST_CONSTANTS, TILE_ROWS, at, atomic_add, atomic_get, call, pause
 
 WIDE = 2 * LANES  # columns of a panel; the last one may have LANES
@@ -34,6 +37,9 @@ ARRIVED, STOP, DONE = 0, 8, 16
 SYNC_SIZE = 24
 
 BLOCK_TILES = 8  # tiles of examples that go through all of a thread's panels before the next ones do
+# Numba keeps a function until this file changes. What it was compiled with is in fused_vectors.py, so its name on the
+# disk names that file's contents too.
+VECTORS = hashlib.sha256(Path(fused_vectors.__file__).read_bytes()).hexdigest()[:12]
 SPINS = 2000  # looks at the others before a waiting thread offers its core to someone else
 
 
@@ -66,6 +72,7 @@ def compiled(function: Callable[..., Any]) -> Any:
 
     contract: a product and the sum that follows may be one rounding. Nothing else is relaxed.
     """
+    function.__qualname__ += f"_{VECTORS}"
     options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
         return numba.njit(function, cache=True, **options)
