@@ -36,7 +36,7 @@ def count() -> int:
     if _told is not None:
         return _told
     for name in VARIABLES:
-        if text := os.environ.get(name, ""):
+        if text := os.environ.get(name, "").split(",")[0].strip():  # OpenMP's may be a list, the outermost level first
             if not text.isdecimal() or int(text) < 1:
                 raise ArgumentError(f"{name}: expected a whole number above 0, got {text!r}")
             return min(int(text), usable_cores())

@@ -351,6 +351,21 @@ def test_an_interrupt_ends_the_threads_and_restores_the_epoch(batch_size) -> Non
     assert engine.optimizer_state.updates == 0
 
 
+def test_an_error_in_one_thread_ends_the_others() -> None:
+    engine = FusedEngine(SMALL, Adam(), start(SMALL))
+    images, labels, _ = problem(SMALL, 4)
+    work = engine._work("train", images, labels, np.arange(4, dtype=np.int32), 2, 2)
+
+    def loop(work, thread, threads) -> None:
+        if thread == 1:
+            raise MemoryError("in a thread")
+        while not work.sync[fused.loops.STOP]:
+            time.sleep(0.001)
+
+    with pytest.raises(MemoryError, match="in a thread"):
+        fused.run_on_threads(loop, work, 2, lambda updates: None)
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_ends_the_command_at_once() -> None:
     command = [sys.executable, "-m", "gpunet.train", "--device", "cpu", "--engine", "fused", "--batch-size", "1"]
@@ -408,6 +423,13 @@ def test_the_whole_package_works_where_numba_is_not_installed(command: Command, 
     assert "pip install numba" in result.stdout.splitlines()[0]
 
 
+def test_a_numba_that_is_told_not_to_compile_counts_as_none() -> None:
+    program = "from gpunet import engines; print(engines.numba_problem())"
+    environment = {**command_environment(), "NUMBA_DISABLE_JIT": "1"}
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert run.stdout == "Numba's compiler is switched off (NUMBA_DISABLE_JIT)\n"
+
+
 def test_threads_are_as_many_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "usable_cores", lambda: 8)
     for name in threads.VARIABLES:
@@ -415,8 +437,12 @@ def test_threads_are_as_many_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     assert threads.count() == 8
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert threads.count() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", " 4,2")
+    assert threads.count() == 4
     monkeypatch.setenv("NUMBA_NUM_THREADS", "2")
     assert threads.count() == 2
+    assert FusedEngine(LECTURE, Adam(), start(LECTURE))._threads(10_000) == 2
+    assert FusedEngine(SMALL, Adam(), start(SMALL))._threads(1) == 1  # little work
     monkeypatch.setenv("NUMBA_NUM_THREADS", "20")
     assert threads.count() == 8
     monkeypatch.setenv("NUMBA_NUM_THREADS", "two")

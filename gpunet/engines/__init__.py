@@ -139,12 +139,12 @@ def check_device(device: str, engine: str) -> None:
 def numba_problem() -> str | None:
     """Why Numba cannot be used here, in one line; None if it can. Asked once a process."""
     try:
-        import numba  # noqa: F401 - half a second, so only where it is needed
+        import numba  # half a second, so only where it is needed
     except ModuleNotFoundError:
         return "Numba, which compiles the faster engine, is not installed; pip install numba"
     except Exception as error:  # whatever a broken installation, or a NumPy that is too new for it, raises
         return f"Numba cannot be imported ({str(error).splitlines()[0]}); pip install --upgrade numba"
-    return None
+    return "Numba's compiler is switched off (NUMBA_DISABLE_JIT)" if numba.config.DISABLE_JIT else None
 
 
 @functools.cache

@@ -274,7 +274,9 @@ def run_on_threads(loop: Callable[..., None], work: Work, count: int, progress: 
         try:
             for thread in range(count):
                 running.append(pool.submit(loop, work, thread, count))
-            while wait(running, AIR_SECONDS).not_done:
+            while (state := wait(running, AIR_SECONDS)).not_done:
+                for each in state.done:
+                    each.result()  # an error in one thread ends the others, which would wait for it
                 progress(int(work.sync[loops.DONE]))
         except BaseException:
             work.sync[loops.STOP] = 1  # seen at the next meeting
