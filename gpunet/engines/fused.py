@@ -5,6 +5,7 @@ This file places what the threads work on, starts them and waits for them; what 
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import ctypes
 import functools
@@ -12,7 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from queue import Empty, SimpleQueue
 from typing import Any, ClassVar, get_args, get_type_hints
 
 import numba
@@ -267,30 +268,46 @@ def constants_of(optimizer: Optimizer, updates_before: int, updates: int) -> NDA
 def run_on_threads(loop: Callable[..., None], work: Work, count: int, progress: Progress) -> None:
     """Run a loop on so many threads until all are done, coming up for air now and then.
 
-    Whatever ends the wait, such as Ctrl-C, ends the threads too: when this returns or raises, none is running.
+    Whatever ends the wait, such as Ctrl-C, ends the threads too: when this returns or raises, none is running. Ctrl-C
+    may come at any moment, so nothing here waits with a lock of Python's library, which it could leave taken for ever.
     """
-    with ThreadPoolExecutor(count, "gpunet") as pool:
-        running: list[Future[None]] = []
+    outcomes: list[BaseException | None] = []
+    bell: SimpleQueue[None] = SimpleQueue()
+
+    def run(thread: int) -> None:
+        outcome: BaseException | None = None
         try:
-            for thread in range(count):
-                running.append(pool.submit(loop, work, thread, count))
-            while (state := wait(running, AIR_SECONDS)).not_done:
-                for each in state.done:
-                    each.result()  # an error in one thread ends the others, which would wait for it
-                progress(int(work.sync[loops.DONE]))
-        except BaseException:
-            work.sync[loops.STOP] = 1  # seen at the next meeting
-            _wait_in_any_case(running)
-            raise
-    for each in running:
-        each.result()
+            loop(work, thread, count)
+        except BaseException as error:  # the others would wait for this one
+            work.sync[loops.STOP], outcome = 1, error
+        outcomes.append(outcome)
+        bell.put(None)
+
+    started = 0
+    try:
+        for thread in range(count):
+            _thread.start_new_thread(run, (thread,))
+            started += 1
+        while len(outcomes) < count:
+            with contextlib.suppress(Empty):
+                bell.get(timeout=AIR_SECONDS)
+            progress(int(work.sync[loops.DONE]))
+    except BaseException:
+        _stop_in_any_case(work, outcomes, started)
+        raise
+    for error in outcomes:
+        if error is not None:
+            raise error
 
 
-def _wait_in_any_case(running: Sequence[Future[None]]) -> None:
+def _stop_in_any_case(work: Work, outcomes: Sequence[BaseException | None], started: int) -> None:
     """Nobody may touch the weights before the threads have ended; a second Ctrl-C does not change that."""
-    while any(not each.done() for each in running):
+    while True:
         with contextlib.suppress(KeyboardInterrupt):
-            wait(running)
+            work.sync[loops.STOP] = 1  # seen at the next meeting
+            while len(outcomes) < started:
+                time.sleep(0.001)
+            return
 
 
 def functions_of(optimizer: str) -> list[CFunction]:
