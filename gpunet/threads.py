@@ -9,7 +9,9 @@ from pathlib import Path
 from gpunet.errors import ArgumentError
 
 VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")  # the first one that is set counts
-CGROUP_QUOTA = Path("/sys/fs/cgroup/cpu.max")
+# A container's share of the cores' time: quota and period, in one file (cgroups version 2) or in two (version 1).
+CGROUP = Path("/sys/fs/cgroup")
+QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
 
 _told: int | None = None  # by `limit`
 
@@ -46,8 +48,11 @@ def count() -> int:
 def usable_cores() -> int:
     """The cores that the process may use: by its affinity, and by its container's share of their time."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        quota, period = CGROUP_QUOTA.read_text().split()
-    except (OSError, ValueError):  # no such limit
-        return cores
-    return cores if quota == "max" else max(1, min(cores, math.ceil(int(quota) / int(period))))
+    for files in QUOTAS:
+        try:
+            quota, period = (int(number) for file in files for number in (CGROUP / file).read_text().split())
+        except (OSError, ValueError):  # no such file, or no limit: "max"
+            continue
+        if quota > 0:  # -1 is no limit either
+            cores = max(1, min(cores, math.ceil(quota / period)))
+    return cores

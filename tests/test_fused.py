@@ -454,9 +454,34 @@ def test_threads_are_as_many_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize(("quota", "cores"), [("max 100000", 4), ("150000 100000", 2), ("10000 100000", 1), ("odd", 4)])
 def test_a_containers_share_of_time_limits_the_threads(tmp_path, monkeypatch, quota, cores) -> None:
     (tmp_path / "cpu.max").write_text(f"{quota}\n")
-    monkeypatch.setattr(threads, "CGROUP_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr(threads, "CGROUP", tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
     assert threads.usable_cores() == cores
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("-1", 4), ("150000", 2), ("odd", 4)])
+def test_so_does_that_of_an_older_kernels_container(tmp_path, monkeypatch, quota, cores) -> None:
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    monkeypatch.setattr(threads, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
+    assert threads.usable_cores() == cores
+
+
+def test_a_full_cache_folder_leads_to_the_reference_unless_fused_was_asked_for(blobs, monkeypatch) -> None:
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gpunet.engines.fused._compile_loops", full)
+    model = gpunet.Sequential([gpunet.Dense(3, "softmax")], seed=0)
+    model.compile("adam", "sparse_categorical_crossentropy", device="cpu")
+    with pytest.warns(UserWarning, match="device cpu, engine reference: .* No space left .* NUMBA_CACHE_DIR"):
+        model.fit(*blobs, verbose=0)
+    assert model._engine.name == "reference"
+    model.compile("adam", "sparse_categorical_crossentropy", engine="fused")
+    with pytest.raises(DeviceError, match="make room"):
+        model.fit(*blobs, verbose=0)
 
 
 def test_the_command_uses_the_threads_it_is_told(command: Command, small_npz: Path) -> None:

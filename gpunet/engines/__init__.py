@@ -38,6 +38,7 @@ __all__ = [
 DEVICE_OF = {"reference": "cpu", "fused": "cpu", "tiled": "cuda", "resident": "cuda"}  # where each engine runs
 DEVICES = ("auto", "cuda", "cpu")
 ENGINES = ("auto", *DEVICE_OF)
+REFERENCE = f"cpu, engine reference (NumPy {np.__version__})"
 RESIDENT_BATCH = 32  # up to here the resident engine is expected to be the faster one; not measured yet
 
 
@@ -84,12 +85,14 @@ def choose(
 
 
 def instead_of(choice: Choice, network: Network, device: str, engine: str) -> Choice | None:
-    """What to take if a choice turns out not to work: another engine on the GPU, then the CPU.
+    """What to take if a choice turns out not to work: another engine on the GPU, then the CPU, there the reference.
 
     device, engine: as they were asked for; None if they leave nothing else.
     """
     if choice.engine == "resident" and engine == "auto":
         return Choice("tiled", f"cuda, {cuda_device().name}, engine tiled")
+    if choice.engine == "fused" and engine == "auto":
+        return Choice("reference", REFERENCE)
     if DEVICE_OF[choice.engine] == "cuda" and "cuda" not in (device, DEVICE_OF.get(engine)):
         return choose(network, 1, "cpu")
     return None
@@ -104,7 +107,7 @@ def _cpu_engine(engine: str, *problems: str) -> Choice:
     if name == "fused":
         what = f"cpu, engine fused (Numba {importlib.metadata.version('numba')}, threads: {threads.count()})"
     else:
-        what = f"cpu, engine reference (NumPy {np.__version__})"
+        what = REFERENCE
     return Choice(name, f"{what}: {'; '.join(problems)}" if problems else what)
 
 

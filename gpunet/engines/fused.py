@@ -27,7 +27,7 @@ from gpunet.engines.base import Engine, EpochStatistics, OptimizerState, Progres
 from gpunet.engines.fused_loops import WIDE, Work
 from gpunet.engines.fused_vectors import LANES, MOST_CONSTANTS, TILE_ROWS, CFunction
 from gpunet.engines.reference import softmax, softmax_cross_entropy
-from gpunet.errors import TrainingDivergedError
+from gpunet.errors import DeviceError, TrainingDivergedError
 from gpunet.layers import Network
 from gpunet.optimizers import Adam, Optimizer
 
@@ -334,7 +334,20 @@ compiling = threading.Lock()
 
 
 def compile_loops(network: Network, optimizer: str) -> None:
-    """Compile what a network and an optimizer need, or load it from disk. Says so where it has to compile."""
+    """Compile what a network and an optimizer need, or load it from disk. Says so where it has to compile.
+
+    Raises DeviceError where the folder of Numba's cache is full.
+    """
+    try:
+        _compile_loops(network, optimizer)
+    except OSError as error:
+        raise DeviceError(
+            f"engine fused: what was compiled cannot be kept in Numba's cache folder ({error.strerror}); make room "
+            "there, or name another folder in NUMBA_CACHE_DIR"
+        ) from error
+
+
+def _compile_loops(network: Network, optimizer: str) -> None:
     with compiling:
         needed = [*functions_of(optimizer)]
         for activation in network.activations:
