@@ -476,7 +476,7 @@ def test_a_full_cache_folder_leads_to_the_reference_unless_fused_was_asked_for(b
     monkeypatch.setattr("gpunet.engines.fused._compile_loops", full)
     model = gpunet.Sequential([gpunet.Dense(3, "softmax")], seed=0)
     model.compile("adam", "sparse_categorical_crossentropy", device="cpu")
-    with pytest.warns(UserWarning, match="device cpu, engine reference: .* No space left .* NUMBA_CACHE_DIR"):
+    with pytest.warns(UserWarning, match=r"device cpu, engine reference: .*No space left .*NUMBA_CACHE_DIR"):
         model.fit(*blobs, verbose=0)
     assert model._engine.name == "reference"
     model.compile("adam", "sparse_categorical_crossentropy", engine="fused")
