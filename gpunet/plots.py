@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import io
 import math
+import os
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpunet import commandline
+from gpunet import cache_folders, commandline
 from gpunet.errors import ArgumentError
 from gpunet.saving import atomic
 
@@ -32,10 +34,7 @@ def check(path: str) -> None:
     commandline.check_output("--plot", path)
     if Path(path).suffix.lower() not in SUFFIXES:
         raise ArgumentError(f"--plot: {path}: expected a name that ends in {', '.join(SUFFIXES)}")
-    try:
-        importlib.import_module("matplotlib.figure")
-    except ImportError as error:
-        raise ArgumentError(f"--plot: matplotlib cannot be loaded ({error}); pip install 'gpunet[plot]'") from error
+    _new_figure("--plot: ")
 
 
 def write(figure: Figure, path: str) -> None:
@@ -46,11 +45,13 @@ def write(figure: Figure, path: str) -> None:
 
 
 def curves(epochs: Sequence[int], history: Mapping[str, Sequence[float]]) -> Figure:
-    """Loss and accuracy after each epoch, of training and validation. epochs: their numbers, from 1."""
-    from matplotlib.figure import Figure
+    """Loss and accuracy after each epoch, of training and validation. epochs: their numbers, from 1.
+
+    Raises ArgumentError if matplotlib cannot be loaded.
+    """
+    figure = _new_figure(figsize=(10, 4), layout="constrained")
     from matplotlib.ticker import MaxNLocator
 
-    figure = Figure(figsize=(10, 4), layout="constrained")
     for axes, name, unit, scale in zip(
         figure.subplots(1, 2), ("loss", "accuracy"), ("nats", "%"), (1, 100), strict=True
     ):
@@ -76,16 +77,34 @@ def report(
     mistakes:  (example, target, prediction, its probability), the most confident first.
     weights:   (inputs, units) of the first layer.
     shape:     of an example; one that is no picture is drawn as a curve over its inputs.
+    Raises:    ArgumentError if matplotlib cannot be loaded.
     """
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(13, 14), layout="constrained")
+    figure = _new_figure(figsize=(13, 14), layout="constrained")
     halves: Any = figure.subfigures(2, 1)
     left, right = halves[0].subfigures(1, 2)
     _draw_confusion(left.subplots(), confusion)
     _draw_mistakes(right, mistakes, shape)
     _draw_weights(halves[1].subplots(), weights, shape)
     return figure
+
+
+def _new_figure(option: str = "", **settings: Any) -> Figure:
+    """matplotlib's Figure, loaded on first use. option: what asks for it, for the error."""
+    # Without a folder of its own matplotlib takes a temporary one as well, and says so in two lines.
+    cache_folders.ensure("MPLCONFIGDIR", *(_usual(kind) for kind in ("config", "cache")))
+    try:
+        module = importlib.import_module("matplotlib.figure")
+    except ImportError as error:
+        raise ArgumentError(f"{option}matplotlib cannot be loaded ({error}); pip install 'gpunet[plot]'") from error
+    figure: Figure = module.Figure(**settings)
+    return figure
+
+
+def _usual(kind: str) -> str:
+    """The folder in which matplotlib keeps its "config" or "cache", if nothing else is said."""
+    if sys.platform.startswith(("linux", "freebsd")):
+        return os.path.join(os.environ.get(f"XDG_{kind.upper()}_HOME") or f"~/.{kind}", "matplotlib")
+    return "~/.matplotlib"
 
 
 def _draw_confusion(axes: Axes, confusion: NDArray[np.integer]) -> None:

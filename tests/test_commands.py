@@ -143,6 +143,8 @@ def test_without_matplotlib_a_plot_is_refused_before_any_work(monkeypatch: pytes
     monkeypatch.setattr("importlib.import_module", missing)
     with pytest.raises(ArgumentError, match=r"--plot: matplotlib cannot be loaded .*; pip install 'gpunet\[plot\]'"):
         plots.check(str(tmp_path / "a.png"))
+    with pytest.raises(ArgumentError, match=r"^matplotlib cannot be loaded"):
+        plots.curves([1], {"loss": [1.0], "accuracy": [0.5]})
 
 
 @pytest.mark.parametrize("chunk", [5, 12, 1000])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
-from conftest import Command
+from conftest import Command, command_environment
 
+from gpunet import cache_folders
 from gpunet.cuda.diagnosis import Diagnosis, Machine, diagnose
 
 
@@ -86,6 +91,10 @@ FAULTS = {
         "cupy-cuda12x and cupy-cuda13x are installed side by side.*pip uninstall cupy-cuda12x cupy-cuda13x",
     ),
     "broken CuPy": ({"import_cupy": raises(ImportError("no core\nat all"))}, "CuPy cannot be imported .no core.; rein"),
+    "unwritable home": (
+        {"import_cupy": raises(PermissionError(13, "Permission denied", "/home/a/.cupy"))},
+        r"CuPy cannot be imported .*'/home/a/.cupy'\); set CUPY_CACHE_DIR to a folder that can be written to$",
+    ),
     "no driver": ({"open_driver": raises(OSError("libcuda.so.1: no"))}, "no NVIDIA driver .*install its driver"),
     "old driver": (
         {"driver_version": answers(11040)},
@@ -149,3 +158,40 @@ def test_doctor_runs_on_any_machine(command: Command) -> None:
     assert (result.returncode, result.stderr) == (0, "")
     assert "gpunet" in result.stdout
     assert "784-500-500-10, batch size 1 " in result.stdout
+
+
+def test_an_unwritable_home_is_no_obstacle(tmp_path: Path) -> None:
+    """CuPy and matplotlib get temporary folders, for the time of the process."""
+    home, temporary = tmp_path / "home", tmp_path / "temporary"
+    home.write_text("a file, so that not even root can make a folder in it")
+    temporary.mkdir()
+    pytest.importorskip("matplotlib", reason="its folder is asked for; pip install '.[test]'")
+    code = (
+        "import os; from gpunet import plots; from gpunet.cuda.diagnosis import Machine;"
+        "plots.write(plots.curves([1], {'loss': [1.0], 'accuracy': [1.0]}), 'a.png');"
+        "print(Machine().import_cupy() if Machine().cupy_wheels() else '');"
+        f"print(os.listdir({str(temporary)!r}), os.environ['MPLCONFIGDIR'])"
+    )
+    environment = {**command_environment(), "HOME": str(home), "TMPDIR": str(temporary)}
+    for name in ("CUPY_CACHE_DIR", "MPLCONFIGDIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        environment.pop(name, None)
+    result = subprocess.run(
+        [sys.executable, "-c", code], env=environment, cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "Matplotlib created" not in result.stderr
+    assert "mkdir" not in result.stderr
+    assert str(temporary) in result.stdout
+    assert not any(temporary.iterdir())
+
+
+def test_a_writable_home_and_a_variable_that_is_set_are_left_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GPUNET_TEST_FOLDER", raising=False)
+    cache_folders.ensure("GPUNET_TEST_FOLDER", str(tmp_path / "a" / "b"))
+    assert "GPUNET_TEST_FOLDER" not in os.environ
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("GPUNET_TEST_FOLDER", "mine")
+    cache_folders.ensure("GPUNET_TEST_FOLDER", str(tmp_path / "file"))
+    assert os.environ["GPUNET_TEST_FOLDER"] == "mine"

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+from gpunet import cache_folders
+
 DRIVER_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 HEADER = "vector_types.h"
 
@@ -104,7 +106,9 @@ def _check_cupy(system: System, facts: dict[str, str]) -> None:
     try:
         facts["CuPy"] = f"{system.import_cupy()} ({wheels[0]})"
     except Exception as error:  # whatever a broken installation raises
-        raise _UnusableError(f"CuPy cannot be imported ({_first_line(error)}); reinstall {wheels[0]}") from error
+        in_the_way = isinstance(error, OSError) and error.filename  # CuPy makes its cache folder when it is imported
+        remedy = "set CUPY_CACHE_DIR to a folder that can be written to" if in_the_way else f"reinstall {wheels[0]}"
+        raise _UnusableError(f"CuPy cannot be imported ({_first_line(error)}); {remedy}") from error
     facts["CUDA runtime"] = _cuda_version(system.runtime_version())
 
 
@@ -187,6 +191,7 @@ class Machine:
         return wheels
 
     def import_cupy(self) -> str:
+        cache_folders.ensure("CUPY_CACHE_DIR", "~/.cupy/kernel_cache")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what CuPy warns of, the diagnosis tells in a line
             import cupy
