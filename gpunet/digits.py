@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,18 @@ REACHES = (1 / 24, 1 / 16, 1 / 12, 1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2)  # of that
 FAINTEST = 0.06  # contrast of strokes below which there is nothing to be seen; paper and sensors differ by less
 FULL, FAINT = 0.5, 0.2  # shares of the ink's contrast: surely a stroke; a stroke if it touches one
 SPECK = 0.04  # share of the greatest part's ink below which a part by itself is dirt
+FRAME = (
+    0.85  # share of its bounding box that a part with its holes fills, from which it is no digit around another part
+)
+INSIDE = 1 / 3  # of its length: a part as long as this in another makes that a frame
+FAR = 1 / 4  # of the digit's length: what is farther from it does not belong to it
+SMALLEST = 6  # pixels, of COARSE and less: what is shorter is no digit
+MOST_PIECES = 12  # of ink and of paper, within a digit; noise has more
 THINNEST = 2.4  # pixels of an example: finer strokes are widened to this; nine in ten of MNIST's are broader
 
 
 def read_digit(path: str | Path, ink: str = "auto") -> NDArray[np.uint8]:
-    """The digit in a PNG or JPEG file, as `normalize` gives it. Raises DataError, naming the file."""
+    """The digit in a picture file, as `normalize` gives it. Raises DataError, naming the file."""
     grey = read_grey(path)
     try:
         return normalize(grey, ink)
@@ -93,12 +101,24 @@ def _find(grey: Grey) -> tuple[slice, slice, float]:
     found = [_strokes(grey, window) for window in _windows(grey)]
     strokes, clearness = max(found, key=lambda pair: pair[1])
     _require_seen(clearness)
-    return *_bounds(strokes), _stroke_width(strokes)
+    rows, columns = _bounds(strokes)
+    _require_seen(_length((rows, columns)) >= SMALLEST and _pieces(strokes[rows, columns]) <= MOST_PIECES)
+    return rows, columns, _stroke_width(strokes)
 
 
-def _require_seen(clearness: float) -> None:
-    if clearness == 0:
-        raise DataError("no digit to be seen; expected one, dark on light or light on dark")
+def _require_seen(seen: float | bool) -> None:
+    if not seen:
+        raise DataError(
+            "no digit to be seen; expected one, dark on light or light on dark; "
+            "crop the picture to the paper around the digit"
+        )
+
+
+def _pieces(strokes: Strokes) -> int:
+    """How many connected pieces there are of ink and, in and around it, of paper."""
+    ink = np.pad(strokes > FULL, 1)
+    pieces: int = ndimage.label(ink, np.ones((3, 3)))[1] + ndimage.label(~ink)[1]
+    return pieces
 
 
 def _windows(grey: Grey) -> list[int]:
@@ -140,7 +160,7 @@ def _ink_level(contrast: Grey) -> tuple[float, float]:
 
 
 def _digit_parts(strokes: Strokes) -> NDArray[np.bool_]:
-    """Where the digit is: connected parts with ink for sure, neither dirt nor something that comes in at the rim.
+    """Where the digit is: connected parts with ink for sure, no dirt, frame, or thing far off or coming in at the rim.
 
     If everything comes in at the rim, the lines of the paper may be what connects it: they are fainter than ink.
     """
@@ -162,7 +182,52 @@ def _parts(strokes: Strokes, least: float) -> tuple[NDArray[np.bool_], bool]:
     is_inside = bool(inside.max() > amounts.max() / 10)
     if is_inside:
         amounts = inside
-    return np.isin(parts, numbers[amounts > SPECK * amounts.max()]), is_inside
+    boxes = ndimage.find_objects(parts)
+    kept = [int(number) for number in numbers[amounts > SPECK * amounts.max()]]
+    kept = [number for number in kept if not _is_frame(parts, number, boxes, kept)]
+    kept = _together(boxes, sorted(kept, key=lambda number: -amounts[number - 1]))
+    return np.isin(parts, kept), is_inside
+
+
+def _is_frame(parts: NDArray[np.integer], number: int, boxes: Sequence[Window], others: Sequence[int]) -> bool:
+    """Whether the part, such as the edge of a sheet on a dark table, runs around another one."""
+    box = boxes[number - 1]
+    inside = [
+        boxes[other - 1]
+        for other in others
+        if all(a.start < b.start and b.stop < a.stop for a, b in zip(box, boxes[other - 1], strict=True))
+    ]
+    if not inside:
+        return False
+    filled = ndimage.binary_fill_holes(parts[box] == number)
+    return bool(filled.mean() > FRAME) or max(map(_length, inside)) > INSIDE * _length(box)
+
+
+def _together(boxes: Sequence[Window], numbers: Sequence[int]) -> list[int]:
+    """The first part, and those that are near it or near what is already taken. Holes punched at the side are not."""
+    taken, left = [numbers[0]], list(numbers[1:])
+    rows, columns = boxes[numbers[0] - 1]
+    while near := [
+        number for number in left if _gap((rows, columns), boxes[number - 1]) <= FAR * _length((rows, columns))
+    ]:
+        taken, left = taken + near, [number for number in left if number not in near]
+        rows, columns = (
+            slice(min(s.start for s in sides), max(s.stop for s in sides))
+            for sides in zip(*(boxes[number - 1] for number in taken), strict=True)
+        )
+    return taken
+
+
+def _gap(one: Window, other: Window) -> int:
+    """Pixels between two boxes, in the direction in which there are more."""
+    gap: int = max(max(a.start, b.start) - min(a.stop, b.stop) for a, b in zip(one, other, strict=True))
+    return gap
+
+
+def _length(box: Window) -> int:
+    """The longer side, in pixels."""
+    length: int = max(side.stop - side.start for side in box)
+    return length
 
 
 def _bounds(strokes: Strokes) -> Window:

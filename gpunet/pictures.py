@@ -11,8 +11,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gpunet.errors import DataError
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")  # of Pillow's many; each of them is tested
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # of Pillow's many; each of them is tested
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 MOST_PIXELS = (
     120_000_000  # what cameras of telephones take; at 4 bytes each half a gigabyte, twice, while they are read
 )
@@ -29,7 +29,7 @@ def read_grey(path: str | Path) -> NDArray[np.float64]:
     path = Path(path)
     try:
         if path.exists() and not path.is_file():
-            raise DataError(f"{path}: not a regular file; expected a PNG or JPEG file")
+            raise DataError(f"{path}: not a regular file; expected a PNG, JPEG or TIFF file")
         with warnings.catch_warnings():  # Pillow warns of large pictures, and of odd metadata that play no part here
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as image:
@@ -42,9 +42,9 @@ def read_grey(path: str | Path) -> NDArray[np.float64]:
     except Image.DecompressionBombError as error:
         raise DataError(f"{path}: more than {MOST_PIXELS:,} pixels; make it smaller") from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{path}: not a picture that can be read; expected a PNG or JPEG file") from error
+        raise DataError(f"{path}: not a picture that can be read; expected a PNG, JPEG or TIFF file") from error
     except FileNotFoundError as error:
-        raise DataError(f"{path}: no such file; expected a PNG or JPEG file, or a folder of them") from error
+        raise DataError(f"{path}: no such file; expected a PNG, JPEG or TIFF file, or a folder of them") from error
     except Exception as error:  # what a decoder raises on damaged data is not documented, and of many types
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
         raise DataError(f"{path}: cannot be read: {reason}") from error

@@ -71,6 +71,23 @@ def on_squared_paper(example: np.ndarray, rng: np.random.Generator) -> np.ndarra
     return np.uint8(255 * light)
 
 
+def on_a_dark_table(example: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A photo of a sheet all of whose edges are seen."""
+    table = np.full((600, 760), 50, np.uint8)
+    table[40:560, 50:710] = photographed(example, rng, 320, (520, 660), noise=0.02)
+    return table
+
+
+def punched(example: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A photo of a sheet with two holes at the left."""
+    light = np.full((480, 640), 230, np.uint8)
+    light[:, 160:] = photographed(example, rng, 280, (480, 480), noise=0.02)
+    y, x = np.mgrid[:480, :640]
+    for row in (120, 360):
+        light[(y - row) ** 2 + (x - 30) ** 2 < 12**2] = 40
+    return light
+
+
 KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
     "as it is": lambda x, rng: x,
     "inverted": lambda x, rng: 255 - x,
@@ -84,6 +101,8 @@ KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
     "small and shadow": lambda x, rng: photographed(x, rng, 120, (600, 800), gradient=0.4, shadow=0.4, noise=0.03),
     "chalk": lambda x, rng: photographed(x, rng, 300, (500, 600), inverted=True, gradient=0.4, noise=0.03),
     "squared paper": on_squared_paper,
+    "dark table": on_a_dark_table,
+    "punched": punched,
     "pencil": lambda x, rng: photographed(x, rng, 300, (500, 600), ink=0.3, gradient=0.3, noise=0.03),
 }
 
@@ -179,6 +198,21 @@ def test_blank_paper_has_no_digit(level: float) -> None:
             digits.normalize(np.clip(picture, 0, 1))
 
 
+NOISE = {
+    "even": lambda rng, size: rng.random(size),
+    "black and white": lambda rng, size: rng.random(size) > 0.5,
+    "normal": lambda rng, size: np.clip(rng.normal(0.5, 0.1, size), 0, 1),
+    "a pixel": lambda rng, size: np.arange(np.prod(size)).reshape(size) != np.prod(size) // 3,
+}
+
+
+@pytest.mark.parametrize("size", [(60, 60), (300, 400), (640, 480)])
+@pytest.mark.parametrize("kind", NOISE)
+def test_noise_is_no_digit(kind: str, size: tuple[int, int]) -> None:
+    with pytest.raises(DataError, match=r"no digit to be seen; .*; crop the picture to the paper around the digit"):
+        digits.normalize(NOISE[kind](np.random.default_rng(0), size).astype(float))
+
+
 def seven(size: tuple[int, int] = (60, 90)) -> Image.Image:
     """A 7 in grey, dark on light, left of the middle: unlike itself under any rotation or mirroring."""
     image = Image.new("L", size, 230)
@@ -186,7 +220,7 @@ def seven(size: tuple[int, int] = (60, 90)) -> Image.Image:
     return image
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp", "a.gif", "a.PNG"])
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.bmp", "a.gif", "a.tif", "a.tiff", "a.PNG"])
 def test_every_format_is_read(name: str, tmp_path: Path) -> None:
     seven().save(tmp_path / name)
     assert Path(name).suffix.lower() in pictures.SUFFIXES
@@ -278,7 +312,7 @@ def test_what_is_no_picture_is_one_clear_line(tmp_path: Path) -> None:
     seven().save(tmp_path / "a.eps")
     os.mkfifo(tmp_path / "pipe.png")
     for name, reason in {
-        "text.png": "not a picture that can be read; expected a PNG or JPEG file",
+        "text.png": "not a picture that can be read; expected a PNG, JPEG or TIFF file",
         "empty.png": "not a picture",
         "cut.png": "cannot be read: ",
         "a.eps": "not a picture",
