@@ -17,7 +17,7 @@ from gpunet.errors import ArgumentError, GpunetError, OutputError, TrainingDiver
 DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 STATUSES = """\
   0    done
-  1    something failed on the way, or one of several pictures cannot be used
+  1    something failed on the way, or a picture cannot be used
   2    the command line, the data, the model or the device cannot be used
   130  interrupted by Ctrl-C; 143 by SIGTERM, where training is saved to a checkpoint"""
 
@@ -35,7 +35,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        self.exit(UNUSABLE, f"{self.prog}: {message}; see {self.prog} --help\n")
+        self.exit(UNUSABLE, f"{self.prog}: {one_line(message)}; see {self.prog} --help\n")
 
 
 def run(program: str, command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None) -> int:
@@ -118,6 +118,11 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def one_line(text: str) -> str:
+    """The text with what is no printable character, such as a line's end in the name of a file, written as \\n is."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
 def _fail(program: str, message: str, status: int) -> int:
-    print(f"{program}: {message}", file=sys.stderr)
+    print(f"{program}: {one_line(message)}", file=sys.stderr)
     return status

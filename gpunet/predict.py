@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,13 +34,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _predict(argv: Sequence[str] | None) -> int:
     options = _parse(argv)
+    files = _files(options.pictures)
     model = load(options.model, device=options.device, engine=options.engine)
     if model.network.inputs != INPUTS:
         raise ArgumentError(
             f"{options.model}: a network with {model.network.inputs} inputs; expected {INPUTS}, for pictures of "
             f"{digits.SIDE} x {digits.SIDE} pixels"
         )
-    files = _files(options.pictures)
     used = 0
     # No bar for a single picture, or where the standard error is not a terminal.
     for file in tqdm(
@@ -48,7 +49,7 @@ def _predict(argv: Sequence[str] | None) -> int:
         try:
             digit = _read(file, options.ink)
         except DataError as error:
-            tqdm.write(f"{PROGRAM}: {error}", file=sys.stderr)
+            tqdm.write(f"{PROGRAM}: {commandline.one_line(str(error))}", file=sys.stderr)
             if options.json:
                 tqdm.write(json.dumps({"file": file, "error": str(error)}))
         else:
@@ -71,7 +72,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "pictures",
         nargs="+",
         metavar="PICTURE",
-        help="a PNG or JPEG file (WebP, BMP and GIF are read as well) with one digit, or a folder of them",
+        help="a PNG, JPEG or TIFF file (WebP, BMP and GIF are read as well) with one digit, or a folder of them",
     )
     add("--ink", choices=digits.INKS, default="auto", help="whether the strokes are dark or light (auto)")
     add("--device", choices=engines.DEVICES, default="auto", help="where to compute (auto)")
@@ -86,9 +87,12 @@ def _files(paths: Sequence[str]) -> list[str]:
     """The files, with those in folders (not in folders of folders) in the order of their names.
 
     A folder stands for itself if it has no pictures or cannot be read; `_read` then says so.
+    Raises ArgumentError for an empty path, which would be the current folder.
     """
     files = []
     for path in paths:
+        if path == "":
+            raise ArgumentError("PICTURE: expected a path, got ''")
         files += _pictures_in(path) or [path]
     return files
 
@@ -102,7 +106,11 @@ def _pictures_in(path: str) -> list[str]:
 
 
 def _read(file: str, ink: str) -> NDArray[np.uint8]:
-    if Path(file).is_dir():
+    if os.path.isdir(file):
+        try:
+            os.listdir(file)
+        except OSError as error:
+            raise DataError(f"{file}: the folder cannot be read: {error.strerror}") from error
         raise DataError(
             f"{file}: no pictures in this folder; expected files that end in {', '.join(pictures.SUFFIXES)}"
         )
@@ -115,7 +123,7 @@ def _result(options: argparse.Namespace, model: Sequential, file: str, digit: ND
     best = int(probabilities.argmax())
     if options.json:
         return json.dumps({"file": file, "class": best, "probabilities": [float(p) for p in probabilities]})
-    line = f"{file}: {best}, {100 * probabilities[best]:.1f} %"
+    line = f"{commandline.one_line(file)}: {best}, {100 * probabilities[best]:.1f} %"
     if options.quiet:
         return line
     shown = sorted(np.argsort(-probabilities, kind="stable")[:MOST_BARS])

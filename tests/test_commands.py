@@ -20,7 +20,7 @@ from conftest import Command, command_environment
 from PIL import Image
 
 import gpunet
-from gpunet import ArgumentError, commandline, evaluate, plots, terminal
+from gpunet import ArgumentError, DataError, commandline, evaluate, plots, predict, terminal
 
 COMMANDS = ("train", "evaluate", "predict", "doctor")
 
@@ -78,6 +78,8 @@ def test_the_tool_and_its_modules_are_the_same(command: Command) -> None:
             "--plot: a.tif: expected a name that ends in .png, .svg",
         ),
         (["evaluate", "blobs.safetensors", "--data", ""], "--data: expected a path, got ''"),
+        (["predict", "blobs.safetensors", ""], "gpunet predict: PICTURE: expected a path, got ''"),
+        (["predict", "no\nmodel.npz", "a.png"], r"gpunet predict: no\nmodel.npz: "),
         (["train", "--plot", "a"], "gpunet train: --plot: a: expected a name that ends in .png, .svg, .pdf"),
         (["train", "--plot", "none/a.png"], "--plot: none/a.png: there is no folder"),
         (["train", "--plot", ""], "--plot: expected a path, got ''"),
@@ -266,6 +268,27 @@ def test_predict_goes_on_behind_an_unreadable_picture(command: Command, digit_mo
     result = command("gpunet.predict", digit_model, folder / "empty")
     assert (result.returncode, result.stdout) == (1, "")
     assert "no pictures in this folder" in result.stderr
+
+
+def test_predict_prints_one_line_a_picture_whatever_its_name(command: Command, digit_model: Path, folder: Path) -> None:
+    (folder / "0.png").rename(folder / "0\n.png")
+    (folder / "bad.jpg").rename(folder / "bad\n.jpg")
+    result = command("gpunet.predict", digit_model, folder, "--quiet")
+    assert result.stdout.splitlines()[0].startswith(rf"{folder}/0\n.png: 7, ")
+    assert len(result.stdout.splitlines()) == 2
+    assert result.stderr.startswith(rf"gpunet predict: {folder}/bad\n.jpg: not a picture")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_a_folder_that_cannot_be_read_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: object) -> None:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("os.listdir", refuse)  # root may read everything
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    assert predict._files([str(folder)]) == [str(folder)]
+    with pytest.raises(DataError, match=r"the folder cannot be read: Permission denied$"):
+        predict._read(str(folder), "auto")
 
 
 def test_predict_needs_no_more_than_ascii(digit_model: Path, folder: Path) -> None:
