@@ -1,7 +1,7 @@
 """Checkpoints of `gpunet.train`: how training is saved while it runs, and taken up again.
 
 A checkpoint is a model file (gpunet/saving) with the optimizer's state and, as its "training", the settings of the
-command line and a fingerprint of the data. `gpunet.load` reads it like any other model.
+command line, a fingerprint of the data and the engine's name. `gpunet.load` reads it like any other model.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunet import commandline, saving
+from gpunet import commandline, engines, saving
 from gpunet.callbacks import Callback, Logs
 from gpunet.data import Dataset
 from gpunet.errors import ArgumentError, ModelFileError
@@ -70,11 +70,12 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[
 
 
 def checkpointer(
-    options: argparse.Namespace, saved: Saved | None, dataset: Dataset, model: Sequential
+    options: argparse.Namespace, saved: Saved | None, dataset: Dataset, model: Sequential, engine: str
 ) -> Checkpointer | None:
     """What saves the training, if that was asked for; puts the model where the checkpoint to resume from stood.
 
-    Raises ArgumentError if that was trained on other data.
+    engine: the name of the one that trains, to be remembered.
+    Raises ArgumentError if the checkpoint was trained on other data.
     """
     path = options.checkpoint or options.resume
     if path is None:
@@ -90,14 +91,23 @@ def checkpointer(
     settings = {name: getattr(options, name) for name in SETTINGS}
     settings["learning_rate"] = getattr(model.optimizer, "learning_rate", None)  # whatever was a default then
     settings["momentum"] = getattr(model.optimizer, "momentum", None)
-    training = {"settings": settings, "data": data}
+    training = {"settings": settings, "data": data, "engine": engine}
     if saved is None:
         return Checkpointer(path, options.checkpoint_every or 1, training)
     assert saved.optimizer_state is not None
     assert saved.optimizer is not None
     model.set_weights(saved.weights)
     model.optimizer_state, model.epochs_trained = saved.optimizer_state, saved.epochs_trained
-    return Checkpointer(path, options.checkpoint_every or 1, training, saved.optimizer.learning_rate)
+    checkpointer = Checkpointer(path, options.checkpoint_every or 1, training, saved.optimizer.learning_rate)
+    if saved.epochs_trained == options.epochs and commandline.same_file(path, options.resume):
+        checkpointer.saved_epochs = saved.epochs_trained  # nothing will be new
+    return checkpointer
+
+
+def another_engine(saved: Saved, engine: str) -> str | None:
+    """The engine that the checkpoint was written with, if it is known to be another one."""
+    before = (saved.training or {}).get("engine")
+    return before if isinstance(before, str) and before in engines.ENGINES and before != engine else None
 
 
 def fingerprint(dataset: Dataset) -> str:
@@ -126,7 +136,7 @@ class Checkpointer(Callback):
         self.signal: int | None = None
         self._signalled = 0.0
         self._at_once = False
-        self._saved_epochs: int | None = None
+        self.saved_epochs: int | None = None  # as of what the file is
 
     @contextlib.contextmanager
     def catching_signals(self) -> Iterator[None]:
@@ -152,7 +162,8 @@ class Checkpointer(Callback):
         if self._rate is not None and self.model.optimizer is not None:
             self.model.optimizer.learning_rate = self._rate  # after a schedule in front of this has read the first one
         saving.remove_leftovers(self.path)
-        self._save()  # what keeps it from being written shows now, not after the first epochs
+        if self.saved_epochs is None:
+            self._save()  # what keeps it from being written shows now, not after the first epochs
 
     def on_progress(self, updates: int) -> None:
         self._heed_signal()  # inside the epoch, which the engine then undoes
@@ -163,13 +174,13 @@ class Checkpointer(Callback):
         self._heed_signal()
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        if not self._at_once and self.model.epochs_trained != self._saved_epochs:
+        if not self._at_once and self.model.epochs_trained != self.saved_epochs:
             self._save()
 
     def _save(self) -> None:
         saved = self.model.saved(include_optimizer=True)
         saving.write(self.path, dataclasses.replace(saved, training=self._training))
-        self._saved_epochs = saved.epochs_trained
+        self.saved_epochs = saved.epochs_trained
 
     def _on_signal(self, number: int, _: object) -> None:
         now = time.monotonic()

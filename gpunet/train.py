@@ -8,7 +8,6 @@ import json
 import math
 import sys
 from collections.abc import Sequence
-from typing import IO
 
 from gpunet import __version__, checkpoints, commandline, data, engines, losses, optimizers, plots, saving, threads
 from gpunet.callbacks import Callback, History, Logs, ProgressDisplay
@@ -16,6 +15,7 @@ from gpunet.data import Dataset
 from gpunet.errors import ArgumentError, OutputError, TrainingDivergedError
 from gpunet.layers import HIDDEN_ACTIVATIONS, Dense
 from gpunet.model import Sequential
+from gpunet.saving.lines import LineFile
 
 PROGRAM = "gpunet train"
 SCHEDULES = ("linear", "constant")
@@ -51,16 +51,19 @@ def _train(argv: Sequence[str] | None) -> int:
         )
     model = _model(options, dataset)
     choice = engines.choose(model.network, options.batch_size, options.device, options.engine, model.optimizer)
-    checkpointer = checkpoints.checkpointer(options, saved, dataset, model)
+    checkpointer = checkpoints.checkpointer(options, saved, dataset, model, choice.engine)
     if not options.quiet:
         _introduce(options, dataset, model, choice.reason)
+        if saved is not None:
+            _introduce_resumed(options, saved, choice.engine)
 
-    timing, history = Timing(), History()
+    timing, history = Timing(model.epochs_trained), History()
     callbacks: list[Callback] = [timing, history] if options.quiet else [timing, history, ProgressDisplay()]
     if options.schedule == "linear":
         callbacks.append(LinearDecay())
     metrics = MetricsFile(options.metrics, append=saved is not None) if options.metrics else None
     callbacks += [callback for callback in (metrics, checkpointer) if callback]
+    status, unsaved = commandline.DONE, options.save
     try:
         with checkpointer.catching_signals() if checkpointer else contextlib.nullcontext():
             model.fit(
@@ -75,23 +78,44 @@ def _train(argv: Sequence[str] | None) -> int:
         test_loss, test_accuracy = model.evaluate(*dataset.test)
         if not math.isfinite(test_loss):
             raise TrainingDivergedError(-(-len(dataset.train.labels) // options.batch_size), options.epochs)
-        if metrics:
-            metrics.write({"test_loss": test_loss, "test_accuracy": test_accuracy})
-        if options.save is not None:
-            model.save(options.save)
+        try:
+            accuracy = f"test accuracy {100 * test_accuracy:.2f} %, loss {test_loss:.4f}"
+            print(f"{accuracy}, after {timing.summary()}", flush=True)
+        finally:  # also where nobody reads what is printed, and in front of what is worth less than the model
+            if metrics:
+                metrics.result = {"test_loss": test_loss, "test_accuracy": test_accuracy}
+            if options.save is not None:
+                model.save(options.save)
+                unsaved = None
     except KeyboardInterrupt:
         commandline.ignore_interrupts()
+        hint = "; nothing was saved: --save waits for the end, --checkpoint does not" if unsaved else ""
+        if checkpointer:
+            hint = f"; --resume {checkpointer.path} goes on"
         with contextlib.suppress(BrokenPipeError):  # Ctrl-C ends the reader of a pipe as well
-            resume = f"; --resume {checkpointer.path} goes on" if checkpointer else ""
-            print(f"interrupted after {timing.summary()}{timing.last_epoch()}{resume}", flush=True)
-        return checkpointer.exit_status if checkpointer else commandline.INTERRUPTED
+            print(f"interrupted after {timing.summary()}{timing.last_epoch()}{hint}", flush=True)
+        status = checkpointer.exit_status if checkpointer else commandline.INTERRUPTED
     finally:
-        if metrics:
-            metrics.close()
-        if options.plot is not None and history.epoch:  # after Ctrl-C and errors too, of the epochs until then
-            plots.write(plots.curves([1 + epoch for epoch in history.epoch], history.history), options.plot)
-    print(f"test accuracy {100 * test_accuracy:.2f} %, loss {test_loss:.4f}, after {timing.summary()}", flush=True)
-    return commandline.DONE
+        failures = _finish(metrics, history, options.plot)
+        for failure in failures:
+            print(f"{PROGRAM}: {failure}", file=sys.stderr)
+    return commandline.FAILED if failures and status == commandline.DONE else status
+
+
+def _finish(metrics: MetricsFile | None, history: History, plot: str | None) -> list[OutputError]:
+    """Write what is written however training ends, of the epochs until then; returns what failed instead of raising,
+    so that it hides neither the result nor another error.
+    """
+    failures = []
+    if metrics:
+        metrics.close()
+        failures += [metrics.failure] if metrics.failure else []
+    if plot is not None and history.epoch:
+        try:
+            plots.write(plots.curves([1 + epoch for epoch in history.epoch], history.history), plot)
+        except OutputError as error:
+            failures.append(OutputError(f"--plot: {error}"))
+    return failures
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -189,8 +213,13 @@ def _introduce(options: argparse.Namespace, dataset: Dataset, model: Sequential,
         f"{model.optimizer}, schedule {options.schedule}, batch size {options.batch_size}, seed {options.seed}",
         flush=True,
     )
-    if options.resume:
-        print(f"resume  {options.resume}: {model.epochs_trained} of {options.epochs} epochs are done", flush=True)
+
+
+def _introduce_resumed(options: argparse.Namespace, saved: saving.Saved, engine: str) -> None:
+    """Say where training goes on, and whether it can end with the same bits as if it had not stopped."""
+    print(f"resume  {options.resume}: {saved.epochs_trained} of {options.epochs} epochs are done", flush=True)
+    if before := checkpoints.another_engine(saved, engine):
+        print(f"resume  begun with the engine {before}, goes on with {engine}: the last digits may differ", flush=True)
 
 
 def _us_per_update(seconds: float, updates: float) -> float:
@@ -210,9 +239,10 @@ class LinearDecay(Callback):
 
 
 class Timing(Callback):
-    """Adds up the epochs' training time and updates."""
+    """Adds up the epochs' training time and updates. done: epochs of an earlier run, which this one goes on with."""
 
-    def __init__(self) -> None:
+    def __init__(self, done: int = 0) -> None:
+        self._done = done
         self.epochs, self.seconds, self.updates = 0, 0.0, 0
         self._last: Logs = {}
 
@@ -223,7 +253,8 @@ class Timing(Callback):
         self.updates += int(logs["updates"])
 
     def summary(self) -> str:
-        text = f"{self.epochs} epoch{'' if self.epochs == 1 else 's'}"
+        epochs = self._done + self.epochs
+        text = f"{epochs} epoch{'' if epochs == 1 else 's'}" + (f" ({self.epochs} now)" if self._done else "")
         if not self.updates:
             return text
         us = _us_per_update(self.seconds, self.updates)
@@ -237,31 +268,37 @@ class Timing(Callback):
 
 
 class MetricsFile(Callback):
-    """One JSON object a line and epoch, written as soon as it is known; every line is whole.
+    """One JSON object a line and epoch, written as soon as it is known, and the test result behind them.
 
-    append: go on with the file of a training that is resumed; an epoch that was trained again then stands there twice.
+    append:  go on with the file of a training that is resumed; an epoch that was trained again then stands there twice.
+    result:  what `close` writes as the last line, if anything.
+    failure: why the file ends where it does, if it could not be written any further; training goes on without it.
     """
 
     def __init__(self, path: str, append: bool = False) -> None:
-        self._path = path
         try:
-            self._file: IO[bytes] = open(path, "ab" if append else "wb", buffering=0)  # noqa: SIM115 - closed by close
-        except OSError as error:
-            raise ArgumentError(f"--metrics: {path}: cannot be written: {error.strerror}") from error
+            self._file = LineFile("--metrics", path, append)
+        except OutputError as error:
+            raise ArgumentError(str(error)) from error
+        self.result: dict[str, float] | None = None
+        self.failure: OutputError | None = None
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         logs = logs or {}
         us = _us_per_update(logs["seconds"], logs["updates"])
-        self.write({"epoch": epoch + 1, **logs, "us_per_update": us})
-
-    def write(self, record: dict[str, float]) -> None:
-        try:
-            self._file.write((json.dumps(record, allow_nan=False) + "\n").encode())
-        except OSError as error:
-            raise OutputError(f"--metrics: {self._path}: cannot be written: {error.strerror}") from error
+        self._write({"epoch": epoch + 1, **logs, "us_per_update": us})
 
     def close(self) -> None:
+        if self.result is not None:
+            self._write(self.result)
         self._file.close()
+
+    def _write(self, record: dict[str, float]) -> None:
+        if self.failure is None:
+            try:
+                self._file.write(json.dumps(record, allow_nan=False) + "\n")
+            except OutputError as error:
+                self.failure = error
 
 
 if __name__ == "__main__":

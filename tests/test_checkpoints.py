@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import signal
@@ -101,7 +102,25 @@ def test_a_finished_training_only_tells_its_result_again(run) -> None:
     Path("before.npz").write_bytes(Path("a.npz").read_bytes())
     status, second, _ = run("--resume", "a.npz", "--quiet", data=False)
     assert (status, second.split(", after")[0]) == (0, first.split(", after")[0])
-    assert same_training("a.npz", "before.npz")
+    assert ", after 2 epochs (0 now)\n" in second
+    assert Path("a.npz").read_bytes() == Path("before.npz").read_bytes()
+
+
+def test_a_finished_training_is_not_written_again(run, monkeypatch) -> None:
+    run("--epochs", 2, "--checkpoint", "a.npz")
+    monkeypatch.setattr(saving, "write", None)  # a folder that is read only would refuse it
+    assert run("--resume", "a.npz")[0] == 0
+
+
+def test_another_engine_that_goes_on_is_told(run) -> None:
+    run("--epochs", 2, "--checkpoint", "a.npz", "--engine", "reference")
+    saved = saving.read("a.npz")
+    assert saved.training["engine"] == "reference"
+    assert checkpoints.another_engine(saved, "reference") is None
+    assert checkpoints.another_engine(saved, "tiled") == "reference"
+    saving.write("b.npz", dataclasses.replace(saved, training={**saved.training, "engine": "tiled"}))
+    assert "begun with the engine tiled, goes on with" in run("--resume", "b.npz")[1]
+    assert "goes on with" not in run("--resume", "a.npz", "--engine", "reference")[1]
 
 
 def test_it_is_saved_every_so_many_epochs_and_at_the_end(run, monkeypatch) -> None:

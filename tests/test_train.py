@@ -20,6 +20,9 @@ import pytest
 from conftest import Command, command_environment
 
 import gpunet
+from gpunet import train
+from gpunet.errors import OutputError
+from gpunet.saving import atomic
 
 RESULT = re.compile(
     r"test accuracy ([\d.]+) %, loss [\d.]+, after (\d+) epochs?: "
@@ -192,12 +195,45 @@ def test_a_last_update_that_spoils_the_weights_is_a_failure(command: Command, sm
     assert "NaN" not in (tmp_path / "m").read_text()
 
 
-def test_full_disk_names_the_metrics_file(command: Command, small_npz: Path) -> None:
+def test_full_disk_names_the_metrics_file(command: Command, small_npz: Path, tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    result = command("gpunet.train", "--data", small_npz, "--batch-size", "9", "--metrics", "/dev/full", "--quiet")
+    result = command(
+        *("gpunet.train", "--data", small_npz, "--batch-size", "9", "--epochs", 3, "--metrics", "/dev/full"),
+        *("--quiet", "--save", "s.npz"),
+    )
     assert result.returncode == 1
+    assert RESULT.fullmatch(result.stdout.strip())[2] == "3"  # training went on
+    assert gpunet.load(tmp_path / "s.npz").epochs_trained == 3
     assert result.stderr == "gpunet train: --metrics: /dev/full: cannot be written: No space left on device\n"
+
+
+def test_the_result_outlives_files_that_cannot_be_written(small_npz: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(small_npz.parent)
+
+    def full(path: Path, content: bytes) -> None:
+        raise OutputError(f"{path}: cannot be written: No space left on device")
+
+    monkeypatch.setattr(atomic, "write_bytes", full)
+    options = ["--data", "blobs.npz", "--batch-size", "9", "--epochs", "2", "--hidden", "5", "--device", "cpu"]
+    status = train.main([*options, "--save", "s.npz", "--plot", "p.png", "--metrics", "m", "--quiet"])
+    out, err = capsys.readouterr()
+    assert status == 1
+    assert RESULT.fullmatch(out.strip())
+    assert err.splitlines() == [
+        "gpunet train: --plot: p.png: cannot be written: No space left on device",
+        "gpunet train: s.npz: cannot be written: No space left on device",
+    ]
+    assert len(Path("m").read_text().splitlines()) == 3
+
+
+def test_a_closed_output_does_not_lose_the_model(small_npz: Path, tmp_path: Path) -> None:
+    line = f"{sys.executable} -m gpunet.train --data {small_npz} --batch-size 9 --quiet --save s.npz > /dev/full"
+    result = subprocess.run(
+        ["bash", "-c", line], cwd=tmp_path, env=command_environment(), capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
+    assert gpunet.load(tmp_path / "s.npz").epochs_trained == 20
 
 
 def test_output_that_cannot_be_shown_is_no_obstacle(tmp_path: Path, small_npz: Path) -> None:
@@ -238,6 +274,7 @@ def test_ctrl_c_ends_cleanly_with_the_results_so_far(tmp_path: Path) -> None:
     records = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == list(range(1, epochs + 1))
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert "; nothing was saved: --save waits for the end" in rest
     assert not (tmp_path / "s.npz").exists()  # what was interrupted is not the trained model
 
 

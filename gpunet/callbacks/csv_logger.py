@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import os
-from typing import IO
 
 from gpunet.callbacks.base import Callback, Logs
-from gpunet.errors import ArgumentError, OutputError
+from gpunet.errors import ArgumentError
+from gpunet.saving.lines import LineFile
 
 
 class CSVLogger(Callback):
@@ -25,30 +25,24 @@ class CSVLogger(Callback):
         if not isinstance(separator, str) or len(separator) != 1 or separator in '"\r\n':
             raise ArgumentError(f"CSVLogger: separator: expected one letter, got {separator!r}")
         self.filename, self.separator, self.append = os.fspath(filename), separator, append
-        self._file: IO[bytes] | None = None
+        self._file: LineFile | None = None
         self._columns: list[str] = []
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         self._columns = []
-        try:
-            self._file = open(self.filename, "ab" if self.append else "wb", buffering=0)  # noqa: SIM115
-        except OSError as error:
-            raise OutputError(f"CSVLogger: {self.filename}: cannot be written: {error.strerror}") from error
+        self._file = LineFile("CSVLogger", self.filename, self.append)
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         assert self._file is not None
         row = {"epoch": epoch, **(logs or {})}
         text = io.StringIO(newline="")
-        heading = not self._columns and self._file.tell() == 0
+        heading = not self._columns and self._file.empty
         self._columns = self._columns or ["epoch", *sorted(logs or {})]
         table = csv.DictWriter(text, self._columns, restval="NA", extrasaction="ignore", delimiter=self.separator)
         if heading:
             table.writeheader()
         table.writerow(row)
-        try:
-            self._file.write(text.getvalue().encode())
-        except OSError as error:
-            raise OutputError(f"CSVLogger: {self.filename}: cannot be written: {error.strerror}") from error
+        self._file.write(text.getvalue())
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         if self._file is not None:

@@ -3,6 +3,7 @@
 contents.py  what there is to save, and its names and text in a file
 formats.py   .safetensors and .npz
 atomic.py    written aside and moved into place
+lines.py     for logs: line by line, every line whole
 """
 
 from gpunet.saving.atomic import remove_leftovers
