@@ -7,8 +7,9 @@ functions that NumPy's arrays and CuPy's have in common.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpunet import losses
 from gpunet.engines.base import OptimizerState, on_host
-from gpunet.errors import ArgumentError
+from gpunet.errors import ArgumentError, DeviceError, first_line
 from gpunet.layers import Network, require_positive_integer, whole_number
 from gpunet.optimizers import Optimizer
 
 DLPACK_CUDA = (2, 13)  # the numbers of CUDA memory, ordinary and managed, in DLPack's list of devices
+NUMPYS_WAYS = ("__array__", "__array_interface__", "__array_struct__", "__buffer__", "__len__")
 SUM_TOLERANCE = 1e-3  # how far a row of target probabilities may be from summing to 1
 
 
@@ -46,14 +48,23 @@ def as_images(name: str, x: ArrayLike, inputs: int | None) -> NDArray[Any]:
     Raises ArgumentError, naming the argument, for a wrong shape or type and for NaN or infinite values.
     """
     array = _as_array(name, x)
+    with _memory_told(name):
+        return _checked_images(name, array, inputs)
+
+
+def _checked_images(name: str, array: NDArray[Any], inputs: int | None) -> NDArray[Any]:
     expected = f"(examples, {inputs})" if inputs else "(examples, inputs)"
     if array.dtype.kind not in "buif":
         raise ArgumentError(f"{name}: expected numbers, got data type {array.dtype}")
-    if array.ndim < 2 or 0 in array.shape:
-        raise ArgumentError(f"{name}: expected shape {expected}, got {array.shape}")
+    if array.ndim >= 1 and len(array) == 0:
+        raise ArgumentError(f"{name}: no examples: got shape {array.shape}; expected {expected}")
     width = math.prod(array.shape[1:])
+    single = inputs is not None and width != inputs and math.prod(array.shape) == inputs
+    hint = f"; for a single example pass {name}[None]" if single and name == "x" else ""
+    if array.ndim < 2 or 0 in array.shape:
+        raise ArgumentError(f"{name}: expected shape {expected}, got {array.shape}{hint}")
     if inputs is not None and width != inputs:
-        raise ArgumentError(f"{name}: expected shape {expected}, got {array.shape}: {width} numbers an example")
+        raise ArgumentError(f"{name}: expected shape {expected}, got {array.shape}: {width} numbers an example{hint}")
     array = array.reshape(len(array), width)
     if array.dtype == np.uint8:
         return array.astype(np.uint8, order="C", copy=False)
@@ -76,9 +87,10 @@ def as_targets(name: str, y: ArrayLike, loss: str, classes: int, examples: int) 
     if array.ndim == 0 or len(array) != examples:
         count = "a single value" if array.ndim == 0 else f"{len(array)} targets"
         raise ArgumentError(f"{name}: expected one target for each of the {examples} examples, got {count}")
-    if loss == losses.INTEGER:
-        return _integer_targets(name, array, classes)
-    return _probability_targets(name, array, classes)
+    with _memory_told(name):
+        if loss == losses.INTEGER:
+            return _integer_targets(name, array, classes)
+        return _probability_targets(name, array, classes)
 
 
 def _integer_targets(name: str, array: NDArray[Any], classes: int) -> NDArray[np.int32]:
@@ -170,31 +182,73 @@ def as_optimizer_state(state: object, optimizer: Optimizer, network: Network) ->
     return OptimizerState(updates, slots)
 
 
+@contextlib.contextmanager
+def _memory_told(name: str) -> Iterator[None]:
+    """Around checks, which take memory where the array is: what a GPU lacks is told as such."""
+    try:
+        yield
+    except MemoryError as error:
+        if type(error).__module__.partition(".")[0] != "cupy":
+            raise
+        raise DeviceError(
+            f"{name}: not enough GPU memory to check it ({first_line(error)}); pass it as a NumPy array"
+        ) from error
+
+
 def _as_array(name: str, values: Any) -> NDArray[Any]:
     """NumPy's array of the values, or CuPy's if they are on a GPU; not copied where that can be."""
+    if hasattr(values, "toarray") and hasattr(values, "nnz"):
+        raise ArgumentError(f"{name}: is a sparse {type(values).__name__}; expected a dense array: pass .toarray()")
     try:
         if hasattr(values, "requires_grad") and hasattr(values, "detach"):  # a tensor of PyTorch
             values = values.detach()
-        return _cupy_array(name, values) if _is_on_gpu(values) else np.asarray(values)
-    except ArgumentError:
+            if str(values.dtype) == "torch.bfloat16":
+                raise TypeError("NumPy has no bfloat16; pass .float() of it")
+        if _is_on_gpu(values):
+            with _memory_told(name):
+                array: NDArray[Any] = _cupy_array(name, values)
+                return array
+        if hasattr(values, "__dlpack__") and not any(hasattr(values, way) for way in NUMPYS_WAYS):
+            return np.from_dlpack(values)
+        return np.asarray(values)
+    except (ArgumentError, DeviceError):
         raise
-    except (ValueError, TypeError, RuntimeError, BufferError) as error:
-        reason = next(iter(str(error).splitlines()), type(error).__name__)
-        raise ArgumentError(f"{name}: cannot be made into an array: {reason}") from error
+    except (
+        ValueError,
+        TypeError,
+        RuntimeError,
+        BufferError,
+        LookupError,
+    ) as error:  # PyTorch's hasattr raises KeyError
+        raise ArgumentError(f"{name}: cannot be made into an array: {first_line(error)}") from error
 
 
 def _is_on_gpu(values: Any) -> bool:
-    if hasattr(values, "__cuda_array_interface__"):
-        return True
-    return hasattr(values, "__dlpack_device__") and int(values.__dlpack_device__()[0]) in DLPACK_CUDA
+    if hasattr(values, "__dlpack_device__"):
+        return int(values.__dlpack_device__()[0]) in DLPACK_CUDA
+    return hasattr(values, "__cuda_array_interface__")
 
 
 def _cupy_array(name: str, values: Any) -> Any:
-    """A CuPy array over the values' memory."""
+    """A CuPy array over the values' memory, on the GPU that computes.
+
+    DLPack comes first because it makes CuPy's stream wait for the work of the library that made the values;
+    __cuda_array_interface__ of PyTorch's tensors does not.
+    """
     try:
         import cupy
     except ImportError as error:
         raise ArgumentError(f"{name}: is on a GPU, and CuPy is not installed; pip install cupy-cuda12x") from error
-    if hasattr(values, "__cuda_array_interface__"):
-        return cupy.asarray(values)
-    return cupy.from_dlpack(values)
+    array = values if isinstance(values, cupy.ndarray) else None
+    if array is None and hasattr(values, "__dlpack__"):
+        try:
+            array = cupy.from_dlpack(values)
+        except (ValueError, TypeError, RuntimeError, BufferError):  # such as bools, which not every version takes
+            if not hasattr(values, "__cuda_array_interface__"):
+                raise
+    if array is None:
+        array = cupy.asarray(values)
+    computes = cupy.cuda.Device().id
+    if array.device.id != computes:
+        raise ArgumentError(f"{name}: is on GPU {array.device.id}, but GPU {computes} computes; move it there")
+    return array

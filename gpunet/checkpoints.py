@@ -48,12 +48,14 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[
     options = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(SETTINGS)))  # None: not given
     if options.checkpoint_every is not None and options.checkpoint is None and options.resume is None:
         raise ArgumentError("--checkpoint-every: expected with --checkpoint or --resume")
+    options.data_of_checkpoint = False  # whether the path of the data is not from the command line
     if options.resume is None:
         saved, settings = None, {name: parser.get_default(name) for name in SETTINGS}
     else:
         saved = saving.read(options.resume)
         settings = _settings(parser, options.resume, saved)
         path_of_data = settings.pop("data")
+        options.data_of_checkpoint = options.data is None and path_of_data is not None
         options.data = options.data or path_of_data
     for name, value in settings.items():
         given = getattr(options, name)

@@ -69,7 +69,7 @@ class Adam(_WithLearningRate):
     def check(self) -> None:
         """Raise ArgumentError for a hyper-parameter that cannot be used."""
         _require_numbers(self)
-        _require("Adam: learning_rate", self.learning_rate, self.learning_rate > 0, "a number above 0")
+        _require("Adam: learning_rate", self.learning_rate, self.learning_rate >= 0, "a number from 0 on")
         _require("Adam: beta_1", self.beta_1, 0 <= self.beta_1 < 1, "a number in [0, 1)")
         _require("Adam: beta_2", self.beta_2, 0 <= self.beta_2 < 1, "a number in [0, 1)")
         _require("Adam: epsilon", self.epsilon, self.epsilon > 0, "a number above 0")
@@ -107,7 +107,7 @@ class SGD(_WithLearningRate):
     def check(self) -> None:
         """Raise ArgumentError for a hyper-parameter that cannot be used."""
         _require_numbers(self)
-        _require("SGD: learning_rate", self.learning_rate, self.learning_rate > 0, "a number above 0")
+        _require("SGD: learning_rate", self.learning_rate, self.learning_rate >= 0, "a number from 0 on")
         _require("SGD: momentum", self.momentum, 0 <= self.momentum < 1, "a number in [0, 1)")
 
 

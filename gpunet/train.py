@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from gpunet import __version__, checkpoints, commandline, data, engines, losses, optimizers, plots, saving, threads
 from gpunet.callbacks import Callback, History, Logs, ProgressDisplay
 from gpunet.data import Dataset
-from gpunet.errors import ArgumentError, OutputError, TrainingDivergedError
+from gpunet.errors import ArgumentError, DataError, OutputError, TrainingDivergedError
 from gpunet.layers import HIDDEN_ACTIVATIONS, Dense
 from gpunet.model import Sequential
 from gpunet.saving.lines import LineFile
@@ -43,7 +43,7 @@ def _train(argv: Sequence[str] | None) -> int:
     _check_outputs(options)
     if options.threads is not None:
         threads.limit(options.threads)
-    dataset = data.load_mnist() if options.data is None else data.load(options.data)
+    dataset = _load(options)
     if options.batch_size > len(dataset.train.labels):
         raise ArgumentError(
             f"--batch-size: expected at most the {len(dataset.train.labels)} training examples, "
@@ -102,6 +102,23 @@ def _train(argv: Sequence[str] | None) -> int:
     return commandline.FAILED if failures and status == commandline.DONE else status
 
 
+def _load(options: argparse.Namespace) -> Dataset:
+    """The data set, with a line if the end of the examples is unlike the rest."""
+    try:
+        dataset = data.load_mnist() if options.data is None else data.load(options.data)
+    except DataError as error:
+        if options.data_of_checkpoint:
+            raise DataError(f"{error}; the path is from {options.resume}, --data gives another one") from error
+        raise
+    if untrained := dataset.untrained_classes:
+        print(
+            f"{PROGRAM}: the validation examples have classes that no training example has, such as {untrained[0]}; "
+            "the last sixth is the validation part: shuffle the examples first",
+            file=sys.stderr,
+        )
+    return dataset
+
+
 def _finish(metrics: MetricsFile | None, history: History, plot: str | None) -> list[OutputError]:
     """Write what is written however training ends, of the epochs until then; returns what failed instead of raising,
     so that it hides neither the result nor another error.
@@ -130,7 +147,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--batch-size", type=whole_number, default=100, metavar="N", help="examples an update (100)")
     add(
         "--hidden",
-        type=whole_number,
+        type=_width,
         nargs="*",
         default=[500, 500],
         metavar="UNITS",
@@ -162,6 +179,13 @@ def _parser() -> argparse.ArgumentParser:
     add("--quiet", action="store_true", help="print the result only")
     add("--version", action="version", version=f"gpunet {__version__}")
     return parser
+
+
+def _width(text: str) -> int:
+    """An argparse type: of one hidden layer."""
+    if "," in text:
+        raise argparse.ArgumentTypeError(f"expected whole numbers, got {text!r}; separate widths by spaces")
+    return commandline.whole_number(text)
 
 
 def _check_outputs(options: argparse.Namespace) -> None:

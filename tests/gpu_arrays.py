@@ -6,6 +6,7 @@ method that is not here, or an attempt to read it as a NumPy array, is an error,
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +16,7 @@ class GpuArray(np.lib.mixins.NDArrayOperatorsMixin):
     """on_device: the elements, for the emulated device alone. downloaded: sizes of all that was copied to the host."""
 
     downloaded: ClassVar[list[int]] = []
+    device: ClassVar[Any] = SimpleNamespace(id=0)
 
     def __init__(self, elements: Any) -> None:
         self.on_device = np.asarray(elements)

@@ -12,7 +12,7 @@ from devices import open_device
 from gpu_arrays import GpuArray
 
 import gpunet
-from gpunet import Adam, ArgumentError, Dense, Sequential, engines, to_categorical
+from gpunet import Adam, ArgumentError, Dense, DeviceError, Sequential, engines, to_categorical
 
 INTEGER, ONE_HOT = "sparse_categorical_crossentropy", "categorical_crossentropy"
 
@@ -82,8 +82,14 @@ def with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def cupy_stand_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "gpu" not in request.keywords:
-        cupy = SimpleNamespace(asarray=lambda array: array, from_dlpack=lambda array: array.gpu_array)
+        cupy = SimpleNamespace(
+            ndarray=GpuArray,
+            from_dlpack=lambda array: array.gpu_array,
+            cuda=SimpleNamespace(Device=lambda: SimpleNamespace(id=0)),
+        )
         monkeypatch.setitem(sys.modules, "cupy", cupy)
+        # What is found out about this machine is remembered, and the stand-in is not what tests on a GPU should find.
+        monkeypatch.setattr(engines, "cuda_problem", lambda: "CuPy is a stand-in")
         GpuArray.downloaded.clear()
 
 
@@ -127,6 +133,54 @@ def test_dlpack_is_enough(blobs) -> None:
     model, plain = trained(OverDlpack(x), OverDlpack(y), engine="tiled"), trained(x, y, engine="tiled")
     assert same_results(model, OverDlpack(x), OverDlpack(y), plain, x, y)
     assert set(GpuArray.downloaded) <= {1}
+
+
+def test_an_array_on_another_gpu_is_refused(blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = blobs
+    monkeypatch.setattr(GpuArray, "device", SimpleNamespace(id=1))
+    with pytest.raises(ArgumentError, match="x: is on GPU 1, but GPU 0 computes"):
+        trained(GpuArray(x), y)
+
+
+def test_the_gpus_lack_of_memory_is_told_as_such(blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = blobs
+    error = type("OutOfMemoryError", (MemoryError,), {"__module__": "cupy.cuda.memory"})
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise error("out of memory allocating 1 bytes")
+
+    monkeypatch.setattr(GpuArray, "astype", refuse)
+    with pytest.raises(DeviceError, match=r"x: not enough GPU memory to check it .out of memory allocating 1 bytes"):
+        trained(GpuArray(x), y)
+
+
+def test_dlpack_on_the_cpu_is_enough(blobs) -> None:
+    x, y = blobs
+    over = [SimpleNamespace(__dlpack__=a.__dlpack__, __dlpack_device__=a.__dlpack_device__) for a in (x, y)]
+    assert same_results(trained(*over), *over, trained(x, y), x, y)
+
+
+class Odd:
+    """Has a data type that its library does not know how to pass on, as some of PyTorch's tensors."""
+
+    @property
+    def __cuda_array_interface__(self) -> Any:
+        raise KeyError("odd")
+
+
+def test_what_cannot_be_taken_is_one_line_of_advice(blobs) -> None:
+    x, y = blobs
+    sparse = SimpleNamespace(toarray=lambda: x, nnz=3)
+    model = trained(x, y)
+    for wrong, message in (
+        (Odd(), "x: cannot be made into an array: 'odd'"),
+        (sparse, r"x: is a sparse SimpleNamespace; expected a dense array: pass \.toarray\(\)"),
+        (x[:0], r"x: no examples: got shape \(0, 8\)"),
+        (x[0], r"got \(8,\); for a single example pass x\[None\]"),
+        (x[0].reshape(2, 4), r"4 numbers an example; for a single example pass x\[None\]"),
+    ):
+        with pytest.raises(ArgumentError, match=message):
+            model.predict(wrong)
 
 
 def test_on_a_cpu_engine_they_are_copied_to_the_host(blobs) -> None:

@@ -499,7 +499,7 @@ FIT_FAULTS = {
     "monitor": (lambda: EarlyStopping("f1", mode="max"), "EarlyStopping: monitor: no 'f1' in the logs; there are"),
     "field": (lambda: ModelCheckpoint("{f1}.npz"), "filepath {f1}.npz: nothing is called 'f1'; there are loss,"),
     "field-format": (lambda: ModelCheckpoint("{loss:d}.npz"), "filepath {loss:d}.npz: Unknown format code 'd'"),
-    "rate-0": (lambda: LearningRateScheduler(lambda epoch: 0), "expected a learning rate above 0, got 0"),
+    "rate-0": (lambda: LearningRateScheduler(lambda epoch: -1), "expected a learning rate from 0 on, got -1"),
     "rate-none": (lambda: LearningRateScheduler(lambda epoch: None), r"schedule\(0\): expected a finite number"),
     "batches": (PerBatch, "PerBatch.on_train_batch_end would never be called, because an epoch may be one launch"),
 }  # fmt: skip

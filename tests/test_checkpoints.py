@@ -259,7 +259,9 @@ def test_a_signal_that_comes_twice_at_a_time_is_one(run, monkeypatch) -> None:
             signal_after(14, signal.SIGTERM, patch)
             patch.setattr(checkpoints.time, "monotonic", lambda clock=clock: next(clock))
             patch.setattr(checkpoints.Checkpointer, "_heed_signal", heed_after_another(signal.SIGTERM))
-            status, _, err = run("--epochs", 7, "--checkpoint", f"{gap}.npz", "--checkpoint-every", 7)
+            status, _, err = run(
+                "--epochs", 7, "--engine", "reference", "--checkpoint", f"{gap}.npz", "--checkpoint-every", 7
+            )
         assert (status, err) == (143, "")
         assert gpunet.load(f"{gap}.npz").epochs_trained == position
 
@@ -268,7 +270,7 @@ def test_a_signal_does_not_wait_for_the_end_of_the_epoch(run, monkeypatch) -> No
     updates, update = [], ReferenceEngine.update
     monkeypatch.setattr(ReferenceEngine, "update", lambda *a: (updates.append(1), update(*a))[1])
     signal_after(8, signal.SIGTERM, monkeypatch)  # the second of the second epoch's six
-    run("--epochs", 7, "--checkpoint", "a.npz")
+    run("--epochs", 7, "--checkpoint", "a.npz", "--engine", "reference")
     assert len(updates) == 8
     assert gpunet.load("a.npz").epochs_trained == 1
 

@@ -200,8 +200,8 @@ NPZ_FAULTS = {
     "negative-label": (lambda a: a["y_train"].__setitem__(0, -1), ["y_train", "label -1 is out of range"]),
     "huge-label": (lambda a: a["y_train"].__setitem__(0, 10**6), ["y_train", "label 1000000 is out of range"]),
     "too-large-label": (lambda a: a["y_train"].__setitem__(0, 2**40), ["y_train", "out of range"]),
-    "float-labels": (lambda a: a.update(y_train=np.ones(12)), ["y_train", "whole numbers"]),
-    "one-hot-labels": (lambda a: a.update(y_train=np.eye(12, dtype=int)), ["y_train", "whole numbers"]),
+    "float-labels": (lambda a: a.update(y_train=np.full(12, 0.5)), ["y_train", "whole numbers"]),
+    "one-hot-labels": (lambda a: a.update(y_train=np.eye(12, dtype=int)), ["y_train", "argmax(1)"]),
     "nan-images": (lambda a: a.update(x_train=np.full((12, 2, 3), np.nan)), ["x_train", "NaN"]),
     "text-images": (lambda a: a.update(x_train=np.full((12, 2, 3), "a")), ["x_train", "numbers"]),
     "other-size": (lambda a: a.update(x_test=np.zeros((6, 3, 3), np.uint8)), ["x_test", "(3, 3)", "(2, 3)"]),
@@ -209,6 +209,8 @@ NPZ_FAULTS = {
     "numbers-differ": (lambda a: a.update(y_test=np.zeros(5, int)), ["y_test", "5 labels", "6 images"]),
     "bytes-and-floats": (lambda a: a.update(x_test=a["x_test"] / 255), ["x_test: float64", "are uint8"]),
     "largest-label": (lambda a: a["y_train"].__setitem__(0, 2**31 - 1), ["y_train", "out of range"]),
+    "half-validation": (lambda a: a.update(x_val=a["x_test"]), ["no array 'y_val'"]),
+    "validation-label": (lambda a: a.update(x_val=a["x_test"], y_val=np.full(6, 99)), ["y_val: label 99 is out of"]),
     "one-class": (lambda a: a.update(y_train=np.zeros(12, int)), ["y_train", "at least two classes"]),
     "too-few": (lambda a: a.update(x_train=a["x_train"][:4], y_train=a["y_train"][:4]), ["4 training examples"]),
 }
@@ -221,6 +223,24 @@ def test_unfit_npz_is_refused(tmp_path: Path, fault: str) -> None:
     change(arrays)
     np.savez(tmp_path / "a.npz", **arrays)
     refuse(tmp_path / "a.npz", "a.npz", *words)
+
+
+def test_validation_arrays_and_whole_floats_are_taken(tmp_path: Path) -> None:
+    arrays = npz_arrays()
+    plain = arrays | {"x_val": arrays["x_test"][:2], "y_val": arrays["y_test"][:2], "y_train": arrays["y_train"] * 1.0}
+    np.savez(tmp_path / "a.npz", **plain)
+    dataset = gpunet.data.load(tmp_path / "a.npz")
+    assert [len(part.labels) for part in dataset] == [12, 2, 6]
+    np.testing.assert_array_equal(dataset.validation.images, arrays["x_test"][:2])
+    np.testing.assert_array_equal(dataset.train.labels, arrays["y_train"])
+
+
+def test_classes_that_only_the_validation_part_has(tmp_path: Path) -> None:
+    arrays = npz_arrays()
+    np.savez(tmp_path / "a.npz", **{**arrays, "y_train": np.arange(12) // 4, "y_test": np.zeros(6, int)})
+    assert gpunet.data.load(tmp_path / "a.npz").untrained_classes == []
+    np.savez(tmp_path / "a.npz", **{**arrays, "y_train": np.arange(12) // 10, "y_test": np.zeros(6, int)})
+    assert gpunet.data.load(tmp_path / "a.npz").untrained_classes == [1]
 
 
 class Bomb:

@@ -9,6 +9,7 @@ import resource
 import stat
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 import gpunet
 from gpunet import SGD, Adam, ArgumentError, Dense, ModelFileError, OutputError, Sequential, saving
 from gpunet.layers import HIDDEN_ACTIVATIONS
-from gpunet.saving import formats
+from gpunet.saving import contents, formats
 
 SUFFIXES = (".safetensors", ".npz")
 OPTIMIZERS = {"adam": Adam(0.02, 0.8), "sgd": SGD(0.1), "momentum": SGD(0.05, 0.9)}
@@ -142,7 +143,7 @@ def test_load_weights_from_a_file_with_the_optimizer(blobs, path: Path) -> None:
     assert same_weights(twin, model)
 
 
-@pytest.mark.parametrize("change", [("learning_rate", 0), ("momentum", 0.9), ("momentum", 1)], ids=str)
+@pytest.mark.parametrize("change", [("learning_rate", -1), ("momentum", 0.9), ("momentum", 1)], ids=str)
 def test_an_optimizer_that_could_not_be_loaded_is_not_saved(blobs, path: Path, change: tuple[str, float]) -> None:
     model = trained_model(blobs, SGD(0.1))
     setattr(model.optimizer, *change)
@@ -223,6 +224,42 @@ def assert_refused(path: Path) -> None:
     assert str(path) in str(caught.value)
 
 
+def raw_of(path: Path) -> formats.Raw:
+    return formats.read(path, lambda text: contents._sizes(path, text))
+
+
+def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(blobs, tmp_path: Path) -> None:
+    path = tmp_path / "model.npz"
+    trained_model(blobs).save(path)
+    with np.load(path) as archive:
+        arrays = {name: archive[name] for name in archive.files}
+    for change, message in (
+        ({"0.weight": np.zeros(10**8, np.uint8)}, "0.weight.npy unpacks to 100,000,128 bytes; expected at most"),
+        ({"other": np.zeros(10**8, np.uint8)}, "an array 'other' that does not belong"),
+        ({"gpunet": np.zeros(10**8, np.uint8)}, "gpunet.npy unpacks to 100,000,128 bytes"),
+    ):
+        np.savez_compressed(path, **(arrays | change))
+        assert path.stat().st_size < 10**6
+        tracemalloc.start()
+        with pytest.raises(ModelFileError, match=message):
+            gpunet.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 10**7
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), MemoryError()])
+def test_a_file_that_must_not_be_read_says_so(blobs, path: Path, error: Exception, monkeypatch) -> None:
+    trained_model(blobs).save(path)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(Path, "open", refuse)
+    expected = MemoryError if isinstance(error, MemoryError) else ModelFileError
+    with pytest.raises(expected, match="cannot be read: Permission denied" if expected is ModelFileError else None):
+        gpunet.load(path)
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_file_cut_short_is_refused(blobs, path: Path, data: st.DataObject) -> None:
@@ -254,7 +291,7 @@ def test_flipped_bits_are_refused_or_change_nothing(blobs, path: Path, data: st.
         return
     again = path.with_stem("again")
     loaded.save(again, include_optimizer=True)
-    assert formats.read(again).text == formats.read(path).text  # with the checksum, so the arrays are the same as well
+    assert raw_of(again).text == raw_of(path).text  # with the checksum, so the arrays are the same as well
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -268,9 +305,7 @@ def test_a_file_of_anything_is_refused(path: Path, content: bytes) -> None:
 
 def rewritten(path: Path, **changes: object) -> None:
     """The file with changes to its description, and a checksum that agrees with them."""
-    from gpunet.saving import contents
-
-    raw = formats.read(path)
+    raw = raw_of(path)
     description = {**json.loads(raw.text), **changes}
     del description["sha256"]
     formats.write(path, formats.Raw(contents._seal(description, raw.arrays), raw.arrays))
@@ -313,7 +348,7 @@ def test_a_description_that_cannot_be_right_is_refused(blobs, tmp_path: Path, fa
 
 def test_an_infinite_weight_is_refused(blobs, path: Path) -> None:
     trained_model(blobs).save(path)
-    raw = formats.read(path)
+    raw = raw_of(path)
     raw.arrays["0.bias"][1] = np.inf
     formats.write(path, raw)
     with pytest.raises(ModelFileError, match="checksum"):

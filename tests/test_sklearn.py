@@ -181,7 +181,7 @@ FAULTS = {
     "batch": ({"batch_size": 0}, "batch_size: expected a whole number above 0, got 0"),
     "max-iter": ({"max_iter": 0}, "max_iter: expected a whole number above 0, got 0"),
     "device": ({"device": "tpu"}, "device: expected one of auto"),
-    "rate": ({"learning_rate_init": -1}, "Adam: learning_rate: expected a number above 0, got -1"),
+    "rate": ({"learning_rate_init": -1}, "Adam: learning_rate: expected a number from 0 on, got -1"),
 }
 
 

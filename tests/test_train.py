@@ -147,7 +147,7 @@ FAULTS = {
     "epochs": (["--epochs", "many"], "argument --epochs: expected a whole number"),
     "hidden": (["--hidden", "5", "-1"], "hidden"),
     "activation": (["--activation", "swish"], "argument --activation: invalid choice: 'swish'"),
-    "rate": (["--learning-rate", "-1"], "Adam: learning_rate: expected a number above 0, got -1.0"),
+    "rate": (["--learning-rate", "-1"], "Adam: learning_rate: expected a number from 0 on, got -1.0"),
     "rate nan": (["--learning-rate", "nan"], "Adam: learning_rate: expected a finite number, got nan"),
     "momentum": (["--momentum", "0.9"], "--momentum: expected with --optimizer sgd"),
     "seed": (["--seed", "-1"], "argument --seed: expected a whole number, 0 or above"),

@@ -26,8 +26,8 @@ class LearningRateScheduler(Callback):
         assert optimizer is not None
         rate = self.schedule(*(epoch, optimizer.learning_rate)[: self._arguments])
         name = f"LearningRateScheduler: schedule({epoch})"
-        if require_number(name, rate) <= 0:
-            raise ArgumentError(f"{name}: expected a learning rate above 0, got {rate!r}")
+        if require_number(name, rate) < 0:
+            raise ArgumentError(f"{name}: expected a learning rate from 0 on, got {rate!r}")
         optimizer.learning_rate = float(rate)
         if self.verbose:
             print(f"Epoch {epoch + 1}: LearningRateScheduler setting learning rate to {optimizer.learning_rate}.")
@@ -40,6 +40,7 @@ class ReduceLROnPlateau(Monitor):
     """Multiplies the learning rate by `factor` when a quantity has not become better for `patience` epochs.
 
     cooldown: epochs after a reduction that do not count.  min_lr: the rate does not fall below it.
+    What it has counted is in no file: a training that is resumed in Python counts anew.
     Adds learning_rate, of the epoch that has ended, to the logs.
     """
 

@@ -29,6 +29,8 @@ class Monitor(Callback):
                 f"{owner}: monitor: expected the name of a quantity such as 'val_loss'; got {monitor!r}"
             )
         direction = DIRECTION.get(monitor.removeprefix("val_")) if mode == "auto" else mode
+        if direction is None and monitor in ("acc", "val_acc"):
+            raise ArgumentError(f"{owner}: monitor: expected '{monitor}uracy', got {monitor!r}")
         if direction is None:
             raise ArgumentError(
                 f"{owner}: mode='auto' does not know which way {monitor!r} is better; give mode='min' or mode='max'"

@@ -27,7 +27,8 @@ def load_mnist() -> Dataset:
 def load(path: str | Path) -> Dataset:
     """The data set at `path`: a folder of IDX files, or an .npz with x_train, y_train, x_test, y_test.
 
-    The last sixth of the training examples becomes the validation part, as 10,000 of 60,000 in MNIST.
+    The last sixth of the training examples becomes the validation part, as 10,000 of 60,000 in MNIST, unless the .npz
+    has x_val and y_val.
     Raises DataError, naming the file, if something is missing, damaged or does not fit together.
     """
     path = Path(path)

@@ -36,6 +36,11 @@ class Dataset(NamedTuple):
     def classes(self) -> int:
         return 1 + max(int(part.labels.max()) for part in self)
 
+    @property
+    def untrained_classes(self) -> list[int]:
+        """Classes of the validation part that the training part lacks, as where the examples are sorted by class."""
+        return [int(label) for label in np.setdiff1d(self.validation.labels, self.train.labels)]
+
 
 class Part(NamedTuple):
     """Images and labels as read from files, and what to call them in a message (a path, or path and key)."""
@@ -46,22 +51,24 @@ class Part(NamedTuple):
     labels_name: str
 
 
-def split(train: Part, test: Part) -> Dataset:
-    """Check that the parts fit together and cut the validation part off the end of the training part.
+def split(train: Part, test: Part, validation: Part | None = None) -> Dataset:
+    """Check that the parts fit together; without a validation part cut one off the end of the training part.
 
     Raises DataError, naming the file.
     """
-    train_examples, test_examples = _examples(train), _examples(test)
-    _require(
-        train_examples.images.shape[1:] == test_examples.images.shape[1:],
-        f"{test.images_name}: images of shape {test_examples.images.shape[1:]}, but the training images have "
-        f"{train_examples.images.shape[1:]}; expected the same",
-    )
-    _require(
-        (train_examples.images.dtype == np.uint8) == (test_examples.images.dtype == np.uint8),
-        f"{test.images_name}: {test.images.dtype}, but the training images are {train.images.dtype}; expected bytes "
-        "(uint8, scaled to 0..1) in both or in neither",
-    )
+    train_examples = _examples(train)
+    others = [(part, _examples(part)) for part in (test, validation) if part is not None]
+    for part, part_examples in others:
+        _require(
+            train_examples.images.shape[1:] == part_examples.images.shape[1:],
+            f"{part.images_name}: images of shape {part_examples.images.shape[1:]}, but the training images have "
+            f"{train_examples.images.shape[1:]}; expected the same",
+        )
+        _require(
+            (train_examples.images.dtype == np.uint8) == (part_examples.images.dtype == np.uint8),
+            f"{part.images_name}: {part.images.dtype}, but the training images are {train.images.dtype}; expected "
+            "bytes (uint8, scaled to 0..1) in both or in neither",
+        )
     examples = len(train_examples.labels)
     _require(
         examples >= VALIDATION_SHARE,
@@ -77,11 +84,15 @@ def split(train: Part, test: Part) -> Dataset:
         classes >= 2,
         f"{train.labels_name}: all labels are 0; expected at least two classes",
     )
-    largest = int(test_examples.labels.max())
-    _require(
-        largest < classes,
-        f"{test.labels_name}: label {largest} is out of range; the training labels are 0 to {classes - 1}",
-    )
+    for part, part_examples in others:
+        largest = int(part_examples.labels.max())
+        _require(
+            largest < classes,
+            f"{part.labels_name}: label {largest} is out of range; the training labels are 0 to {classes - 1}",
+        )
+    test_examples = others[0][1]
+    if validation is not None:
+        return Dataset(train_examples, others[1][1], test_examples)
     first = examples - examples // VALIDATION_SHARE
     return Dataset(
         Examples(train_examples.images[:first], train_examples.labels[:first]),
@@ -103,9 +114,14 @@ def _examples(part: Part) -> Examples:
     )
     if labels.ndim == 2 and labels.shape[1] == 1:  # as CIFAR's labels are kept
         labels = labels[:, 0]
+    one_hot = "; one-hot labels become such by labels.argmax(1)" if labels.ndim == 2 else ""
     _require(
-        labels.dtype.kind in "bui" and labels.ndim == 1,
-        f"{part.labels_name}: {labels.dtype} of shape {labels.shape}; expected whole numbers, one an example",
+        labels.dtype.kind in "buif" and labels.ndim == 1,
+        f"{part.labels_name}: {labels.dtype} of shape {labels.shape}; expected whole numbers, one an example{one_hot}",
+    )
+    _require(
+        labels.dtype.kind != "f" or bool((np.floor(labels) == labels).all()),  # NaN is unequal, infinity out of range
+        f"{part.labels_name}: has fractions or NaN; expected whole numbers, one an example",
     )
     _require(
         len(images) == len(labels),

@@ -10,42 +10,45 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpunet.data.dataset import Part
-from gpunet.errors import DataError
+from gpunet.errors import DataError, first_line
 
 KEYS = ("x_train", "y_train", "x_test", "y_test")
+VALIDATION_KEYS = ("x_val", "y_val")
 
 
-def read_npz(path: Path) -> tuple[Part, Part]:
-    """(train, test) from an .npz file.
+def read_npz(path: Path) -> tuple[Part, ...]:
+    """(train, test) from an .npz file, or (train, test, validation) if it has x_val and y_val as well.
 
     Raises DataError, naming the file, if it is damaged, lacks an array, or holds Python objects.
     """
     arrays: dict[str, NDArray[Any]] = {}
     try:
-        if not zipfile.is_zipfile(path):
+        with path.open("rb") as file:  # is_zipfile says no to a file that must not be read, instead of why
+            is_zip = zipfile.is_zipfile(file)
+        if not is_zip:
             raise DataError(
                 f"{path}: not an .npz file, or cut short; expected one with {', '.join(KEYS)}, or a folder of IDX files"
             )
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-            if missing := [key for key in KEYS if key not in archive.files]:
+            keys = (*KEYS, *VALIDATION_KEYS) if set(VALIDATION_KEYS) & set(archive.files) else KEYS
+            if missing := [key for key in keys if key not in archive.files]:
                 raise DataError(
-                    f"{path}: no array {missing[0]!r}; expected {', '.join(KEYS)}, found "
+                    f"{path}: no array {missing[0]!r}; expected {', '.join(keys)}, found "
                     f"{', '.join(map(repr, archive.files)) or 'none'}"
                 )
-            for key in KEYS:
+            for key in keys:
                 arrays[key] = _member(archive, key, path)
     except (DataError, MemoryError):
         raise
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from error
     except Exception as error:  # zipfile, zlib and NumPy's header parser have no common error for a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path}: not a readable .npz file: {reason}") from error
-    train, test = (
+        raise DataError(f"{path}: not a readable .npz file: {first_line(error)}") from error
+    return tuple(
         Part(arrays[x], arrays[y], f"{path}: {x}", f"{path}: {y}")
-        for x, y in (("x_train", "y_train"), ("x_test", "y_test"))
+        for x, y in (KEYS[:2], KEYS[2:], VALIDATION_KEYS)
+        if x in arrays
     )
-    return train, test
 
 
 def _member(archive: Any, key: str, path: Path) -> NDArray[Any]:

@@ -9,10 +9,12 @@ Text    everything else as JSON (see `_describe`), and with it `sha256`, of all 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -23,7 +25,7 @@ from gpunet import losses, optimizers
 from gpunet.arrays import as_optimizer_state, as_weights
 from gpunet.engines.base import OptimizerState
 from gpunet.errors import ArgumentError, ModelFileError
-from gpunet.layers import Layer, Network, network_of, whole_number
+from gpunet.layers import MOST_UNITS, Layer, Network, network_of, whole_number
 from gpunet.optimizers import Optimizer
 from gpunet.saving import formats
 from gpunet.saving.formats import Arrays, Raw
@@ -66,7 +68,7 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
 
 def read(path: str | os.PathLike[str]) -> Saved:
     """Raises ModelFileError, in one line that names the file, if it holds no model that this gpunet can read."""
-    return _read_model(path, formats.read(path))
+    return _read_model(path, formats.read(path, lambda text: _sizes(path, text)))
 
 
 def read_weights(
@@ -78,7 +80,14 @@ def read_weights(
     inputs: number of inputs, or None to take the file's.
     Raises ModelFileError if the file cannot be read, or belongs to another network.
     """
-    raw = formats.read(path)
+    layers = list(layers)
+
+    def sizes(text: str | None) -> dict[str, int]:
+        if text is not None:
+            return _sizes(path, text)
+        return _elements(network_of(layers, inputs or MOST_UNITS), ())
+
+    raw = formats.read(path, sizes)
     saved = None if raw.text is None else _read_model(path, raw)
     if inputs is None:
         first = raw.arrays.get("0.weight")
@@ -93,6 +102,23 @@ def read_weights(
     return network, saved.weights
 
 
+def _sizes(path: str | os.PathLike[str], text: str | None) -> dict[str, int]:
+    """The arrays that belong to the described model, and their elements."""
+    description = _read_text(path, text)
+    with _described(path):
+        network = Network(tuple(description["widths"]), tuple(description["activations"]))
+        optimizer = description["optimizer"]
+        return _elements(network, () if optimizer is None else _optimizer(dict(optimizer)).slots)
+
+
+def _elements(network: Network, slots: Sequence[str]) -> dict[str, int]:
+    prefixes = ("", *(f"optimizer.{slot}." for slot in slots))
+    counts = [math.prod(shape) for shape in network.weight_shapes]
+    return {
+        name: count for prefix in prefixes for name, count in zip(_names(network.layers, prefix), counts, strict=True)
+    }
+
+
 def _words(network: Network) -> str:
     return f"{network} with {', '.join(network.activations)}"
 
@@ -101,8 +127,15 @@ def _read_model(path: str | os.PathLike[str], raw: Raw) -> Saved:
     description = _read_text(path, raw.text)
     if description.pop("sha256", None) != _digest(description, raw.arrays):
         raise ModelFileError(f"{path}: damaged: its content does not have the checksum that was written with it")
-    try:
+    with _described(path):
         return _understand(path, description, raw.arrays)
+
+
+@contextlib.contextmanager
+def _described(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What a description can have wrong, as one error."""
+    try:
+        yield
     except ModelFileError:
         raise
     except (ArgumentError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
@@ -185,7 +218,10 @@ def _take_arrays(
     expected = {prefix: list(_names(network.layers, prefix)) for prefix in ("", *(f"optimizer.{s}." for s in slots))}
     names = [name for part in expected.values() for name in part]
     if missing := [name for name in names if name not in arrays]:
-        raise ModelFileError(f"{path}: no array {missing[0]!r}; expected {names[0]}, {names[1]} and so on")
+        raise ModelFileError(
+            f"{path}: no array {missing[0]!r}; expected {names[0]}, {names[1]} and so on, "
+            f"found {', '.join(sorted(arrays)[:4]) or 'none'}{' and so on' if len(arrays) > 4 else ''}"
+        )
     if extra := sorted(arrays.keys() - set(names)):
         raise ModelFileError(f"{path}: an array {extra[0]!r} that does not belong to {_words(network)}")
     taken = {}

@@ -6,9 +6,10 @@ Nothing is unpickled. Whatever is wrong with a file is a ModelFileError of one l
 from __future__ import annotations
 
 import io
+import math
 import os
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,6 +23,9 @@ from gpunet.saving import atomic
 
 Arrays = dict[str, NDArray[Any]]
 TEXT = "gpunet"  # the text's name: in the metadata of .safetensors, and in an .npz among the arrays
+MOST_TEXT = 2**24  # bytes of the text in an .npz; gpunet's have a few thousand
+HEADER = 2**12  # bytes in front of an array in an .npz; NumPy's own have 128
+Sizes = Callable[[str | None], Mapping[str, int]]  # from the text: the arrays that belong to it, with their elements
 
 
 class Raw(NamedTuple):
@@ -38,15 +42,20 @@ def write(path: str | os.PathLike[str], raw: Raw) -> None:
     atomic.write_bytes(checked, to_bytes(raw))
 
 
-def read(path: str | os.PathLike[str]) -> Raw:
-    """Raises ArgumentError for a suffix of no known format, ModelFileError for a file that cannot be read."""
+def read(path: str | os.PathLike[str], sizes: Sizes) -> Raw:
+    """What is in a file. sizes: keeps a small file from unpacking to a huge one; may raise ModelFileError.
+
+    Raises ArgumentError for a suffix of no known format, ModelFileError for a file that cannot be read.
+    """
     checked = as_path(path)
     from_file, _ = FORMATS[checked.suffix]
     if not checked.is_file():
         raise ModelFileError(f"{checked}: {'not a file' if checked.exists() else 'no such file'}")
     try:
-        return from_file(checked)
-    except ModelFileError:
+        with checked.open("rb"):  # the libraries have other words for a file that must not be read
+            pass
+        return from_file(checked, sizes)
+    except (ModelFileError, MemoryError):
         raise
     except OSError as error:
         raise ModelFileError(f"{checked}: cannot be read: {error.strerror or error}") from error
@@ -71,9 +80,14 @@ def _safetensors_to_bytes(raw: Raw) -> bytes:
     return bytes(safetensors.numpy.save(arrays, None if raw.text is None else {TEXT: raw.text}))
 
 
-def _safetensors_from_file(path: Path) -> Raw:
+def _safetensors_from_file(path: Path, _: Sizes) -> Raw:
     with safetensors.safe_open(path, framework="np") as file:
-        arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no dict
+        names = list(file.keys())
+        if unlike := [name for name in names if file.get_slice(name).get_dtype() == "BF16"]:
+            raise ModelFileError(
+                f"{path}: {unlike[0]} is of PyTorch's type bfloat16, which NumPy lacks; save model.float().state_dict()"
+            )
+        arrays = {name: file.get_tensor(name) for name in names}
         metadata = dict(file.metadata() or {})
     if unknown := metadata.keys() - {TEXT, "format"}:  # PyTorch's and others' libraries write "format"
         raise ModelFileError(f"{path}: not written by gpunet: metadata {', '.join(sorted(unknown))}")
@@ -87,16 +101,46 @@ def _npz_to_bytes(raw: Raw) -> bytes:
     return content.getvalue()
 
 
-def _npz_from_file(path: Path) -> Raw:
-    if not zipfile.is_zipfile(path):  # NumPy would take it for a pickle, and say so
+def _npz_from_file(path: Path, sizes: Sizes) -> Raw:
+    """The text first, then only arrays that belong to it, and of each no more than it can have."""
+    if not zipfile.is_zipfile(path):
         raise ModelFileError(f"{path}: damaged, cut short or no .npz file")
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
-        arrays = {name: np.asarray(archive[name]) for name in archive.files}
-    text = arrays.pop(TEXT, None)
-    return Raw(None if text is None else str(text), arrays)
+    arrays: Arrays = {}
+    with zipfile.ZipFile(path) as archive:
+        members = {info.filename.removesuffix(".npy"): info for info in archive.infolist()}
+        text = None
+        if TEXT in members:
+            text = str(_npz_array(path, archive, members.pop(TEXT), MOST_TEXT))
+        elements = sizes(text)
+        for name, info in members.items():
+            if name not in elements:
+                raise ModelFileError(f"{path}: an array {name!r} that does not belong to the model")
+            arrays[name] = _npz_array(path, archive, info, elements[name] * np.dtype(np.float64).itemsize)
+    return Raw(text, arrays)
 
 
-FORMATS: dict[str, tuple[Callable[[Path], Raw], Callable[[Raw], bytes]]] = {
+def _npz_array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, most: int) -> NDArray[Any]:
+    """An array of at most so many bytes. Raises ModelFileError for a larger one before it is unpacked."""
+    if info.file_size > most + HEADER:
+        raise ModelFileError(
+            f"{path}: {info.filename} unpacks to {info.file_size:,} bytes; expected at most {most + HEADER:,}"
+        )
+    with archive.open(info) as file:
+        content = file.read(info.file_size)  # with a number it unpacks no more than that, whatever there is
+    stream = io.BytesIO(content)
+    header = np.lib.format.read_array_header_1_0 if np.lib.format.read_magic(stream) == (1, 0) else None
+    if header is None:
+        raise ValueError(f"{info.filename} is not in NumPy's format 1.0")
+    shape, _, dtype = header(stream)
+    size = math.prod(shape) * dtype.itemsize
+    if not dtype.hasobject and size != len(content) - stream.tell():  # before NumPy takes the memory for it
+        raise ValueError(f"{info.filename} has not the size that its header says")
+    stream.seek(0)
+    array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
+    return array
+
+
+FORMATS: dict[str, tuple[Callable[[Path, Sizes], Raw], Callable[[Raw], bytes]]] = {
     ".safetensors": (_safetensors_from_file, _safetensors_to_bytes),
     ".npz": (_npz_from_file, _npz_to_bytes),
 }
