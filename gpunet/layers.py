@@ -181,6 +181,14 @@ def require_positive_integer(name: str, value: object) -> int:
     return number
 
 
+def require_count(name: str, value: object) -> int:
+    """The value as an int; ArgumentError unless it is a whole number from 0 on."""
+    number = whole_number(value)
+    if number is None or number < 0:
+        raise ArgumentError(f"{name}: expected a whole number from 0 on, got {value!r}")
+    return number
+
+
 def whole_number(value: object) -> int | None:
     """The value as an int if it is a whole number (NumPy's count, True and False do not), else None."""
     try:

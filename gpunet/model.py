@@ -18,7 +18,7 @@ from gpunet.callbacks import Callback, History, Logs, ProgressDisplay
 from gpunet.callbacks.base import check_callback
 from gpunet.engines import Choice, Engine, EpochStatistics, OptimizerState
 from gpunet.errors import ArgumentError, DeviceError, NotCompiledError, TrainingDivergedError
-from gpunet.layers import Activation, Dense, Input, Layer, Network, network_of, require_positive_integer, whole_number
+from gpunet.layers import Activation, Dense, Input, Layer, Network, network_of, require_count, require_positive_integer
 from gpunet.optimizers import Optimizer
 
 PREDICT_BATCH = 1000  # the batch size for which an engine is chosen where nothing was trained
@@ -38,10 +38,8 @@ class Sequential:
     """
 
     def __init__(self, layers: Iterable[Layer] | None = None, *, seed: int | None = None) -> None:
-        number = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else whole_number(seed)
-        if number is None or number < 0:
-            raise ArgumentError(f"seed: expected a whole number from 0 on, got {seed!r}")
-        self.seed = number
+        drawn = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
+        self.seed = require_count("seed", drawn)
         self.layers: list[Layer] = []
         self.loss: str | None = None
         self.optimizer: Optimizer | None = None
@@ -154,9 +152,7 @@ class Sequential:
         if epochs is not None and nb_epoch is not None:
             raise ArgumentError(f"epochs={epochs!r} and nb_epoch={nb_epoch!r} mean the same; give one")
         epochs = require_positive_integer("epochs", next((e for e in (epochs, nb_epoch) if e is not None), 1))
-        first_epoch = whole_number(initial_epoch)
-        if first_epoch is None or first_epoch < 0:
-            raise ArgumentError(f"initial_epoch: expected a whole number from 0 on, got {initial_epoch!r}")
+        first_epoch = require_count("initial_epoch", initial_epoch)
         if not isinstance(verbose, str | int) or verbose not in ("auto", 0, 1, 2):
             raise ArgumentError(f"verbose: expected 'auto', 0, 1 or 2; got {verbose!r}")
         callbacks = _check_callbacks(callbacks)

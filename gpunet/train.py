@@ -113,7 +113,7 @@ def _load(options: argparse.Namespace) -> Dataset:
     if untrained := dataset.untrained_classes:
         print(
             f"{PROGRAM}: the validation examples have classes that no training example has, such as {untrained[0]}; "
-            "the last sixth is the validation part: shuffle the examples first",
+            "if the examples are sorted by class, shuffle them first",
             file=sys.stderr,
         )
     return dataset

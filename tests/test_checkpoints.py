@@ -209,6 +209,16 @@ def test_settings_that_only_a_person_can_have_written_are_refused(run) -> None:
     assert "no training to go on with" in run("--resume", "a.npz", data=False)[2]
 
 
+def test_data_that_the_checkpoint_names_and_that_is_not_there(run, monkeypatch, tmp_path: Path) -> None:
+    run("--epochs", 2, "--checkpoint", "a.npz")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    status, _, err = run("--resume", "../a.npz", data=False)
+    assert status == 2
+    assert "blobs.npz: no such file" in err
+    assert err.endswith("the path is from ../a.npz, --data gives another one\n")
+
+
 def test_the_fingerprint_is_of_the_examples(blobs) -> None:
     x, y = blobs
 

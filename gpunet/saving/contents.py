@@ -25,7 +25,7 @@ from gpunet import losses, optimizers
 from gpunet.arrays import as_optimizer_state, as_weights
 from gpunet.engines.base import OptimizerState
 from gpunet.errors import ArgumentError, ModelFileError
-from gpunet.layers import MOST_UNITS, Layer, Network, network_of, whole_number
+from gpunet.layers import MOST_UNITS, Layer, Network, network_of, require_count, whole_number
 from gpunet.optimizers import Optimizer
 from gpunet.saving import formats
 from gpunet.saving.formats import Arrays, Raw
@@ -196,19 +196,12 @@ def _understand(path: str | os.PathLike[str], text: dict[str, Any], arrays: Arra
     loss = None if text["loss"] is None else losses.get(text["loss"])
     if (loss is None) != (optimizer is None):
         raise ArgumentError("a loss without an optimizer, or the reverse")
-    seed, epochs = _count(text["seed"]), _count(text["epochs_trained"])
+    seed, epochs = (require_count(name, text[name]) for name in ("seed", "epochs_trained"))
     return Saved(network, parts[""], seed, epochs, loss, optimizer, state, training)
 
 
 def _optimizer(values: dict[str, Any]) -> Optimizer:
     return optimizers.OPTIMIZERS[values.pop("name")](**values)
-
-
-def _count(value: object) -> int:
-    number = whole_number(value)
-    if number is None or number < 0:
-        raise ArgumentError(f"expected a whole number from 0 on, got {value!r}")
-    return number
 
 
 def _take_arrays(
