@@ -146,7 +146,7 @@ FAULTS = {
     "batch 0": (["--batch-size", "0"], "argument --batch-size: expected a whole number, 1 or above; got '0'"),
     "epochs": (["--epochs", "many"], "argument --epochs: expected a whole number"),
     "hidden": (["--hidden", "5", "-1"], "hidden"),
-    "hidden commas": (["--hidden", "10,20"], "argument --hidden: .* got '10,20'; separate widths by spaces"),
+    "hidden commas": (["--hidden", "10,20"], "expected whole numbers, got '10,20'; separate widths by spaces"),
     "activation": (["--activation", "swish"], "argument --activation: invalid choice: 'swish'"),
     "rate": (["--learning-rate", "-1"], "Adam: learning_rate: expected a number from 0 on, got -1.0"),
     "rate nan": (["--learning-rate", "nan"], "Adam: learning_rate: expected a finite number, got nan"),
