@@ -289,9 +289,10 @@ def run_on_threads(loop: Callable[..., None], work: Work, count: int, progress: 
             _thread.start_new_thread(run, (thread,))
             started += 1
         while len(outcomes) < count:
-            with contextlib.suppress(Empty):
+            try:
                 bell.get(timeout=AIR_SECONDS)
-            progress(int(work.sync[loops.DONE]))
+            except Empty:
+                progress(int(work.sync[loops.DONE]))
     except BaseException:
         _stop_in_any_case(work, outcomes, started)
         raise
