@@ -533,3 +533,11 @@ def test_an_installation_that_cannot_be_written_to_works(tmp_path, small_npz) ->
     result = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     assert len(result.stderr.splitlines()) <= 1
+
+
+@pytest.mark.parametrize("text", ["0", "abc"])
+def test_a_number_of_threads_that_numba_would_stumble_over_is_one_line(text, command: Command, monkeypatch) -> None:
+    monkeypatch.setenv("NUMBA_NUM_THREADS", text)
+    result = command("gpunet.train", "--device", "cpu", "--epochs", 1)
+    assert result.returncode == 2
+    assert result.stderr == f"gpunet train: NUMBA_NUM_THREADS: expected a whole number above 0, got {text!r}\n"

@@ -140,7 +140,11 @@ def check_device(device: str, engine: str) -> None:
 
 @functools.cache
 def numba_problem() -> str | None:
-    """Why Numba cannot be used here, in one line; None if it can. Asked once a process."""
+    """Why Numba cannot be used here, in one line; None if it can. Asked once a process.
+
+    Raises ArgumentError for a number of threads in the environment that Numba would stumble over.
+    """
+    threads.count()
     try:
         import numba  # half a second, so only where it is needed
     except ModuleNotFoundError:
