@@ -20,6 +20,7 @@ from test_tiled import (
     LECTURE,
     OPTIMIZERS,
     SMALL,
+    assert_epochs_report_what_the_reference_reports,
     assert_follows_the_reference,
     assert_same_bits,
     distance,
@@ -102,19 +103,8 @@ def test_any_sizes_around_those_of_tiles_and_panels(widths, batch_size, rest, se
 def test_whole_epochs_with_a_short_last_batch_report_what_the_reference_reports(count, batch_size) -> None:
     images, labels, weights = problem(SMALL, 150, input_bytes=True)
     engine = FusedEngine(SMALL, Adam(0.01), weights, count)
-    reference = ReferenceEngine(SMALL, Adam(0.01), weights, np.float64)
-    placed, rng = (engine.place(images), engine.place(labels)), np.random.default_rng(2)
-    seen: list[int] = []
-    for _ in range(3):
-        order = rng.permutation(150).astype(np.int32)
-        statistics = engine.train_epoch(*placed, order, batch_size, seen.append)
-        expected = reference.train_epoch(images, labels, order, batch_size)
-        assert statistics.updates == expected.updates == seen[-1] == -(-150 // batch_size)
-        assert statistics.accuracy == pytest.approx(expected.accuracy)
-        assert statistics.loss == pytest.approx(expected.loss, rel=1e-5)
-    assert engine.evaluate(*placed) == pytest.approx(reference.evaluate(images, labels), rel=1e-5)
-    np.testing.assert_allclose(engine.predict(placed[0]), reference.predict(images), atol=1e-5)
-    assert engine.predict(placed[0][:1]).shape == (1, 10)
+    assert_epochs_report_what_the_reference_reports(engine, images, labels, weights, batch_size)
+    assert engine.predict(engine.place(images)[:1]).shape == (1, 10)
 
 
 def test_one_engine_predicts_for_several_threads_at_once() -> None:

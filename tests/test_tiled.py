@@ -75,6 +75,22 @@ def assert_follows_the_reference(engine, network, optimizer, images, labels, bat
     assert far <= FACTOR * allowed
 
 
+def assert_epochs_report_what_the_reference_reports(engine, images, labels, weights, batch_size) -> None:
+    """Three epochs of SMALL over 150 examples with Adam(0.01), then evaluate and predict."""
+    reference = ReferenceEngine(SMALL, Adam(0.01), weights, np.float64)
+    placed, rng = (engine.place(images), engine.place(labels)), np.random.default_rng(2)
+    seen: list[int] = []
+    for _ in range(3):
+        order = rng.permutation(150).astype(np.int32)
+        statistics = engine.train_epoch(*placed, order, batch_size, seen.append)
+        expected = reference.train_epoch(images, labels, order, batch_size)
+        assert statistics.updates == expected.updates == seen[-1] == -(-150 // batch_size)
+        assert statistics.accuracy == pytest.approx(expected.accuracy)
+        assert statistics.loss == pytest.approx(expected.loss, rel=1e-5)
+    assert engine.evaluate(*placed) == pytest.approx(reference.evaluate(images, labels), rel=1e-5)
+    np.testing.assert_allclose(engine.predict(placed[0]), reference.predict(images), atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", PLAIN)
 @pytest.mark.parametrize("one_hot", [False, True], ids=["integer", "one-hot"])
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -102,18 +118,7 @@ def test_any_network_and_batch_size(kind, widths, batch_size) -> None:
 def test_whole_epochs_with_a_short_last_batch_report_what_the_reference_reports(kind, batch_size) -> None:
     images, labels, weights = problem(SMALL, 150, input_bytes=True)
     engine = TiledEngine(SMALL, Adam(0.01), weights, open_device(kind))
-    reference = ReferenceEngine(SMALL, Adam(0.01), weights, np.float64)
-    placed, rng = (engine.place(images), engine.place(labels)), np.random.default_rng(2)
-    seen: list[int] = []
-    for _ in range(3):
-        order = rng.permutation(150).astype(np.int32)
-        statistics = engine.train_epoch(*placed, order, batch_size, seen.append)
-        expected = reference.train_epoch(images, labels, order, batch_size)
-        assert statistics.updates == expected.updates == seen[-1] == -(-150 // batch_size)
-        assert statistics.accuracy == pytest.approx(expected.accuracy)
-        assert statistics.loss == pytest.approx(expected.loss, rel=1e-5)
-    assert engine.evaluate(*placed) == pytest.approx(reference.evaluate(images, labels), rel=1e-5)
-    np.testing.assert_allclose(engine.predict(placed[0]), reference.predict(images), atol=1e-5)
+    assert_epochs_report_what_the_reference_reports(engine, images, labels, weights, batch_size)
 
 
 @pytest.mark.parametrize("kind", EVERYWHERE)

@@ -6,15 +6,16 @@ weights. The layers' weights follow one another in one array, and so do the opti
 
 from __future__ import annotations
 
+import abc
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpunet.cuda.device import Array, Device
-from gpunet.engines.base import Engine, EpochStatistics, OptimizerState
+from gpunet.engines.base import Engine, EpochStatistics, OptimizerState, Progress
 from gpunet.engines.reference import softmax
 from gpunet.engines.tiled_launches import Batches, DeviceLayer, Launches, padded
 from gpunet.errors import TrainingDivergedError
@@ -24,6 +25,18 @@ from gpunet.optimizers import Adam, Optimizer
 FORWARD_ROWS = 1024  # rows of examples at a time in predict and evaluate
 
 
+class Epoch(Protocol):
+    """Epochs over the same examples with the same batch size, ready to be made."""
+
+    data: EpochData
+
+    def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int) -> None:
+        """Hand the device what is new in an epoch."""
+
+    def run(self, progress: Progress) -> None:
+        """Start every update of the epoch; may return before the last has run."""
+
+
 class CudaEngine(Engine):
     """See Engine. device: where to run."""
 
@@ -31,6 +44,7 @@ class CudaEngine(Engine):
         self, network: Network, optimizer: Optimizer, weights: Sequence[NDArray[np.floating]], device: Device
     ) -> None:
         self.device = device
+        self._epoch: Any = None  # an Epoch, once there was one to prepare
         super().__init__(network, optimizer, weights)
 
     def _allocate(self) -> None:
@@ -88,6 +102,27 @@ class CudaEngine(Engine):
             return self.device.upload(pad_columns(array))
         rows, *columns = array.shape
         return self.device.adopt(array, (rows, *map(padded, columns)))
+
+    @abc.abstractmethod
+    def _make_epoch(self, data: EpochData) -> Epoch:
+        """Compile and allocate what epochs over these examples need; DeviceError if the device cannot do it."""
+
+    def prepare(self, images: Array, labels: Array, examples: int, batch_size: int) -> None:
+        if self._epoch is None or not self._epoch.data.serves(images, labels, examples, batch_size):
+            self._epoch = None  # frees its memory before the next one takes some
+            self._epoch = self._make_epoch(EpochData(self.device, images, labels, examples, batch_size))
+
+    def _train_epoch(
+        self, images: Array, labels: Array, order: NDArray[np.int32], batch_size: int, progress: Progress
+    ) -> EpochStatistics:
+        self.prepare(images, labels, len(order), batch_size)
+        self.device.synchronize()
+        started = time.perf_counter()
+        self._epoch.load(order, self.optimizer, self._made_updates)
+        self._epoch.run(progress)
+        statistics: EpochStatistics = self._epoch.data.statistics(started)
+        self._made_updates += statistics.updates
+        return statistics
 
     def predict(self, images: Array) -> NDArray[np.floating]:
         forward = _ForwardPass(self.device, self._layers, len(images))

@@ -6,7 +6,6 @@ kernels/resident_epoch.cu. Predictions and evaluations are the tiled engine's.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpunet.cuda.device import Array, Device, Module
-from gpunet.engines.base import EpochStatistics, Progress
+from gpunet.engines.base import Progress
 from gpunet.engines.cuda_engine import CudaEngine, EpochData, kernel_optimizer
 from gpunet.engines.resident_plan import ATTEMPTS, DoesNotFitError, Plan, make_plan
 from gpunet.errors import DeviceError
@@ -44,16 +43,11 @@ class ResidentEngine(CudaEngine):
         adjust: Callable[[Plan], Plan] = lambda plan: plan,
     ) -> None:
         self._patience, self._adjust = patience, adjust
-        self._epoch: _Epoch | None = None
         super().__init__(network, optimizer, weights, device)
 
-    def prepare(self, images: Array, labels: Array, examples: int, batch_size: int) -> None:
-        if self._epoch is None or not self._epoch.data.serves(images, labels, examples, batch_size):
-            self._epoch = None  # frees its memory before the next one takes some
-            plan, module = self._compiled(images, labels, min(batch_size, examples))
-            data = EpochData(self.device, images, labels, examples, batch_size)
-            state = self._all_weights, self._all_slots
-            self._epoch = _Epoch(self.device, plan, module, data, state, self._patience)
+    def _make_epoch(self, data: EpochData) -> _Epoch:
+        plan, module = self._compiled(data.images, data.labels, min(data.batch_size, data.examples))
+        return _Epoch(self.device, plan, module, data, (self._all_weights, self._all_slots), self._patience)
 
     def _compiled(self, images: Array, labels: Array, batch: int) -> tuple[Plan, Module]:
         """The first plan for which the compiler finds registers enough, else the last that fits."""
@@ -77,20 +71,6 @@ class ResidentEngine(CudaEngine):
         optimizer = kernel_optimizer(self.optimizer)
         return make_plan(self.network, optimizer, batch, input_bytes, classes_as_targets, self.device, attempt)
 
-    def _train_epoch(
-        self, images: Array, labels: Array, order: NDArray[np.int32], batch_size: int, progress: Progress
-    ) -> EpochStatistics:
-        self.prepare(images, labels, len(order), batch_size)
-        epoch = self._epoch
-        assert epoch is not None
-        self.device.synchronize()
-        started = time.perf_counter()
-        epoch.data.load(order, self.optimizer, self._made_updates)
-        epoch.run(progress)
-        statistics = epoch.data.statistics(started)
-        self._made_updates += statistics.updates
-        return statistics
-
 
 class _Epoch:
     """The launches of epochs over the same examples with the same batch size."""
@@ -106,6 +86,10 @@ class _Epoch:
             device.copy(array, new)  # the zeros behind rows: the kernel writes only what is real
         self._packets, self._no_packets = (device.zeros(plan.packets, np.uint64) for _ in range(2))
         self._status = device.zeros(4, np.int32)
+
+    def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int) -> None:
+        """Hand the device what is new in an epoch."""
+        self.data.load(order, optimizer, updates_before)
 
     def run(self, progress: Progress) -> None:
         """Make all updates of the epoch, a launch after the other."""

@@ -8,7 +8,6 @@ Between the first and the last update of an epoch nothing is allocated, copied o
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpunet.cuda.device import Array, Device, Graph
-from gpunet.engines.base import EpochStatistics, Progress
+from gpunet.engines.base import Progress
 from gpunet.engines.cuda_engine import CudaEngine, EpochData, kernel_optimizer
 from gpunet.engines.tiled_launches import Batches, DeviceLayer, Launches, padded
 from gpunet.layers import Network
@@ -39,28 +38,10 @@ class TiledEngine(CudaEngine):
         graph: bool = True,
     ) -> None:
         self._use_graph = graph
-        self._epoch: _Epoch | None = None
         super().__init__(network, optimizer, weights, device)
 
-    def prepare(self, images: Array, labels: Array, examples: int, batch_size: int) -> None:
-        if self._epoch is None or not self._epoch.data.serves(images, labels, examples, batch_size):
-            self._epoch = None  # frees its memory before the next one takes some
-            data = EpochData(self.device, images, labels, examples, batch_size)
-            self._epoch = _Epoch(self.device, self._layers, self.optimizer, data, self._use_graph)
-
-    def _train_epoch(
-        self, images: Array, labels: Array, order: NDArray[np.int32], batch_size: int, progress: Progress
-    ) -> EpochStatistics:
-        self.prepare(images, labels, len(order), batch_size)
-        epoch = self._epoch
-        assert epoch is not None
-        self.device.synchronize()
-        started = time.perf_counter()
-        epoch.load(order, self.optimizer, self._made_updates)
-        epoch.run(progress)
-        statistics = epoch.data.statistics(started)
-        self._made_updates += statistics.updates
-        return statistics
+    def _make_epoch(self, data: EpochData) -> _Epoch:
+        return _Epoch(self.device, self._layers, self.optimizer, data, self._use_graph)
 
     def each_launch(
         self, images: Array, labels: Array, order: NDArray[np.int32], batch_size: int
@@ -70,8 +51,8 @@ class TiledEngine(CudaEngine):
         The update has been made once, so that every launch finds what it reads; it may be made again and again.
         """
         self.prepare(images, labels, len(order), batch_size)
-        assert self._epoch is not None
-        return self._epoch.each_launch(order, self.optimizer)
+        epoch: _Epoch = self._epoch
+        return epoch.each_launch(order, self.optimizer)
 
 
 class _Epoch:
