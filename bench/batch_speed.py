@@ -16,19 +16,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import figures
-import machine
-import measure
-import run_peers
-import speed
-import tables
-import workload
-from files import RESULTS, write_json, write_text
-from run_peers import PEERS
 from tqdm import tqdm
 
 from gpunet import commandline, engines
 from gpunet.errors import ArgumentError
+from harness import figures, machine, measure, run_peers, speed, tables, workload
+from harness.files import RESULTS, write_json, write_text
+from harness.run_peers import PEERS
 
 PROGRAM = "batch_speed.py"
 BATCH_SIZES = (1, 10, 100, 1_000, 10_000)

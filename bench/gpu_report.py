@@ -1,6 +1,6 @@
 """`python bench/gpu_report.py`: everything that a GPU can tell, in under nine minutes.
 
-Doctor, the GPU tests, the time of each kernel against its bound and of the resident engine's phases, the lecture's
+Doctor, the GPU tests, the time of each kernel against its bound and of the persistent engine's phases, the lecture's
 experiment with every peer (one that is not installed gets a line), and compute-sanitizer where it is. Writes
 bench/results/<gpu>-report.json and .md after every part, so that nothing finished is lost if a later part fails. Needs
 no network.
@@ -18,21 +18,20 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import machine
-import tables
 from batch_speed import UNFINISHED
-from files import RESULTS, write_json, write_text
-from run_peers import PEERS
-
 from gpunet import commandline, engines
 from gpunet.errors import ArgumentError
+from harness import machine, tables
+from harness.files import RESULTS, write_json, write_text
+from harness.run_peers import PEERS
 
 PROGRAM = "gpu_report.py"
 ROOT = Path(__file__).parents[1]
 BENCH = ROOT / "bench"
 SECONDS = 530  # for everything
 SPEED_SECONDS = 245  # for the part "batch speed", in which it repeats what it has time for
-PEER_TESTS = "tests/test_bench.py::test_engines_and_peers_do_the_same_work_or_say_why_not"  # as batch speed checks
+# What batch speed checks as well.
+PEER_TESTS = "tests/bench/test_bench.py::test_engines_and_peers_do_the_same_work_or_say_why_not"
 TAIL = 3000  # characters of a part's output that are kept
 
 
@@ -78,7 +77,7 @@ def parts(out: Path, facts: dict[str, str]) -> list[Part]:
     """In their order. out: the folder for the result files."""
     python, stem, began = sys.executable, out / machine.file_name(facts), time.time()
     tests = [python, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
-    parts_of_their_own = [f"--deselect={name}" for name in ("tests/test_sanitizer.py", PEER_TESTS)]
+    parts_of_their_own = [f"--deselect={name}" for name in ("tests/kernels/test_sanitizer.py", PEER_TESTS)]
     speed = [python, str(BENCH / "batch_speed.py"), "--device", "cuda", "--out", str(out)]
     speed += ["--peers", ",".join(PEERS), "--seconds", str(SPEED_SECONDS)]
 
@@ -94,15 +93,15 @@ def parts(out: Path, facts: dict[str, str]) -> list[Part]:
 
     def resident(output: str) -> dict[str, Any]:
         """The records that came, which are all of them if the part had the time."""
-        return {"resident_times": [json.loads(line) for line in output.splitlines() if line.startswith("{")]}
+        return {"persistent_times": [json.loads(line) for line in output.splitlines() if line.startswith("{")]}
 
     return [
         Part("doctor", [python, "-m", "gpunet.doctor"], 60),
         Part("GPU tests", [*tests, *parts_of_their_own], 200),
         Part("kernel times", [python, str(BENCH / "kernel_times.py")], 60, kernels),
-        Part("resident times", [python, str(BENCH / "resident_times.py")], 80, resident),
+        Part("resident times", [python, str(BENCH / "persistent_times.py")], 80, resident),
         Part("batch speed", speed, 270, batch_speed),
-        Part("compute-sanitizer", [*tests, "tests/test_sanitizer.py"], 270),
+        Part("compute-sanitizer", [*tests, "tests/kernels/test_sanitizer.py"], 270),
     ]
 
 
@@ -140,8 +139,8 @@ def markdown(report: dict[str, Any]) -> str:
             lines.append(f"```\n{part['output'].strip()}\n```")
         if "kernel_times" in part:
             lines.append(tables.kernel_times(part["kernel_times"]))
-        elif part.get("resident_times"):
-            lines.append(tables.resident_times(part["resident_times"]))
+        elif part.get("persistent_times"):
+            lines.append(tables.persistent_times(part["persistent_times"]))
         elif "batch_speed" in part:
             lines.append(tables.whole(part["batch_speed"]))
         elif part["outcome"] == "passed":

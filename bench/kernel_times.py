@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import workload
-from bounds import BATCH_SIZES, LECTURE, Cost, costs
 
+from bounds import BATCH_SIZES, LECTURE, Cost, costs
 from gpunet import commandline, engines
-from gpunet.cuda.device import CudaDevice, Device
-from gpunet.engines.tiled import TiledEngine
+from gpunet.engines.cuda.device import CudaDevice, Device
+from gpunet.engines.cuda.tiled import TiledEngine
+from harness import workload
 
 PROGRAM = "kernel_times.py"
 KERNELS = Path(__file__).parent / "kernels"

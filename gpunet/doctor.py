@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gpunet import __version__, commandline, engines, threads
-from gpunet.cuda.diagnosis import Machine, diagnose
+from gpunet.engines.cuda.diagnosis import Machine, diagnose
 from gpunet.layers import Network
 
 PROGRAM = "gpunet doctor"

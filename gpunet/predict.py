@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gpunet import __version__, commandline, digits, engines, pictures, terminal
+from gpunet import __version__, commandline, digits, engines, terminal
+from gpunet.digits import images
 from gpunet.errors import ArgumentError, DataError
 from gpunet.model import Sequential, load
 
@@ -101,7 +102,7 @@ def _pictures_in(path: str) -> list[str]:
     """The visible files of a folder that end as pictures do; nothing if it is no folder."""
     with contextlib.suppress(OSError):
         inside = sorted(Path(path).iterdir())
-        return [str(file) for file in inside if file.suffix.lower() in pictures.SUFFIXES and file.name[0] != "."]
+        return [str(file) for file in inside if file.suffix.lower() in images.SUFFIXES and file.name[0] != "."]
     return []
 
 
@@ -111,9 +112,7 @@ def _read(file: str, ink: str) -> NDArray[np.uint8]:
             os.listdir(file)
         except OSError as error:
             raise DataError(f"{file}: the folder cannot be read: {error.strerror}") from error
-        raise DataError(
-            f"{file}: no pictures in this folder; expected files that end in {', '.join(pictures.SUFFIXES)}"
-        )
+        raise DataError(f"{file}: no pictures in this folder; expected files that end in {', '.join(images.SUFFIXES)}")
     return digits.read_digit(file, ink)
 
 

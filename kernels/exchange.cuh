@@ -14,7 +14,7 @@
 #pragma once
 #include "common.cuh"
 #include "phases.cuh"
-#include "resident_network.cuh"
+#include "persistent_network.cuh"
 
 constexpr int EXCHANGES = HIDDEN == 1 ? 1 : 2 * HIDDEN - 2;  // HIDDEN forward, HIDDEN - 2 backward
 constexpr int POLLS_AT_ONCE = 8;

@@ -1,6 +1,6 @@
 // phases.cuh: parts of an update that a measurement can leave out or make twice, to see what they cost.
 //
-//   -DFORWARD_TIMES=0  and likewise the others; what is learnt is nonsense then. bench/resident_times.py uses them.
+//   -DFORWARD_TIMES=0  and likewise the others; what is learnt is nonsense then. bench/persistent_times.py uses them.
 #pragma once
 
 #ifndef FORWARD_TIMES  // weights times activations, of hidden layers and logits

@@ -122,7 +122,7 @@ struct Slice {
 };
 
 // The biases of ROWS neurons with their optimizer state, in shared memory. The last threads step them: the first
-// ones have enough to do (resident_epoch.cu).
+// ones have enough to do (persistent_epoch.cu).
 template <int ROWS>
 struct Biases {
     static constexpr int FLOATS = ARRAYS * ROWS;

@@ -28,7 +28,7 @@ Command = Callable[..., "subprocess.CompletedProcess[str]"]
 def _compiled_loops() -> None:
     """What the engine for CPUs compiles at its first use, it says on stderr, which tests look at."""
     if engines.numba_problem() is None:
-        from gpunet.engines.fused import compile_loops
+        from gpunet.engines.cpu.engine import compile_loops
 
         for optimizer in ("adam", "momentum", "sgd"):
             compile_loops(Network((1, *[1] * 7, 1), (*HIDDEN_ACTIVATIONS, "softmax")), optimizer)

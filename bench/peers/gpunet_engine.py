@@ -8,11 +8,11 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from peer import Job, NotHereError, Trainer, run
 
 import gpunet
 from gpunet import Adam, Network, engines
 from gpunet.errors import ArgumentError, DeviceError
+from peer import Job, NotHereError, Trainer, run
 
 
 def versions() -> dict[str, str]:

@@ -6,6 +6,7 @@ import os
 
 import numpy as np
 from numpy.typing import NDArray
+
 from peer import Job, NotHereError, Trainer, run
 
 os.environ.setdefault("JAX_ENABLE_X64", "false")

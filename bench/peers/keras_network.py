@@ -5,6 +5,7 @@ from __future__ import annotations
 import keras
 import numpy as np
 from numpy.typing import NDArray
+
 from peer import Job, NotHereError, Trainer
 
 if keras.backend.backend() == "tensorflow":

@@ -10,6 +10,7 @@ import sysconfig
 from pathlib import Path
 
 import torch
+
 from peer import Job, NotHereError, run
 from torch_eager import EagerTrainer
 from torch_network import versions

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
 from peer import Job, Trainer, run
 from torch_network import Network, versions
 

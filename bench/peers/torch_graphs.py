@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
+
 from peer import Job, NotHereError, Trainer, run
 from torch_network import Network, versions
 

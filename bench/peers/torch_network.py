@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import torch
-from peer import Job, NotHereError
 from torch import nn
+
+from peer import Job, NotHereError
 
 
 def versions() -> dict[str, str]:

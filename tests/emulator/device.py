@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 import numpy.typing as npt
 
-from gpunet.cuda.sources import define_options, read_source
+from gpunet.engines.cuda.sources import define_options, read_source
 
 from . import build
 from .arrays import Argument, EmulatedArray, allocate
@@ -82,7 +82,7 @@ class EmulatedDevice:
     def adopt(self, array: Any, shape: tuple[int, ...]) -> EmulatedArray:
         """Copy of an array that is on the device already, with zeros behind its rows up to the shape.
 
-        array: a stand-in for CuPy's (tests/gpu_arrays.py), which the host cannot read either.
+        array: a stand-in for CuPy's (tests/support/gpu_arrays.py), which the host cannot read either.
         """
         self._refuse_in_capture("adopt")
         copy = self.zeros(shape, array.dtype)

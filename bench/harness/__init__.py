@@ -1,0 +1,1 @@
+"""What the benchmarks share: the work, the measuring, processes, tables and figures."""

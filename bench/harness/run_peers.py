@@ -1,0 +1,118 @@
+"""Runs the peers and gpunet's engines, each in a process of its own, and checks that they do the same work."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+FOLDER = Path(__file__).parents[1] / "peers"
+PEERS = {  # those with more to say first, for when time runs short
+    "torch": ("torch_graphs", "torch_eager", "torch_compiled"),
+    "jax": ("jax_scan",),
+    "keras": ("keras_lecture", "keras_jax"),
+}
+GRACE_SECONDS = 20  # to end what was begun in time
+# The same work gives the same loss: float32 sums in another order differ by less than this, and so does Keras' Adam,
+# which adds epsilon before the bias correction.
+CHECK_TOLERANCE = 1e-3
+# What is compiled is kept from one pass to the next, and from no earlier run: the first pass compiles everything.
+CACHES = ("CUPY_CACHE_DIR", "NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
+
+Expected = Callable[[int, int], float]  # batch size, updates: the mean of their losses
+
+
+class Peer(NamedTuple):
+    """A script of bench/peers, with what comes before the common arguments."""
+
+    script: str
+    arguments: tuple[str, ...] = ()
+
+    @property
+    def label(self) -> str:
+        return " ".join(self.arguments or (self.script,))
+
+
+def engine(name: str) -> Peer:
+    return Peer("gpunet_engine", (name,))
+
+
+class Runner(NamedTuple):
+    """folder: with the work as work.npz, and room for caches and output."""
+
+    folder: Path
+    device: str
+    full: bool
+    expected: Expected
+
+    def run(self, peer: Peer, batch_sizes: Sequence[int], seconds: float) -> list[dict[str, Any]]:
+        """One process. Its last report for each batch size, or {"name", "unavailable": why} with or without a size.
+
+        seconds: after which nothing new is begun; whole epochs take as long as they take.
+        """
+        seconds = math.inf if self.full else seconds
+        command = [
+            *(sys.executable, str(FOLDER / f"{peer.script}.py"), *peer.arguments, str(self.folder / "work.npz")),
+            *("--device", self.device, "--batch-sizes", ",".join(map(str, batch_sizes)), "--seconds", str(seconds)),
+            *(["--full"] if self.full else []),
+        ]
+        caches = {name: str(self.folder / name) for name in CACHES}
+        environment = {**os.environ, **caches, **(NO_GPU if self.device == "cpu" else {})}
+        files = self.folder / "stdout", self.folder / "stderr"
+        with files[0].open("w") as output, files[1].open("w") as errors:
+            limit = None if self.full else seconds + GRACE_SECONDS
+            try:
+                done = subprocess.run(
+                    command, env=environment, stdout=output, stderr=errors, timeout=limit, check=False
+                )
+                reason = _reason(done.returncode, files[1].read_text(errors="replace"))
+            except subprocess.TimeoutExpired:
+                reason = f"stopped after {limit:.0f} s"
+        reports = _reports(files[0].read_text(errors="replace"))
+        return [self._checked(report) for report in reports.values()] + _missing(peer, batch_sizes, reports, reason)
+
+    def _checked(self, report: dict[str, Any]) -> dict[str, Any]:
+        if "unavailable" in report:
+            return report
+        expected, loss = self.expected(report["batch_size"], report["check_updates"]), report["check_loss"]
+        if abs(loss / expected - 1) <= CHECK_TOLERANCE:
+            return report
+        why = f"does other work: loss {loss:.6f} after {report['check_updates']} updates, {expected:.6f} expected"
+        return {"name": report["name"], "batch_size": report["batch_size"], "unavailable": why}
+
+
+def _reports(output: str) -> dict[int, dict[str, Any]]:
+    """By batch size; a later report has what an earlier one had, and more."""
+    whole_lines = [line for line in output.splitlines(keepends=True) if line.startswith('{"name"')]
+    found = [json.loads(line) for line in whole_lines if line.endswith("}\n")]
+    return {report["batch_size"]: report for report in found}
+
+
+def _missing(
+    peer: Peer, batch_sizes: Sequence[int], reports: dict[int, dict[str, Any]], reason: str
+) -> list[dict[str, Any]]:
+    if not reports:
+        return [{"name": peer.label, "unavailable": reason}]
+    name = next(iter(reports.values()))["name"]
+    absent = [size for size in batch_sizes if size not in reports]
+    return [{"name": name, "batch_size": size, "unavailable": reason} for size in absent]
+
+
+def _reason(status: int, errors: str) -> str:
+    """Why a process reported nothing: a signal, a package that is missing, or the last error that it names."""
+    if status < 0:
+        return f"ended by signal {-status}"
+    named = re.findall(r"^(?:\w+\.)*(\w*(?:Error|Exception)\b.*)", errors, re.MULTILINE)
+    missing = re.fullmatch(r"ModuleNotFoundError: No module named '(\w+)'", named[-1]) if named else None
+    if missing:
+        return f"not installed ({missing[1]})"
+    if status == 0:
+        return "ended without a result"
+    return named[-1][:200] if named else f"ended with status {status}"

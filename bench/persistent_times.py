@@ -1,0 +1,107 @@
+"""`python bench/persistent_times.py`: what decides the persistent engine's design, timed on the GPU.
+
+An update of the lecture's network as it is; with each phase left out, and made twice (kernels/phases.cuh); with nothing
+but its exchanges, every thread polling; with other numbers of threads, and other arrays in shared memory. Needs a GPU.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from gpunet import commandline, engines
+from gpunet.engines.cuda.device import Device
+from gpunet.engines.cuda.persistent import PersistentEngine
+from gpunet.engines.cuda.persistent_plan import Plan
+from gpunet.errors import DeviceError, TrainingDivergedError
+from harness import workload
+
+PROGRAM = "persistent_times.py"
+BATCH_SIZES = (1, 10)
+EXAMPLES = 50_000
+SAMPLES = 5
+PHASES = ("FORWARD", "LOSS", "BACKWARD", "STEPS", "STAGE")
+THREADS = (128, 256, 384, 512)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (see gpunet.commandline). Prints a JSON object a line."""
+    return commandline.run(PROGRAM, _persistent_times, argv)
+
+
+def _persistent_times(argv: Sequence[str] | None) -> int:
+    parser = commandline.Parser(prog=PROGRAM, description="Time the phases of the persistent engine on the GPU.")
+    parser.parse_args(argv)
+    engines.check_device("cuda", "persistent")
+    print(json.dumps({"persistent_times": measure(engines.cuda_device())}))
+    return commandline.DONE
+
+
+def measure(device: Device, batch_sizes: Sequence[int] = BATCH_SIZES, examples: int = EXAMPLES) -> list[dict[str, Any]]:
+    """A record for each batch size and variant: us an update, registers and spills; or why it did not run."""
+    work = workload.load()
+    return [
+        {"batch_size": batch_size, "variant": name, **_variant(device, work, batch_size, examples, adjust)}
+        for batch_size in batch_sizes
+        for name, adjust in variants()
+    ]
+
+
+def variants() -> Iterator[tuple[str, Callable[[Plan], Plan]]]:
+    """Names, and what each changes in the plan."""
+    yield "as planned", lambda plan: plan
+    for phase in PHASES:
+        yield f"without {phase.lower()}", _with(**{f"{phase}_TIMES": 0})
+        yield f"{phase.lower()} twice", _with(**{f"{phase}_TIMES": 2})
+    yield "without waiting", _with(WAIT_TIMES=0)
+    yield "exchanges alone", _with(**{f"{phase}_TIMES": 0 for phase in PHASES})
+    for threads in THREADS:
+        yield f"{threads} threads", lambda plan, threads=threads: replace(plan, threads=threads)
+    for arrays in range(4):
+        yield f"{arrays} arrays of the output layer in shared memory", _output_in_shared(arrays)
+    yield "inputs not staged", lambda plan: replace(plan, staged=False)
+
+
+def _with(**extra: int) -> Callable[[Plan], Plan]:
+    return lambda plan: replace(plan, extra=tuple(extra.items()))
+
+
+def _output_in_shared(arrays: int) -> Callable[[Plan], Plan]:
+    def adjust(plan: Plan) -> Plan:
+        in_shared = (arrays if number == plan.hidden else count for number, count in enumerate(plan.in_shared))
+        return replace(plan, in_shared=tuple(in_shared))
+
+    return adjust
+
+
+def _variant(
+    device: Device, work: workload.Workload, batch_size: int, examples: int, adjust: Callable[[Plan], Plan]
+) -> dict[str, Any]:
+    engine = PersistentEngine(workload.NETWORK, workload.optimizer(), work.weights, device, adjust=adjust)
+    placed, order = (engine.place(work.images), engine.place(work.labels)), work.order[:examples]
+    try:
+        engine.prepare(*placed, examples, batch_size)
+    except DeviceError as error:
+        return {"unavailable": str(error)}
+    _epoch(engine, placed, order, batch_size)  # warm-up
+    seconds = [_epoch(engine, placed, order, batch_size) for _ in range(SAMPLES)]
+    updates = -(-examples // batch_size)
+    return {"us": 1e6 * statistics.median(seconds) / updates, "samples": [1e6 * s / updates for s in seconds]}
+
+
+def _epoch(engine: PersistentEngine, placed: tuple[Any, Any], order: Any, batch_size: int) -> float:
+    """Seconds on the wall; what was learnt does not matter here, and without some phases is no number."""
+    started = time.perf_counter()
+    with contextlib.suppress(TrainingDivergedError):
+        engine.train_epoch(*placed, order, batch_size)
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,281 @@
+"""Brings a picture of a digit, as it comes from a camera or a scanner, into the form of MNIST's examples."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from gpunet.digits.images import read_grey
+from gpunet.errors import ArgumentError, DataError
+
+Grey = NDArray[np.floating[Any]]  # a picture (height, width), 0 black, 1 white
+Strokes = NDArray[np.floating[Any]]  # (height, width): 1 ink, 0 paper
+Window = tuple[slice, slice]
+
+SIDE, BOX = 28, 20  # pixels: of an example, and of the square that the digit just fits into
+INKS = ("auto", "dark", "light")
+COARSE = 200  # longer side, in pixels, of the picture on which the digit is looked for
+REACHES = (1 / 24, 1 / 16, 1 / 12, 1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2)  # of that side: breadths that a stroke may have
+FAINTEST = 0.06  # contrast of strokes below which there is nothing to be seen; paper and sensors differ by less
+FULL, FAINT = 0.5, 0.2  # shares of the ink's contrast: surely a stroke; a stroke if it touches one
+SPECK = 0.04  # share of the greatest part's ink below which a part by itself is dirt
+FRAME = (
+    0.85  # share of its bounding box that a part with its holes fills, from which it is no digit around another part
+)
+INSIDE = 1 / 3  # of its length: a part as long as this in another makes that a frame
+FAR = 1 / 4  # of the digit's length: what is farther from it does not belong to it
+SMALLEST = 6  # pixels, of COARSE and less: what is shorter is no digit
+MOST_PIECES = 12  # of ink and of paper, within a digit; noise has more
+THINNEST = 2.4  # pixels of an example: finer strokes are widened to this; nine in ten of MNIST's are broader
+
+
+def read_digit(path: str | Path, ink: str = "auto") -> NDArray[np.uint8]:
+    """The digit in a picture file, as `normalize` gives it. Raises DataError, naming the file."""
+    grey = read_grey(path)
+    try:
+        return normalize(grey, ink)
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from None
+
+
+def normalize(grey: Grey, ink: str = "auto") -> NDArray[np.uint8]:
+    """A grey picture (height, width) in 0..1 of one digit as (28, 28) uint8, light on dark, as MNIST has them.
+
+    "The original black and white images from NIST were size normalized to fit in a 20x20 pixel box while preserving
+    their aspect ratio. The resulting images contain grey levels as a result of the anti-aliasing technique used by the
+    normalization algorithm. The images were centered in a 28x28 image by computing the center of mass of the pixels,
+    and translating the image so as to position this point at the center of the 28x28 field." (Yann LeCun, Corinna
+    Cortes, Christopher J. C. Burges: The MNIST database of handwritten digits.)
+
+    Before that the digit is looked for, on paper that may be lit unevenly; strokes finer than almost all of MNIST's
+    are widened.
+
+    ink:    whether the strokes are "dark" or "light" on their ground; "auto" takes the ground for the greater part.
+    Raises: DataError if there is nothing to be seen; ArgumentError for another ink.
+    """
+    if ink not in INKS:
+        raise ArgumentError(f"ink: expected one of {', '.join(INKS)}; got {ink!r}")
+    step = min(math.ceil(max(grey.shape) / COARSE), *grey.shape)  # also a picture of one row has one
+    coarse = _reduced(grey, step)
+    if ink == "auto":
+        ink = _ink(coarse)
+    if ink == "dark":
+        grey, coarse = 1 - grey, 1 - coarse
+    rows, columns, width = _find(coarse)
+    margin = 1 + max(rows.stop - rows.start, columns.stop - columns.start) // 4
+    around = tuple(slice(max(0, step * (s.start - margin)), step * (s.stop + margin)) for s in (rows, columns))
+    strokes, clearness = _strokes(grey[around], math.ceil(3 * step * width))
+    _require_seen(clearness)
+    strokes = _widened(strokes[_bounds(strokes)])
+    return _centred(_fitted(strokes))
+
+
+def _ink(grey: Grey) -> str:
+    """Where the picture has contrast, what is near the lightest around is paper, if it is the greater part.
+
+    Seen through windows of all sizes, because a window larger than a digit also has the edges of shadows in it.
+    """
+    balance = 0.0
+    for reach in _windows(grey):
+        lightest = ndimage.grey_dilation(grey, size=(reach, reach), mode="nearest")
+        darkest = ndimage.grey_erosion(grey, size=(reach, reach), mode="nearest")
+        contrast = lightest - darkest
+        nearer = 2 * grey - lightest - darkest  # above 0: nearer to the lightest
+        balance += nearer[contrast >= contrast.max() / 2].mean() / max(contrast.max(), FAINTEST)
+    return "dark" if balance > 0 else "light"
+
+
+def _find(grey: Grey) -> tuple[slice, slice, float]:
+    """Rows, columns and mean stroke width (in pixels) of the digit, light on dark.
+
+    The window of the right size is the one that tells best: a smaller one hollows strokes out, a larger one takes
+    the edges of shadows for ink.
+    """
+    found = [_strokes(grey, window) for window in _windows(grey)]
+    strokes, clearness = max(found, key=lambda pair: pair[1])
+    _require_seen(clearness)
+    rows, columns = _bounds(strokes)
+    _require_seen(_length((rows, columns)) >= SMALLEST and _pieces(strokes[rows, columns]) <= MOST_PIECES)
+    return rows, columns, _stroke_width(strokes)
+
+
+def _require_seen(seen: float | bool) -> None:
+    if not seen:
+        raise DataError(
+            "no digit to be seen; expected one, dark on light or light on dark; "
+            "crop the picture to the paper around the digit"
+        )
+
+
+def _pieces(strokes: Strokes) -> int:
+    """How many connected pieces there are of ink and, in and around it, of paper."""
+    ink = np.pad(strokes > FULL, 1)
+    pieces: int = ndimage.label(ink, np.ones((3, 3)))[1] + ndimage.label(~ink)[1]
+    return pieces
+
+
+def _windows(grey: Grey) -> list[int]:
+    return sorted({max(3, int(max(grey.shape) * reach)) for reach in REACHES})
+
+
+def _strokes(grey: Grey, window: int) -> tuple[Strokes, float]:
+    """What is lighter than its surroundings and narrower than the window; and how clearly it differs, in 0..1.
+
+    0 if there is nothing. The surroundings are the grey opening: what is left when all that is light and narrower than
+    the window is taken away. It follows the light, even the edge of a shadow; Serra, Image Analysis and Mathematical
+    Morphology (1982).
+    """
+    smooth = ndimage.gaussian_filter(grey, max(grey.shape) / 400)  # against noise
+    contrast = smooth - ndimage.grey_opening(smooth, size=(window, window), mode="nearest")
+    contrast = np.maximum(contrast - np.median(contrast), 0)
+    level, clearness = _ink_level(contrast)
+    if level < FAINTEST:
+        return np.zeros_like(contrast), 0.0
+    strokes = np.minimum(contrast / level, 1)
+    return np.where(_digit_parts(strokes), strokes, 0), clearness
+
+
+def _ink_level(contrast: Grey) -> tuple[float, float]:
+    """The contrast of ink (median), and the share of all variance that lies between ink and paper.
+
+    The threshold between the two is Otsu's: the one that makes that share largest (A Threshold Selection Method from
+    Gray-Level Histograms, 1979).
+    """
+    if contrast.max() < FAINTEST:
+        return 0.0, 0.0
+    counts, edges = np.histogram(contrast, 256)
+    sums = np.cumsum(counts * (edges[1:] + edges[:-1]) / 2)
+    below = np.cumsum(counts)[:-1]  # every threshold leaves something on both sides: the first and last bins have some
+    above = contrast.size - below
+    between = below * above * (sums[:-1] / below - (sums[-1] - sums[:-1]) / above) ** 2 / contrast.size**2
+    best = int(between.argmax())
+    return float(np.median(contrast[contrast >= edges[best + 1]])), float(between[best] / contrast.var())
+
+
+def _digit_parts(strokes: Strokes) -> NDArray[np.bool_]:
+    """Where the digit is: connected parts with ink for sure, no dirt, frame, or thing far off or coming in at the rim.
+
+    If everything comes in at the rim, the lines of the paper may be what connects it: they are fainter than ink.
+    """
+    for least in (FAINT, FULL):
+        digit, inside = _parts(strokes, least)
+        if inside:
+            return digit
+    return _parts(strokes, FAINT)[0]  # the digit itself touches the rim
+
+
+def _parts(strokes: Strokes, least: float) -> tuple[NDArray[np.bool_], bool]:
+    """The connected parts of at least so much ink that make up the digit, and whether they keep clear of the rim."""
+    parts, count = ndimage.label(strokes > least, np.ones((3, 3)))
+    numbers = np.arange(1, count + 1)
+    amounts = ndimage.sum_labels(strokes, parts, numbers)
+    amounts[ndimage.maximum(strokes, parts, numbers) <= FULL] = 0
+    rim = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
+    inside = np.where(np.isin(numbers, rim), 0, amounts)
+    is_inside = bool(inside.max() > amounts.max() / 10)
+    if is_inside:
+        amounts = inside
+    boxes = ndimage.find_objects(parts)
+    kept = [int(number) for number in numbers[amounts > SPECK * amounts.max()]]
+    kept = [number for number in kept if not _is_frame(parts, number, boxes, kept)]
+    kept = _together(boxes, sorted(kept, key=lambda number: -amounts[number - 1]))
+    return np.isin(parts, kept), is_inside
+
+
+def _is_frame(parts: NDArray[np.integer], number: int, boxes: Sequence[Window], others: Sequence[int]) -> bool:
+    """Whether the part, such as the edge of a sheet on a dark table, runs around another one."""
+    box = boxes[number - 1]
+    inside = [
+        boxes[other - 1]
+        for other in others
+        if all(a.start < b.start and b.stop < a.stop for a, b in zip(box, boxes[other - 1], strict=True))
+    ]
+    if not inside:
+        return False
+    filled = ndimage.binary_fill_holes(parts[box] == number)
+    return bool(filled.mean() > FRAME) or max(map(_length, inside)) > INSIDE * _length(box)
+
+
+def _together(boxes: Sequence[Window], numbers: Sequence[int]) -> list[int]:
+    """The first part, and those that are near it or near what is already taken. Holes punched at the side are not."""
+    taken, left = [numbers[0]], list(numbers[1:])
+    rows, columns = boxes[numbers[0] - 1]
+    while near := [
+        number for number in left if _gap((rows, columns), boxes[number - 1]) <= FAR * _length((rows, columns))
+    ]:
+        taken, left = taken + near, [number for number in left if number not in near]
+        rows, columns = (
+            slice(min(s.start for s in sides), max(s.stop for s in sides))
+            for sides in zip(*(boxes[number - 1] for number in taken), strict=True)
+        )
+    return taken
+
+
+def _gap(one: Window, other: Window) -> int:
+    """Pixels between two boxes, in the direction in which there are more."""
+    gap: int = max(max(a.start, b.start) - min(a.stop, b.stop) for a, b in zip(one, other, strict=True))
+    return gap
+
+
+def _length(box: Window) -> int:
+    """The longer side, in pixels."""
+    length: int = max(side.stop - side.start for side in box)
+    return length
+
+
+def _bounds(strokes: Strokes) -> Window:
+    """The rows and columns that have ink."""
+    rows, columns = (np.flatnonzero(strokes.any(axis=axis)) for axis in (1, 0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def _stroke_width(strokes: Strokes) -> float:
+    """In pixels: across a long band the distance to its edge is a quarter of its width on average."""
+    distances = ndimage.distance_transform_edt(np.pad(strokes > FULL, 1))
+    return 4 * float(distances[distances > 0].mean())
+
+
+def _widened(strokes: Strokes) -> Strokes:
+    """The strokes, if they will be too thin when the digit is brought to size, widened to both sides."""
+    lack = (THINNEST * max(strokes.shape) / BOX - _stroke_width(strokes)) / 2
+    if lack < 0.5:
+        return strokes
+    outside = ndimage.distance_transform_edt(np.pad(strokes <= FULL, math.ceil(lack) + 1, constant_values=True))
+    wide: Strokes = np.clip(lack + 1 - outside, 0, 1)
+    return wide[_bounds(wide)]
+
+
+def _fitted(strokes: Strokes) -> Strokes:
+    """The digit with BOX pixels in its longer direction, antialiased."""
+    height, width = (max(1, round(BOX * length / max(strokes.shape))) for length in strokes.shape)
+    image = Image.fromarray(strokes.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
+    fitted = np.maximum(np.asarray(image), 0)
+    digit: Strokes = fitted / fitted.max()
+    return digit
+
+
+def _centred(digit: Strokes) -> NDArray[np.uint8]:
+    """The digit in the whole field, its centre of mass in the middle as far as whole pixels and the field allow."""
+    field: NDArray[np.uint8] = np.zeros((SIDE, SIDE), np.uint8)
+    starts = (
+        min(max(0, round(SIDE / 2 - centre)), SIDE - length)
+        for centre, length in zip(ndimage.center_of_mass(digit), digit.shape, strict=True)
+    )
+    place = tuple(slice(start, start + length) for start, length in zip(starts, digit.shape, strict=True))
+    field[place] = np.rint(255 * digit)
+    return field
+
+
+def _reduced(grey: Grey, step: int) -> Grey:
+    """Means over squares of `step` pixels; what is left over at the right and below is cut off."""
+    height, width = (length // step for length in grey.shape)
+    squares = grey[: height * step, : width * step].reshape(height, step, width, step)
+    means: Grey = squares.mean(axis=(1, 3))
+    return means

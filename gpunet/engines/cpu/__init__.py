@@ -1,0 +1,1 @@
+"""The engine for CPUs, whose loops Numba compiles. See docs/cpu.md."""

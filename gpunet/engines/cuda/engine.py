@@ -1,0 +1,244 @@
+"""What the CUDA engines share: where weights and optimizer state lie on a device, forward passes, an epoch's data.
+
+Matrices on the device have rows padded to a multiple of 4 (kernels/matrix.cuh). A layer's bias is the last row of its
+weights. The layers' weights follow one another in one array, and so do the optimizer's slots, layer by layer.
+"""
+
+from __future__ import annotations
+
+import abc
+import time
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpunet.engines.base import Engine, EpochStatistics, OptimizerState, Progress
+from gpunet.engines.cuda.device import Array, Device
+from gpunet.engines.cuda.tiled_launches import Batches, DeviceLayer, Launches, padded
+from gpunet.engines.reference import softmax
+from gpunet.errors import TrainingDivergedError
+from gpunet.layers import Network
+from gpunet.optimizers import Adam, Optimizer
+
+FORWARD_ROWS = 1024  # rows of examples at a time in predict and evaluate
+
+
+class Epoch(Protocol):
+    """Epochs over the same examples with the same batch size, ready to be made."""
+
+    data: EpochData
+
+    def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int) -> None:
+        """Hand the device what is new in an epoch."""
+
+    def run(self, progress: Progress) -> None:
+        """Start every update of the epoch; may return before the last has run."""
+
+
+class CudaEngine(Engine):
+    """See Engine. device: where to run."""
+
+    def __init__(
+        self, network: Network, optimizer: Optimizer, weights: Sequence[NDArray[np.floating]], device: Device
+    ) -> None:
+        self.device = device
+        self._epoch: Any = None  # an Epoch, once there was one to prepare
+        super().__init__(network, optimizer, weights)
+
+    def _allocate(self) -> None:
+        slots = max(1, len(self._slots))
+        sizes = [(inputs + 1) * padded(units) for inputs, units in self.network.sizes]
+        self._all_weights = self.device.zeros(sum(sizes), np.float32)
+        self._all_slots = self.device.zeros(slots * sum(sizes), np.float32)
+        self._layers, first = [], 0
+        for (inputs, units), activation, size in zip(self.network.sizes, self.network.activations, sizes, strict=True):
+            weights = self._all_weights[first : first + size]
+            state = self._all_slots[slots * first : slots * (first + size)]
+            kernels_activation = "linear" if activation == "softmax" else activation
+            self._layers.append(DeviceLayer(inputs, units, kernels_activation, weights, state))
+            first += size
+        self._made_updates = self._made_updates_before = 0
+        self._backups = [
+            (array, self.device.empty(array.shape, array.dtype)) for array in (self._all_weights, self._all_slots)
+        ]
+
+    def _get_weights(self) -> list[NDArray[np.floating]]:
+        return [part for layer in self._layers for part in _split(layer, self.device.download(layer.weights))]
+
+    def _set_weights(self, weights: Sequence[NDArray[np.floating]]) -> None:
+        for layer, matrix, bias in zip(self._layers, weights[::2], weights[1::2], strict=True):
+            self.device.write(layer.weights, join(matrix, bias))
+
+    def _get_state(self) -> OptimizerState:
+        state = OptimizerState(self._made_updates, {slot: [] for slot in self._slots})
+        for layer in self._layers:
+            values = self.device.download(layer.state)
+            for slot, part in zip(self._slots, np.split(values, max(1, len(self._slots))), strict=False):
+                state.slots[slot] += _split(layer, part)
+        return state
+
+    def _set_state(self, state: OptimizerState) -> None:
+        for number, layer in enumerate(self._layers):
+            arrays = [state.slots[slot][2 * number : 2 * number + 2] for slot in self._slots]
+            if arrays:
+                self.device.write(layer.state, np.concatenate([join(matrix, bias) for matrix, bias in arrays]))
+        self._made_updates = state.updates
+
+    def _back_up(self) -> None:
+        for array, backup in self._backups:
+            self.device.copy(array, backup)
+        self._made_updates_before = self._made_updates
+
+    def _restore(self) -> None:
+        for array, backup in self._backups:  # in the device's order: after everything that was started
+            self.device.copy(backup, array)
+        self.device.synchronize()
+        self._made_updates = self._made_updates_before
+
+    def place(self, array: Any) -> Array:
+        if isinstance(array, np.ndarray):
+            return self.device.upload(pad_columns(array))
+        rows, *columns = array.shape
+        return self.device.adopt(array, (rows, *map(padded, columns)))
+
+    @abc.abstractmethod
+    def _make_epoch(self, data: EpochData) -> Epoch:
+        """Compile and allocate what epochs over these examples need; DeviceError if the device cannot do it."""
+
+    def prepare(self, images: Array, labels: Array, examples: int, batch_size: int) -> None:
+        if self._epoch is None or not self._epoch.data.serves(images, labels, examples, batch_size):
+            self._epoch = None  # frees its memory before the next one takes some
+            self._epoch = self._make_epoch(EpochData(self.device, images, labels, examples, batch_size))
+
+    def _train_epoch(
+        self, images: Array, labels: Array, order: NDArray[np.int32], batch_size: int, progress: Progress
+    ) -> EpochStatistics:
+        self.prepare(images, labels, len(order), batch_size)
+        self.device.synchronize()
+        started = time.perf_counter()
+        self._epoch.load(order, self.optimizer, self._made_updates)
+        self._epoch.run(progress)
+        statistics: EpochStatistics = self._epoch.data.statistics(started)
+        self._made_updates += statistics.updates
+        return statistics
+
+    def predict(self, images: Array) -> NDArray[np.floating]:
+        forward = _ForwardPass(self.device, self._layers, len(images))
+        return np.concatenate([softmax(forward.logits(images, first)) for first in forward.firsts])
+
+    def evaluate(self, images: Array, labels: Array) -> tuple[float, float]:
+        forward = _ForwardPass(self.device, self._layers, len(images))
+        losses, hits = zip(*(forward.losses_and_hits(images, labels, first) for first in forward.firsts), strict=True)
+        return float(np.concatenate(losses).mean(dtype=np.float64)), float(np.concatenate(hits).mean())
+
+
+class EpochData:
+    """What kernels read and write in an epoch besides images and targets; see kernels/optimizer.cuh for the steps.
+
+    order: (examples,) int32; constants: (4,) float32; steps: (updates, 2) float32.
+    losses, hits: (examples,) float32 and uint8, of each example of the last epoch, in its order.
+    """
+
+    def __init__(self, device: Device, images: Array, labels: Array, examples: int, batch_size: int) -> None:
+        self._device, self.images, self.labels = device, images, labels
+        self.examples, self.batch_size, self.updates = examples, batch_size, -(-examples // batch_size)
+        self.order = device.empty(examples, np.int32)
+        self.constants, self.steps = device.zeros(4, np.float32), device.empty((self.updates, 2), np.float32)
+        self.losses, self.hits = device.empty(examples, np.float32), device.empty(examples, np.uint8)
+
+    def serves(self, images: Array, labels: Array, examples: int, batch_size: int) -> bool:
+        """Whether an epoch over these arrays can use what is here."""
+        same_arrays = self.images is images and self.labels is labels
+        return same_arrays and (self.examples, self.batch_size) == (examples, batch_size)
+
+    def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int) -> None:
+        """Hand the device what is new in an epoch: the order and the step sizes."""
+        self._device.write(self.order, order)
+        steps, constants = np.zeros((self.updates, 2)), np.zeros(4)
+        if isinstance(optimizer, Adam):
+            steps[:, 0], steps[:, 1] = optimizer.step_sizes(updates_before + 1 + np.arange(self.updates))
+            constants[:] = optimizer.beta_1, 1 - optimizer.beta_1, optimizer.beta_2, 1 - optimizer.beta_2
+        else:
+            steps[:, 0], constants[0] = optimizer.learning_rate, optimizer.momentum
+        self._device.write(self.steps, steps.astype(np.float32))
+        self._device.write(self.constants, constants.astype(np.float32))
+
+    def statistics(self, started: float) -> EpochStatistics:
+        """Waits for the epoch's end. started: time.perf_counter() at its start.
+
+        Raises TrainingDivergedError if a batch's loss is not finite.
+        """
+        losses, hits = self._device.download(self.losses), self._device.download(self.hits)
+        seconds = time.perf_counter() - started
+        finite = np.isfinite(losses)
+        if not finite.all():
+            raise TrainingDivergedError(int(finite.argmin()) // self.batch_size + 1)
+        return EpochStatistics(float(losses.mean(dtype=np.float64)), float(hits.mean()), self.updates, seconds)
+
+
+class _ForwardPass:
+    """Forward passes over many examples, FORWARD_ROWS at a time."""
+
+    def __init__(self, device: Device, layers: Sequence[DeviceLayer], examples: int) -> None:
+        self._device, self._layers = device, layers
+        self._rows = min(FORWARD_ROWS, examples)
+        self.firsts = range(0, examples, self._rows)
+        self._outputs = [device.zeros((self._rows, padded(layer.units)), np.float32) for layer in layers]
+        self._cursors, self._no_order = device.zeros(2, np.int32), device.zeros(1, np.int32)
+
+    def logits(self, images: Array, first: int) -> NDArray[np.floating]:
+        """The logits (rows, classes) of the examples from `first` on."""
+        launches, batches = self._forward(images, first)
+        launches.run()
+        logits: NDArray[np.floating] = self._device.download(self._outputs[-1])
+        return logits[: batches.examples, : self._layers[-1].units]
+
+    def losses_and_hits(
+        self, images: Array, labels: Array, first: int
+    ) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
+        """The loss of each example from `first` on, and 1 where the most probable class is the target's."""
+        launches, batches = self._forward(images, first)
+        rows, classes = batches.examples, self._layers[-1].units
+        losses, hits = self._device.empty(rows, np.float32), self._device.empty(rows, np.uint8)
+        dz = self._device.empty((self._rows, padded(classes)), np.float32)
+        targets = labels[first : first + rows]
+        launches.softmax_cross_entropy(self._outputs[-1], targets, dz, losses, hits, classes, batches)
+        launches.run()
+        return self._device.download(losses), self._device.download(hits)
+
+    def _forward(self, images: Array, first: int) -> tuple[Launches, Batches]:
+        launches, x = Launches(self._device), images[first : first + self._rows]
+        batches = Batches(self._no_order, False, self._cursors, self._rows, len(x))
+        for layer, y in zip(self._layers, self._outputs, strict=True):
+            launches.dense_forward(layer, x, y, batches, gather=False)
+            x = y
+        return launches, batches
+
+
+def kernel_optimizer(optimizer: Optimizer) -> str:
+    """The optimizer's name in kernels/optimizer.cuh."""
+    if isinstance(optimizer, Adam):
+        return "adam"
+    return "momentum" if optimizer.momentum else "sgd"
+
+
+def pad_columns(array: NDArray[Any]) -> NDArray[Any]:
+    """A matrix with zeros behind every row, to a multiple of 4 columns; a vector as it is."""
+    if array.ndim == 1 or array.shape[1] == padded(array.shape[1]):
+        return array
+    wide = np.zeros((len(array), padded(array.shape[1])), array.dtype)
+    wide[:, : array.shape[1]] = array
+    return wide
+
+
+def join(matrix: NDArray[np.floating], bias: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Weights and bias as the device keeps them."""
+    return pad_columns(np.vstack([matrix, bias]).astype(np.float32)).ravel()
+
+
+def _split(layer: DeviceLayer, values: NDArray[np.floating]) -> list[NDArray[np.floating]]:
+    """The reverse of `join`."""
+    values = values.reshape(layer.inputs + 1, padded(layer.units))
+    return [values[: layer.inputs, : layer.units].copy(), values[layer.inputs, : layer.units].copy()]

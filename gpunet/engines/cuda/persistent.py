@@ -1,0 +1,134 @@
+"""The persistent CUDA engine: an epoch in one launch, weights and optimizer state on the chip. See docs/persistent.md.
+
+For networks with hidden layers that fit (persistent_plan.py says why one does not) and small batches. The kernel is
+kernels/persistent_epoch.cu. Predictions and evaluations are the tiled engine's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpunet.engines.base import Progress
+from gpunet.engines.cuda.device import Array, Device, Module
+from gpunet.engines.cuda.engine import CudaEngine, EpochData, kernel_optimizer
+from gpunet.engines.cuda.persistent_plan import ATTEMPTS, DoesNotFitError, Plan, make_plan
+from gpunet.errors import DeviceError
+from gpunet.layers import Network
+from gpunet.optimizers import Optimizer
+
+KERNEL = "persistent_epoch"
+PATIENCE = 1 << 20  # polls of a packet, each some 0.5 us or more, before a launch is given up
+
+
+class PersistentEngine(CudaEngine):
+    """See Engine. device: where to run; patience: polls before waiting ends with an error; adjust: changes the plan,
+    for measurements.
+
+    Raises DeviceError when an epoch's batch size leaves no room for the network.
+    """
+
+    name: ClassVar[str] = "persistent"
+
+    def __init__(
+        self,
+        network: Network,
+        optimizer: Optimizer,
+        weights: Sequence[NDArray[np.floating]],
+        device: Device,
+        patience: int = PATIENCE,
+        adjust: Callable[[Plan], Plan] = lambda plan: plan,
+    ) -> None:
+        self._patience, self._adjust = patience, adjust
+        super().__init__(network, optimizer, weights, device)
+
+    def _make_epoch(self, data: EpochData) -> _Epoch:
+        plan, module = self._compiled(data.images, data.labels, min(data.batch_size, data.examples))
+        return _Epoch(self.device, plan, module, data, (self._all_weights, self._all_slots), self._patience)
+
+    def _compiled(self, images: Array, labels: Array, batch: int) -> tuple[Plan, Module]:
+        """The first plan for which the compiler finds registers enough, else the last that fits."""
+        found = None
+        for attempt in range(ATTEMPTS):
+            try:
+                plan = self._adjust(self._plan(images, labels, batch, attempt))
+            except DoesNotFitError as reason:
+                if found is None:
+                    raise DeviceError(f"engine persistent: {reason}; use engine='auto' or 'tiled'") from None
+                break
+            found = plan, self.device.compile(KERNEL, plan.defines)
+            _require_room(self.device, *found)
+            if found[1].local_bytes(KERNEL, cooperative=True) == 0:
+                break
+        assert found is not None
+        return found
+
+    def _plan(self, images: Array, labels: Array, batch: int, attempt: int) -> Plan:
+        input_bytes, classes_as_targets = images.dtype == np.uint8, labels.dtype == np.int32
+        optimizer = kernel_optimizer(self.optimizer)
+        return make_plan(self.network, optimizer, batch, input_bytes, classes_as_targets, self.device, attempt)
+
+
+class _Epoch:
+    """The launches of epochs over the same examples with the same batch size."""
+
+    def __init__(
+        self, device: Device, plan: Plan, module: Module, data: EpochData, state: tuple[Array, Array], patience: int
+    ) -> None:
+        self._device, self.plan, self._module, self.data = device, plan, module, data
+        self._state, self.patience = state, patience
+        # Blocks that are done must not write what others may still have to read.
+        self._new_state = [device.empty(array.shape, np.float32) for array in state]
+        for array, new in zip(state, self._new_state, strict=True):
+            device.copy(array, new)  # the zeros behind rows: the kernel writes only what is real
+        self._packets, self._no_packets = (device.zeros(plan.packets, np.uint64) for _ in range(2))
+        self._status = device.zeros(4, np.int32)
+
+    def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int) -> None:
+        """Hand the device what is new in an epoch."""
+        self.data.load(order, optimizer, updates_before)
+
+    def run(self, progress: Progress) -> None:
+        """Make all updates of the epoch, a launch after the other."""
+        for first in range(0, self.data.updates, self.plan.launch_updates):
+            last = min(first + self.plan.launch_updates, self.data.updates)
+            self._launch(first, last)
+            progress(last)
+
+    def _launch(self, first: int, last: int) -> None:
+        """Make the updates first to last - 1, and wait for them."""
+        data, device = self.data, self._device
+        device.copy(self._no_packets, self._packets)
+        device.write(self._status, np.zeros(4, np.int32))
+        numbers = (data.batch_size, data.examples, first, last)
+        arguments = [
+            data.images, data.labels, data.order, *map(np.int32, numbers), *self._state, *self._new_state,
+            data.constants, data.steps, self._packets, self._status, np.int32(self.patience), data.losses, data.hits,
+        ]  # fmt: skip
+        plan = self.plan
+        self._module.launch(KERNEL, (plan.blocks,), (plan.threads,), arguments, plan.shared_bytes, cooperative=True)
+        failed, block, exchange, update = device.download(self._status).tolist()
+        if failed:
+            raise DeviceError(
+                f"engine persistent: block {block} waited in vain for {plan.exchange_name(exchange)} of update "
+                f"{update + 1}; nothing of this epoch is kept; use engine='tiled'"
+            )
+        for new, state in zip(self._new_state, self._state, strict=True):
+            device.copy(new, state)
+
+
+def _require_room(device: Device, plan: Plan, module: Module) -> None:
+    """Raise DeviceError unless the device holds all blocks at once."""
+    if plan.shared_bytes > device.shared_bytes:
+        raise DeviceError(
+            f"engine persistent: a block needs {plan.shared_bytes} bytes of shared memory, has {device.shared_bytes}"
+        )
+    resident = module.resident_blocks(KERNEL, plan.threads, plan.shared_bytes, cooperative=True)
+    if plan.blocks > resident * device.multiprocessors:
+        raise DeviceError(
+            f"engine persistent: {plan.blocks} blocks must run at once, but the GPU holds "
+            f"{resident * device.multiprocessors}; use engine='tiled'"
+        )

@@ -1,0 +1,309 @@
+"""The persistent engine's plan: how a network is spread over the blocks, and what of it lies where.
+
+A function of network, batch and device alone. It counts shared memory exactly as kernels/persistent_block.cuh does
+(which refuses to run if the two differ), and registers by an allowance that the compiler has to confirm.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from gpunet.engines.cuda.tiled_launches import padded
+from gpunet.engines.cuda.tiled_plan import ACTIVATION_NAMES, Configuration, Defines, ceil_div
+from gpunet.layers import Network
+
+THREADS = (256, 128, 512)  # a block's, in the order in which they are tried; multiples of 128, or ptxas caps registers
+NARROW = 128  # networks no wider than this take as many threads
+REGISTERS = 65536  # a multiprocessor
+MOST_REGISTERS = 255  # a thread
+# Registers that a thread needs beside the numbers that it keeps, at batch size 1 and above: the first allowance with
+# which the compiler puts nothing into memory is taken.
+WORKING_REGISTERS = {1: (58, 84, 110), 2: (88, 110, 132)}
+ATTEMPTS = 3
+MOST_NUMBERS = 512  # a thread may look after: its code is written out for each of them
+SLOTS = {"adam": 2, "momentum": 1, "sgd": 0}
+LAUNCH_EXAMPLES = 20_000  # of a launch: 50 to 100 ms, which a display and Ctrl-C can wait
+# Widths, optimizer, batch, bytes as input, classes as targets.
+REPORTED = (
+    ((784, 500, 500, 10), "adam", 1, True, True),
+    ((784, 500, 500, 10), "adam", 10, True, True),
+    ((784, 500, 500, 10), "adam", 32, True, True),
+    ((784, 500, 10), "adam", 1, True, True),
+    ((784, 300, 100, 10), "momentum", 16, True, True),
+    ((20, 64, 64, 64, 5), "adam", 1, False, True),
+    ((4, 64, 64, 2), "sgd", 32, False, False),
+)
+
+
+class Hardware(Protocol):
+    """What of a device decides. shared_bytes: the most that a block may ask for."""
+
+    @property
+    def cooperative(self) -> bool: ...
+
+    @property
+    def multiprocessors(self) -> int: ...
+
+    @property
+    def shared_bytes(self) -> int: ...
+
+
+class DoesNotFitError(ValueError):
+    """In words why the persistent engine cannot take a network."""
+
+
+@dataclass(frozen=True)
+class Slice:
+    """A block's slice of a weight matrix, as in kernels/slice.cuh. columns: a thread's."""
+
+    rows: int
+    columns: int
+
+    @property
+    def numbers(self) -> int:
+        """That a thread looks after, of each array."""
+        return self.rows * self.columns
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How a network is trained by `blocks` blocks of `threads` threads.
+
+    in_shared: for each of `slices`, how many of its arrays (weights, slots) lie in shared memory, from the last.
+    staged:    whether the next batch's inputs are brought to shared memory ahead of time.
+    extra:     more compile-time parameters, for measurements and tests (kernels/phases.cuh).
+    """
+
+    network: Network
+    optimizer: str
+    batch: int
+    input_bytes: bool
+    classes_as_targets: bool
+    blocks: int
+    threads: int
+    in_shared: tuple[int, ...]
+    staged: bool
+    extra: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def hidden(self) -> int:
+        """Hidden layers."""
+        return self.network.layers - 1
+
+    def owned(self, layer: int) -> int:
+        """Neurons of a hidden layer that a block has at most."""
+        return ceil_div(self.network.widths[layer], self.blocks)
+
+    def columns(self, layer: int) -> int:
+        """Columns of a layer that a thread has at most."""
+        return ceil_div(self.network.widths[layer], self.threads)
+
+    @property
+    def arrays(self) -> int:
+        return 1 + SLOTS[self.optimizer]
+
+    @property
+    def slices(self) -> list[Slice]:
+        """Incoming weights of every hidden layer, the output layer, outgoing weights of hidden layers but the last."""
+        layers = range(1, self.hidden + 1)
+        incoming = [Slice(self.owned(layer), self.columns(layer - 1)) for layer in layers]
+        output = Slice(self.network.classes, self.columns(self.hidden))
+        outgoing = [Slice(self.owned(layer), self.columns(layer + 1)) for layer in layers[:-1]]
+        return [*incoming, output, *outgoing]
+
+    @property
+    def kept_numbers(self) -> int:
+        """In a thread's registers."""
+        pairs = zip(self.slices, self.in_shared, strict=True)
+        return sum(one.numbers * (self.arrays - in_shared) for one, in_shared in pairs)
+
+    @property
+    def shared_floats(self) -> int:
+        """Of shared memory a block."""
+        pairs = zip(self.slices, self.in_shared, strict=True)
+        slices = sum(one.numbers * self.threads * in_shared for one, in_shared in pairs)
+        return slices + self._activations + self._biases + self._sums + self._staging + 1
+
+    @property
+    def shared_bytes(self) -> int:
+        return 4 * self.shared_floats
+
+    @property
+    def exchanges(self) -> int:
+        """Times an update that blocks wait for one another."""
+        return 1 if self.hidden == 1 else 2 * self.hidden - 2
+
+    @property
+    def packets(self) -> int:
+        """Of 8 bytes, for the exchanges of two updates."""
+        return self.exchanges * 2 * self.batch * max(self.network.widths[1:-1])
+
+    def exchange_name(self, exchange: int) -> str:
+        """What travels in an exchange, for people; numbered as in kernels/exchange.cuh."""
+        if exchange < self.hidden:
+            return f"the activations of hidden layer {exchange + 1}"
+        return f"the gradients of hidden layer {exchange - self.hidden + 2}"
+
+    @property
+    def launch_updates(self) -> int:
+        """Updates that one launch makes at most."""
+        return max(1, LAUNCH_EXAMPLES // self.batch)
+
+    @property
+    def defines(self) -> Defines:
+        """The compile-time parameters of kernels/persistent_epoch.cu."""
+        hidden = self.network.activations[:-1]
+        return {
+            "WIDTHS": _list(self.network.widths),
+            "ACTIVATIONS": _list(ACTIVATION_NAMES[name] for name in hidden),
+            "OPTIMIZER": self.optimizer,
+            "BATCH": self.batch,
+            "INPUT_BYTES": int(self.input_bytes),
+            "TARGETS_ARE_CLASSES": int(self.classes_as_targets),
+            "BLOCKS": self.blocks,
+            "THREADS": self.threads,
+            "IN_SHARED": _list(self.in_shared),
+            "STAGED": int(self.staged),
+            "SHARED_FLOATS": self.shared_floats,
+            **dict(self.extra),
+        }
+
+    @property
+    def _activations(self) -> int:
+        """Columns of every hidden layer and, but for the first, its gradients; a block's own three times."""
+        columns = sum(
+            self.columns(layer) * self.threads * (1 if layer == 1 else 2) for layer in range(1, self.hidden + 1)
+        )
+        own = sum(3 * self.owned(layer) for layer in range(1, self.hidden + 1))
+        return self.batch * (columns + own + 2 * self.network.classes)
+
+    @property
+    def _biases(self) -> int:
+        return self.arrays * (sum(self.owned(layer) for layer in range(1, self.hidden + 1)) + self.network.classes)
+
+    @property
+    def _sums(self) -> int:
+        most = max(max(self.owned(layer) for layer in range(1, self.hidden + 1)), self.network.classes)
+        return 2 * (self.threads // 32) * self.batch * most
+
+    @property
+    def _staging(self) -> int:
+        target = 1 if self.classes_as_targets else padded(self.network.classes)
+        inputs = self.batch * padded(self.network.inputs) * (1 if self.input_bytes else 4) // 4
+        return 2 * self.batch * target + (2 * inputs if self.staged else 0)
+
+
+def make_plan(
+    network: Network,
+    optimizer: str,
+    batch: int,
+    input_bytes: bool,
+    classes_as_targets: bool,
+    hardware: Hardware,
+    attempt: int = 0,
+) -> Plan:
+    """The plan for a network with batches of up to `batch` examples; DoesNotFitError, in words, if there is none.
+
+    optimizer: "adam", "momentum" or "sgd". input_bytes: images are uint8. classes_as_targets: not probabilities.
+    attempt:   0, or how many plans before this one the compiler had too few registers for; up to ATTEMPTS - 1.
+    """
+    if not hardware.cooperative:
+        raise DoesNotFitError("the GPU, or its driver, cannot make all blocks of a launch run at once")
+    if network.layers < 2:
+        raise DoesNotFitError("the network has no hidden layer to spread over the blocks")
+    blocks = _blocks(network, hardware.multiprocessors)
+    slices = 2 * (network.layers - 1)
+    reasons = []
+    for threads in _threads(network):
+        bare = Plan(
+            network, optimizer, batch, input_bytes, classes_as_targets, blocks, threads, (0,) * slices, staged=False
+        )
+        try:
+            return _stage(_place(bare, hardware, WORKING_REGISTERS[min(batch, 2)][attempt]), hardware)
+        except DoesNotFitError as reason:
+            reasons.append(str(reason))
+    raise DoesNotFitError(reasons[0])
+
+
+def configurations(hardware: Hardware) -> Iterator[Configuration]:
+    """The kernel as it is compiled for some networks, as far as the hardware takes them: for reports and tests."""
+    for widths, optimizer, batch, input_bytes, classes_as_targets in REPORTED:
+        network = Network(widths, ("sigmoid",) * (len(widths) - 2) + ("softmax",))
+        try:
+            plan = make_plan(network, optimizer, batch, input_bytes, classes_as_targets, hardware)
+        except DoesNotFitError:
+            continue
+        defines = tuple(sorted(plan.defines.items()))
+        yield Configuration("persistent_epoch", defines, plan.threads, 1, shared_bytes=plan.shared_bytes)
+
+
+def _blocks(network: Network, multiprocessors: int) -> int:
+    """As few as leave the busiest block no more neurons; every block owns some of every hidden layer."""
+    hidden = network.widths[1:-1]
+    needed = [ceil_div(units, ceil_div(units, multiprocessors)) for units in hidden]
+    return min(max(needed), *hidden)
+
+
+def _threads(network: Network) -> Sequence[int]:
+    if max(network.widths) <= NARROW:
+        return sorted(THREADS)
+    return THREADS
+
+
+def _place(plan: Plan, hardware: Hardware, working: int) -> Plan:
+    """Move arrays from registers to shared memory until the rest fits; DoesNotFitError if it never does."""
+    slices = sum(one.numbers for one in plan.slices)
+    if slices * plan.arrays > MOST_NUMBERS:
+        raise DoesNotFitError(
+            f"a thread would look after {slices * plan.arrays} weights and moments, {MOST_NUMBERS} at most: "
+            f"{plan.network} is too large for {hardware.multiprocessors} multiprocessors"
+        )
+    _require_shared(plan, hardware, "activations")
+    allowed = min(MOST_REGISTERS, REGISTERS // plan.threads) - working
+    for which in _moves(plan):
+        if plan.kept_numbers <= allowed:
+            break
+        moved = replace(plan, in_shared=_one_more(plan.in_shared, which))
+        if moved.shared_bytes <= hardware.shared_bytes:
+            plan = moved
+    if plan.kept_numbers > allowed:
+        raise DoesNotFitError(
+            f"{plan.network} with batches of {plan.batch}: a thread would keep {plan.kept_numbers} weights and moments "
+            f"in registers, {allowed} at most, with the {hardware.shared_bytes // 1024} KB of shared memory full"
+        )
+    return plan
+
+
+def _moves(plan: Plan) -> Iterator[int]:
+    """Slices by number, in the order in which an array of theirs goes to shared memory.
+
+    The output layer first: its steps are made while blocks wait for one another. The first layer last: its step is the
+    one that everything waits for.
+    """
+    last_first = [plan.hidden, *reversed(range(plan.hidden + 1, len(plan.slices))), *reversed(range(plan.hidden))]
+    for which in last_first:
+        for _ in range(plan.arrays):
+            yield which
+
+
+def _one_more(in_shared: tuple[int, ...], which: int) -> tuple[int, ...]:
+    return tuple(count + (number == which) for number, count in enumerate(in_shared))
+
+
+def _stage(plan: Plan, hardware: Hardware) -> Plan:
+    staged = replace(plan, staged=True)
+    return staged if staged.shared_bytes <= hardware.shared_bytes else plan
+
+
+def _require_shared(plan: Plan, hardware: Hardware, what: str) -> None:
+    if plan.shared_bytes > hardware.shared_bytes:
+        raise DoesNotFitError(
+            f"batches of {plan.batch} need {ceil_div(plan.shared_bytes, 1024)} KB of shared memory for {what}, "
+            f"a block has {hardware.shared_bytes // 1024} KB"
+        )
+
+
+def _list(values: Iterable[object]) -> str:
+    return ",".join(str(value) for value in values)

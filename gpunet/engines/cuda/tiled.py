@@ -1,0 +1,120 @@
+"""The tiled CUDA engine: one launch per fused operation, any size of network and batch, every GPU from sm_52 on.
+
+The way of an update: dense_forward for every layer, softmax_cross_entropy, then from the last layer to the first
+dense_backward and dense_update: 9 launches for three layers. Which update it is stands on the device (see
+kernels/batch.cuh), so the launches of every update are the same ones; on a GPU they are captured once as a CUDA graph.
+Between the first and the last update of an epoch nothing is allocated, copied or waited for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpunet.engines.base import Progress
+from gpunet.engines.cuda.device import Array, Device, Graph
+from gpunet.engines.cuda.engine import CudaEngine, EpochData, kernel_optimizer
+from gpunet.engines.cuda.tiled_launches import Batches, DeviceLayer, Launches, padded
+from gpunet.layers import Network
+from gpunet.optimizers import Optimizer
+
+GRAPH_UPDATES = 20  # updates a captured graph holds; a graph's start costs about as much as one launch
+
+
+class TiledEngine(CudaEngine):
+    """See Engine. device: where to run; graph: whether to capture updates, off for debugging."""
+
+    name: ClassVar[str] = "tiled"
+
+    def __init__(
+        self,
+        network: Network,
+        optimizer: Optimizer,
+        weights: Sequence[NDArray[np.floating]],
+        device: Device,
+        graph: bool = True,
+    ) -> None:
+        self._use_graph = graph
+        super().__init__(network, optimizer, weights, device)
+
+    def _make_epoch(self, data: EpochData) -> _Epoch:
+        return _Epoch(self.device, self._layers, self.optimizer, data, self._use_graph)
+
+    def each_launch(
+        self, images: Array, labels: Array, order: NDArray[np.int32], batch_size: int
+    ) -> list[tuple[str, Callable[[], None]]]:
+        """The launches of an epoch's first update one by one, with their kernels' names; for timing.
+
+        The update has been made once, so that every launch finds what it reads; it may be made again and again.
+        """
+        self.prepare(images, labels, len(order), batch_size)
+        epoch: _Epoch = self._epoch
+        return epoch.each_launch(order, self.optimizer)
+
+
+class _Epoch:
+    """The launches of epochs over the same examples with the same batch size."""
+
+    def __init__(
+        self, device: Device, layers: Sequence[DeviceLayer], optimizer: Optimizer, data: EpochData, use_graph: bool
+    ) -> None:
+        self._device, self.data = device, data
+        self._cursors = device.zeros(2, np.int32)
+        self._batches = Batches(data.order, True, self._cursors, data.batch_size, data.examples)
+        self._launches = Launches(device)
+        self._add_launches(layers, kernel_optimizer(optimizer))
+        self._launches.make_room()
+        self._graph: Graph | None = None
+        if use_graph and data.updates >= GRAPH_UPDATES:
+            self._graph = device.capture(self._run_graph_updates)
+
+    def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int) -> None:
+        """Hand the device what is new in an epoch, and put the cursors at the start."""
+        self.data.load(order, optimizer, updates_before)
+        self._device.write(self._cursors, np.zeros(2, np.int32))
+
+    def run(self, progress: Progress) -> None:
+        """Start every update of the epoch; returns before the last has run."""
+        done = 0
+        while self._graph is not None and done + GRAPH_UPDATES <= self.data.updates:
+            self._graph.launch()
+            done += GRAPH_UPDATES
+            progress(done)
+        while done < self.data.updates:
+            self._launches.run()
+            done += 1
+            progress(done)
+
+    def each_launch(self, order: NDArray[np.int32], optimizer: Optimizer) -> list[tuple[str, Callable[[], None]]]:
+        """See TiledEngine.each_launch."""
+        self.load(order, optimizer, updates_before=0)
+        self._launches.run()
+        self.load(order, optimizer, updates_before=0)  # the cursors stand at the first update again
+        return self._launches.each()
+
+    def _run_graph_updates(self) -> None:
+        for _ in range(GRAPH_UPDATES):
+            self._launches.run()
+
+    def _add_launches(self, layers: Sequence[DeviceLayer], optimizer: str) -> None:
+        """The launches of one update, in the order of kernels that the module's comment gives."""
+        update, batches = self._launches, self._batches
+        room = [self._device.zeros((batches.batch_size, padded(layer.units)), np.float32) for layer in layers]
+        gradients = [self._device.zeros((batches.batch_size, padded(layer.units)), np.float32) for layer in layers]
+        inputs = [self.data.images, *room[:-1]]
+        for number, layer in enumerate(layers):
+            update.dense_forward(layer, inputs[number], room[number], batches, gather=number == 0)
+        update.softmax_cross_entropy(
+            room[-1], self.data.labels, gradients[-1], self.data.losses, self.data.hits, layers[-1].units, batches
+        )
+        for number, layer in reversed(list(enumerate(layers))):
+            if number > 0:
+                before = layers[number - 1].activation
+                update.dense_backward(layer, before, gradients[number], inputs[number], gradients[number - 1], batches)
+            update.dense_update(
+                layer, optimizer, inputs[number], gradients[number], self.data.constants, self.data.steps, batches,
+                gather=number == 0, last_of_update=number == 0,
+            )  # fmt: skip

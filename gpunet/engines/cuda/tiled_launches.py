@@ -1,0 +1,146 @@
+"""Sequences of launches of the tiled engine's kernels: plans bound to arrays on a device.
+
+Each function adds one operation. The kernels' own comments say what they read and write.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gpunet.engines.cuda import tiled_plan
+from gpunet.engines.cuda.device import Array, Device, Module
+from gpunet.engines.cuda.tiled_plan import Launch, ceil_div
+
+
+def padded(columns: int) -> int:
+    """The stride of a matrix on the device: rows are padded to a multiple of 4 elements (kernels/matrix.cuh)."""
+    return 4 * ceil_div(columns, 4)
+
+
+@dataclass
+class DeviceLayer:
+    """A layer's sizes and its arrays on the device.
+
+    activation: the kernels' own, "linear" for the output layer, whose softmax is part of the loss.
+    weights:    (inputs + 1, padded(units)), the last row being the bias.
+    state:      (slots, inputs + 1, padded(units)), the optimizer's.
+    """
+
+    inputs: int
+    units: int
+    activation: str
+    weights: Array
+    state: Array
+
+
+@dataclass
+class Batches:
+    """What kernels know of the batches that they go through.
+
+    order:      (examples,) int32, in which examples are picked; `gather` False takes the rows as they lie.
+    cursors:    (2,) int32; see kernels/batch.cuh.
+    batch_size: rows of a batch, for which launches are planned; the last may have fewer.
+    """
+
+    order: Array
+    gather: bool
+    cursors: Array
+    batch_size: int
+    examples: int
+
+
+class Launches:
+    """Launches in a fixed order, to be run again and again; owns the room that the blocks of a split share."""
+
+    def __init__(self, device: Device) -> None:
+        self.device = device
+        self._launches: list[tuple[Module, Launch, list[Array | np.generic]]] = []
+        self._partials: Array = None
+        self._arrivals: Array = None
+
+    def __len__(self) -> int:
+        return len(self._launches)
+
+    def run(self) -> None:
+        """Start them all; returns before they have run."""
+        if self._partials is None:
+            self.make_room()
+        for module, launch, arguments in self._launches:
+            self._start(module, launch, arguments)
+
+    def _start(self, module: Module, launch: Launch, arguments: list[Array | np.generic]) -> None:
+        room = (self._partials, self._arrivals) if launch.configuration.tile else ()
+        module.launch(launch.configuration.kernel, launch.grid, (launch.configuration.threads,), [*arguments, *room])
+
+    def each(self) -> list[tuple[str, Callable[[], None]]]:
+        """Every launch by itself, with its kernel's name, to be timed."""
+        return [
+            (launch.configuration.kernel, functools.partial(self._start, module, launch, arguments))
+            for module, launch, arguments in self._launches
+        ]
+
+    def make_room(self) -> None:
+        """Allocate what the launches share; done by the first run, if not before."""
+        launches = [launch for _, launch, _ in self._launches]
+        self._partials = self.device.empty(max(1, *(launch.shared_numbers for launch in launches)), np.float32)
+        self._arrivals = self.device.zeros(max(1, *(launch.tiles for launch in launches)), np.uint32)
+
+    def _add(self, launch: Launch, *arguments: Array | np.generic | int | bool) -> None:
+        module = self.device.compile(launch.configuration.kernel, dict(launch.configuration.defines))
+        scalars = [np.int32(value) if isinstance(value, int) else value for value in arguments]
+        self._launches.append((module, launch, scalars))
+
+    def dense_forward(self, layer: DeviceLayer, x: Array, y: Array, batches: Batches, gather: bool) -> None:
+        """y (batch, units) from x: all images if `gather`, else the layer's input for the batch."""
+        launch = tiled_plan.dense_forward(
+            x.dtype == np.uint8, layer.activation, batches.batch_size, layer.inputs, layer.units, self.device
+        )
+        self._add(
+            launch, x, batches.order, gather, batches.cursors, batches.batch_size, batches.examples,
+            layer.weights, y, layer.inputs, layer.units,
+        )  # fmt: skip
+
+    def softmax_cross_entropy(
+        self, logits: Array, targets: Array, dz: Array, losses: Array, hits: Array, classes: int, batches: Batches
+    ) -> None:
+        """losses and hits (examples,), and dz (batch, classes) of the mean loss."""
+        launch = tiled_plan.softmax_cross_entropy(targets.dtype == np.int32, batches.batch_size)
+        self._add(
+            launch, logits, targets, batches.order, batches.gather, batches.cursors, batches.batch_size,
+            batches.examples, classes, dz, losses, hits,
+        )  # fmt: skip
+
+    def dense_backward(
+        self, layer: DeviceLayer, activation: str, dz: Array, y_previous: Array, dz_previous: Array, batches: Batches
+    ) -> None:
+        """dz_previous (batch, inputs) from dz (batch, units). activation: the previous layer's."""
+        launch = tiled_plan.dense_backward(activation, batches.batch_size, layer.inputs, layer.units, self.device)
+        self._add(
+            launch, dz, layer.weights, y_previous, dz_previous, batches.cursors, batches.batch_size,
+            batches.examples, layer.inputs, layer.units,
+        )  # fmt: skip
+
+    def dense_update(
+        self,
+        layer: DeviceLayer,
+        optimizer: str,
+        x: Array,
+        dz: Array,
+        constants: Array,
+        steps: Array,
+        batches: Batches,
+        gather: bool,
+        last_of_update: bool,
+    ) -> None:
+        """One optimizer step of the layer's weights; constants and steps: see kernels/optimizer.cuh."""
+        launch = tiled_plan.dense_update(
+            x.dtype == np.uint8, optimizer, batches.batch_size, layer.inputs, layer.units, self.device
+        )
+        self._add(
+            launch, x, batches.order, gather, dz, batches.cursors, batches.batch_size, batches.examples,
+            last_of_update, layer.weights, layer.state, constants, steps, layer.inputs, layer.units,
+        )  # fmt: skip

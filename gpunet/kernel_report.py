@@ -1,0 +1,105 @@
+"""`python -m gpunet.kernel_report`: what each kernel needs on every GPU generation, from the compiler. Needs no GPU."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+from gpunet import commandline
+from gpunet.engines.cuda import persistent_plan, tiled_plan
+from gpunet.engines.cuda.architectures import ARCHITECTURES, Architecture
+from gpunet.engines.cuda.compiler import Resources, compile_kernel
+from gpunet.engines.cuda.tiled_plan import Configuration
+
+PROGRAM = "gpunet.kernel_report"
+SHAPE_DEFINES = ("TILE_M", "TILE_N", "TILE_K")
+
+
+class Row(NamedTuple):
+    """A configuration compiled for an architecture."""
+
+    configuration: Configuration
+    architecture: Architecture
+    resources: Resources
+
+    @property
+    def resident_blocks(self) -> int:
+        needed = self.configuration
+        return self.architecture.resident_blocks(self.resources, needed.threads, needed.shared_bytes)
+
+
+def configurations(architecture: Architecture) -> Iterator[Configuration]:
+    """Every kernel in every configuration that engines ask for on such a GPU; of the persistent engine's, examples."""
+    yield from tiled_plan.configurations(architecture.capability)
+    yield from persistent_plan.configurations(architecture)
+
+
+def compile_all(architectures: Sequence[Architecture], kernel: str | None = None) -> Iterator[Row]:
+    """Every configuration that engines use (of one kernel, if named), compiled for every architecture.
+
+    Raises CompileError for the first that does not compile without a warning.
+    """
+    jobs = [
+        (configuration, architecture)
+        for architecture in architectures
+        for configuration in configurations(architecture)
+        if kernel in (None, configuration.kernel)
+    ]
+
+    def row(job: tuple[Configuration, Architecture]) -> Row:
+        configuration, architecture = job
+        compiled = compile_kernel(configuration.kernel, dict(configuration.defines), architecture.number)
+        return Row(configuration, architecture, compiled[configuration.kernel])
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # the compiler runs outside Python's lock
+        yield from pool.map(row, jobs)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    return commandline.run(PROGRAM, _report, argv)
+
+
+def _report(argv: Sequence[str] | None) -> int:
+    parser = commandline.Parser(prog=PROGRAM, description="Compile every kernel for every GPU generation.")
+    numbers = [architecture.number for architecture in ARCHITECTURES]
+    parser.add_argument("--sm", type=int, nargs="+", choices=numbers, default=numbers, help="architectures (all)")
+    parser.add_argument("--kernel", help="one kernel only, by name")
+    options = parser.parse_args(argv)
+    architectures = [architecture for architecture in ARCHITECTURES if architecture.number in options.sm]
+    known = sorted({configuration.kernel for configuration in configurations(ARCHITECTURES[-1])})
+    if options.kernel not in (None, *known):
+        parser.error(f"--kernel: expected one of {', '.join(known)}; got {options.kernel!r}")
+    print(f"{'kernel':<24}{'configuration':<62}{'sm':>4}{'threads':>9}{'registers':>11}{'shared B':>10}"
+          f"{'spilled B':>11}{'blocks/SM':>11}")  # fmt: skip
+    for row in compile_all(architectures, options.kernel):
+        needs = row.resources
+        shared = needs.shared_bytes + row.configuration.shared_bytes
+        print(
+            f"{row.configuration.kernel:<24}{_describe(row.configuration):<62}{row.architecture.number:>4}"
+            f"{row.configuration.threads:>9}{needs.registers:>11}{shared:>10}{needs.spill_bytes:>11}"
+            f"{row.resident_blocks:>11}",
+            flush=True,
+        )
+    return commandline.DONE
+
+
+def _describe(configuration: Configuration) -> str:
+    defines = dict(configuration.defines)
+    if configuration.kernel == "persistent_epoch":
+        widths = str(defines["WIDTHS"]).replace(",", "-")
+        return (
+            f"{widths} {defines['OPTIMIZER']} batch={defines['BATCH']} blocks={defines['BLOCKS']} "
+            f"arrays in shared memory {defines['IN_SHARED']}"
+        )
+    shape = " x ".join(str(defines[name]) for name in SHAPE_DEFINES if name in defines)
+    hidden = (*SHAPE_DEFINES, "THREAD_M", "THREAD_N", "RESIDENT_BLOCKS")
+    others = [f"{name.lower()}={value}" for name, value in defines.items() if name not in hidden]
+    return " ".join([shape, *others]).strip()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,255 @@
+// persistent_block.cuh: what a block keeps for a whole epoch, and where; see docs/persistent.md.
+//
+//   -DIN_SHARED=0,0,0,3   for each slice, how many of its arrays lie in shared memory (slice.cuh), in the order
+//                         incoming weights of hidden layers 1, 2, ...; output; outgoing weights of hidden layers 1, ...
+//   -DSTAGED=1            the next batch's inputs are brought to shared memory ahead of time; 0: read where they lie
+//   -DSTORE_OUTGOING=1    the other copy of weights between hidden layers is stored too, over the first: for tests
+//   -DSHARED_FLOATS=...   dynamic shared memory as the host counted it (gpunet/engines/cuda/persistent_plan.py)
+//
+// A hidden layer's weights stand twice on the chip where two hidden layers meet: as rows of the later layer's neurons
+// (for going forward) and as columns of the earlier one's (for going back). Both copies take the same steps from the
+// same numbers in the same order, so they stay the same to the last bit, and nothing about them is ever sent.
+#pragma once
+#ifndef STORE_OUTGOING
+#define STORE_OUTGOING 0
+#endif
+#include "exchange.cuh"
+#include "input.cuh"
+#include "loss.cuh"
+#include "slice.cuh"
+
+__device__ constexpr int arrays_in_shared(int slice) {
+    constexpr int list[] = {IN_SHARED};
+    return list[slice];
+}
+
+constexpr int TARGET_SIZE = TARGETS_ARE_CLASSES ? 1 : padded(CLASSES);
+
+using Sums = BlockSums<BATCH * larger(ceil_div(widest(), BLOCKS), CLASSES)>;
+
+// A thread's columns of a layer for every example of a batch, in shared memory. No other thread reads them.
+template <int LAYER, class Element = float>
+struct Columns {
+    static constexpr int FLOATS = ceil_div(BATCH * columns(LAYER) * THREADS * (int)sizeof(Element), 4);
+
+    Element* elements;
+
+    __device__ __forceinline__ Element& operator()(int example, int column) const {
+        return elements[(example * columns(LAYER) + column) * THREADS + threadIdx.x];
+    }
+};
+
+// The same numbers of each neuron of a block, for every example of a batch. All threads read them.
+template <int ROWS, class Element = float>
+struct Rows {
+    static constexpr int FLOATS = BATCH * ROWS;
+
+    Element* elements;
+
+    __device__ __forceinline__ Element& operator()(int example, int row) const { return elements[example * ROWS + row]; }
+};
+
+// Two of them, for even and odd updates.
+template <class One>
+struct InTurns {
+    static constexpr int FLOATS = 2 * One::FLOATS;
+
+    float* elements;
+
+    // Not an array of two: an index that the compiler does not know would keep the whole block out of registers.
+    __device__ __forceinline__ One of(int update) const {
+        return {(decltype(One::elements))(elements + update % 2 * One::FLOATS)};
+    }
+};
+
+// Hands out shared memory, zeroed. Everything but the end is known at compile time.
+struct Arena {
+    float* next;
+
+    __device__ __forceinline__ float* take(int floats) {
+        float* const taken = next;
+#pragma unroll 1
+        for (int i = threadIdx.x; i < floats; i += THREADS) taken[i] = 0.0f;
+        next += floats;
+        return taken;
+    }
+};
+
+// Inputs of a batch as they lie in global memory, in words. All threads read them.
+constexpr int ROW_WORDS = padded(INPUTS) * (int)sizeof(InputElement) / 4;
+struct StagedInputs {
+    static constexpr int FLOATS = BATCH * ROW_WORDS;
+
+    InputElement* elements;
+
+    __device__ __forceinline__ InputElement operator()(int example, int column) const {
+        const int place = column * THREADS + threadIdx.x;
+        return place < INPUTS ? elements[example * padded(INPUTS) + place] : InputElement(0);
+    }
+};
+
+// A range of a hidden layer's neurons: this block's.
+template <int LAYER>
+__device__ __forceinline__ int first_owned() {
+    return (int)((long long)blockIdx.x * width(LAYER) / BLOCKS);
+}
+template <int LAYER>
+__device__ __forceinline__ int count_owned() {
+    return (int)((long long)(blockIdx.x + 1) * width(LAYER) / BLOCKS) - first_owned<LAYER>();
+}
+
+template <int LAYER>
+struct HiddenLayer {
+    static constexpr int OWNED = owned(LAYER);
+    static constexpr bool LAST = LAYER == HIDDEN;
+
+    Slice<OWNED, columns(LAYER - 1), arrays_in_shared(LAYER - 1)> incoming;
+    // Into the next hidden layer; the last one's are in OutputLayer, and this is not used.
+    Slice<OWNED, columns(LAST ? LAYER : LAYER + 1), arrays_in_shared(LAST ? LAYER - 1 : HIDDEN + LAYER)> outgoing;
+    Biases<OWNED> biases;
+    Columns<LAYER> activations;      // of the whole layer
+    Columns<LAYER> gradients;        // d(mean loss)/d(pre-activation); not in layer 1
+    InTurns<Rows<OWNED>> own_activations;
+    Rows<OWNED> own_gradients;
+
+    __device__ __forceinline__ void take(Arena& arena) {
+        incoming.shared = arena.take(incoming.FLOATS);
+        if constexpr (!LAST) outgoing.shared = arena.take(outgoing.FLOATS);
+        biases.numbers = arena.take(biases.FLOATS);
+        activations.elements = arena.take(activations.FLOATS);
+        if constexpr (LAYER > 1) gradients.elements = arena.take(gradients.FLOATS);
+        own_activations.elements = arena.take(own_activations.FLOATS);
+        own_gradients.elements = arena.take(own_gradients.FLOATS);
+    }
+};
+
+struct OutputLayer {
+    Slice<CLASSES, columns(HIDDEN), arrays_in_shared(HIDDEN)> weights;
+    Biases<CLASSES> biases;
+    Rows<CLASSES> logits;
+    Rows<CLASSES> gradients;
+
+    __device__ __forceinline__ void take(Arena& arena) {
+        weights.shared = arena.take(weights.FLOATS);
+        biases.numbers = arena.take(biases.FLOATS);
+        logits.elements = arena.take(logits.FLOATS);
+        gradients.elements = arena.take(gradients.FLOATS);
+    }
+};
+
+template <int LAYER>
+struct HiddenLayers : HiddenLayers<LAYER - 1>, HiddenLayer<LAYER> {};
+template <>
+struct HiddenLayers<0> {};
+
+struct Block {
+    HiddenLayers<HIDDEN> hidden;
+    OutputLayer output;
+    Sums sums;
+    InTurns<StagedInputs> inputs;  // if STAGED
+    InTurns<Rows<TARGET_SIZE, Target>> targets;
+    volatile int* gave_up;
+
+    template <int LAYER>
+    __device__ __forceinline__ HiddenLayer<LAYER>& layer() {
+        return hidden;
+    }
+
+    __device__ __forceinline__ explicit Block(float* memory) {
+        Arena arena{memory};
+        upward<1, HIDDEN>([&](auto number) { layer<number.value>().take(arena); });
+        output.take(arena);
+        sums = {arena.take(Sums::FLOATS), 0};
+        inputs.elements = arena.take(STAGED ? inputs.FLOATS : 0);
+        targets.elements = arena.take(targets.FLOATS);
+        gave_up = (volatile int*)arena.take(1);
+        if (arena.next - memory != SHARED_FLOATS) __trap();  // decided at compile time
+        __syncthreads();
+    }
+};
+
+// Where a weight lies in global memory. All layers follow one another; of each (inputs + 1, padded(units)) weights,
+// the last row being the biases. The optimizer's slots likewise, each layer's one behind the other.
+__device__ constexpr int matrix_size(int layer) { return (width(layer - 1) + 1) * padded(width(layer)); }
+__device__ constexpr int matrix_start(int layer) {
+    return layer == 1 ? 0 : matrix_start(layer - 1) + matrix_size(layer - 1);
+}
+
+struct State {
+    float* weights;
+    float* slots;
+
+    template <int LAYER>
+    __device__ __forceinline__ float* at(int array, int input, int unit) const {
+        const size_t place = (size_t)input * padded(width(LAYER)) + unit;
+        if (array == 0) return weights + matrix_start(LAYER) + place;
+        return slots + (size_t)SLOTS * matrix_start(LAYER) + (size_t)(array - 1) * matrix_size(LAYER) + place;
+    }
+};
+
+// Calls work(number in the block, its place in the state) for every weight that this thread keeps in one of the slices.
+template <int LAYER, class Work>
+__device__ __forceinline__ void each_incoming(HiddenLayer<LAYER>& layer, const State& state, Work work) {
+    layer.incoming.each([&](float& number, int array, int row, int column) {
+        const int input = column * THREADS + threadIdx.x;
+        if (row < count_owned<LAYER>() && input < width(LAYER - 1)) {
+            work(number, state.at<LAYER>(array, input, first_owned<LAYER>() + row));
+        }
+    });
+#pragma unroll 1
+    for (int i = threadIdx.x; i < layer.biases.FLOATS; i += THREADS) {
+        const int array = i / layer.OWNED, row = i % layer.OWNED;
+        if (row < count_owned<LAYER>()) {
+            work(layer.biases.numbers[i], state.at<LAYER>(array, width(LAYER - 1), first_owned<LAYER>() + row));
+        }
+    }
+}
+
+template <int LAYER, class Work>
+__device__ __forceinline__ void each_outgoing(HiddenLayer<LAYER>& layer, const State& state, Work work) {
+    layer.outgoing.each([&](float& number, int array, int row, int column) {
+        const int unit = column * THREADS + threadIdx.x;
+        if (row < count_owned<LAYER>() && unit < width(LAYER + 1)) {
+            work(number, state.at<LAYER + 1>(array, first_owned<LAYER>() + row, unit));
+        }
+    });
+}
+
+template <class Work>
+__device__ __forceinline__ void each_output(OutputLayer& output, const State& state, Work work) {
+    output.weights.each([&](float& number, int array, int row, int column) {
+        const int input = column * THREADS + threadIdx.x;
+        if (input < width(HIDDEN)) work(number, state.at<OUTPUT>(array, input, row));
+    });
+#pragma unroll 1
+    for (int i = threadIdx.x; i < output.biases.FLOATS; i += THREADS) {
+        work(output.biases.numbers[i], state.at<OUTPUT>(i / CLASSES, width(HIDDEN), i % CLASSES));
+    }
+}
+
+// From global memory; what is not the block's is 0 and stays without effect.
+__device__ __forceinline__ void load(Block& block, const State& from) {
+    const auto read = [](float& number, const float* place) { number = *place; };
+    upward<1, HIDDEN>([&](auto number) {
+        constexpr int LAYER = number.value;
+        block.layer<LAYER>().incoming.each([](float& number, int, int, int) { number = 0.0f; });
+        each_incoming(block.layer<LAYER>(), from, read);
+        if constexpr (LAYER < HIDDEN) {
+            block.layer<LAYER>().outgoing.each([](float& number, int, int, int) { number = 0.0f; });
+            each_outgoing(block.layer<LAYER>(), from, read);
+        }
+    });
+    block.output.weights.each([](float& number, int, int, int) { number = 0.0f; });
+    each_output(block.output, from, read);
+}
+
+// To global memory: each weight once, from the block that owns its neuron; the output layer from the first block.
+__device__ __forceinline__ void store(Block& block, const State& to) {
+    const auto write = [](float& number, float* place) { *place = number; };
+    upward<1, HIDDEN>([&](auto number) {
+        constexpr int LAYER = number.value;
+        each_incoming(block.layer<LAYER>(), to, write);
+        if constexpr (STORE_OUTGOING && LAYER < HIDDEN) each_outgoing(block.layer<LAYER>(), to, write);
+    });
+    if (blockIdx.x == 0) each_output(block.output, to, write);
+}

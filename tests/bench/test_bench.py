@@ -1,0 +1,466 @@
+"""The benchmark's own code: that it measures what it says, writes what it should, and that the documents follow."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import batch_speed
+import bounds
+import gpu_report
+import kernel_times
+import peer
+import persistent_times
+import update_docs
+from conftest import command_environment
+from emulator import EmulatedDevice
+from gpunet import engines
+from gpunet.engines import reference
+from gpunet.engines.cuda.diagnosis import cuda_problem
+from gpunet.errors import ArgumentError
+from gpunet.layers import Network
+from harness import machine, measure, run_peers, speed, tables, workload
+from support.devices import PLAIN, open_device, refuse_or_skip
+
+ROOT = Path(__file__).parents[2]
+RESULTS = sorted((ROOT / "bench" / "results").glob("*.json"))
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+EVERYONE = [run_peers.engine(name) for name in engines.DEVICE_OF]
+EVERYONE += [run_peers.Peer(script) for scripts in run_peers.PEERS.values() for script in scripts]
+
+
+def report(us: float = 100.0, batch_size: int = 1, name: str = "gpunet reference", updates: int = 10) -> dict[str, Any]:
+    """Of a process whose repeats took `us` an update."""
+    times = {"updates": updates, "calls": 2, "seconds": [2e-6 * updates * us] * 3, "first_run_seconds": 0.5}
+    return {"name": name, "batch_size": batch_size, "versions": {}, "check_updates": 5, "check_loss": 1.0, **times}
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundredth of the time, and of the patience."""
+    monkeypatch.setattr(speed, "PASSES", 2)
+    monkeypatch.setattr(speed, "EXTRA_PASSES", 0)
+    monkeypatch.setattr(measure, "LAST_UPDATES", 5)
+    monkeypatch.setattr(batch_speed, "_affordable_updates", lambda names, work, seeds: 20)
+    monkeypatch.setattr(batch_speed, "ACCURACY_BATCH_SIZES", (25_000, 50_000))
+    monkeypatch.setattr(batch_speed, "ACCURACY_EPOCHS", 1)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_run_measures_every_part_and_writes_whole_files(tmp_path: Path, capsys) -> None:
+    assert batch_speed.main(["--device", "cpu", "--batch-sizes", "1,1000", "--out", str(tmp_path)]) == 0
+    (file,) = tmp_path.glob("*.json")
+    result = json.loads(file.read_text())
+    names = [f"gpunet {name}" for name, device in engines.DEVICE_OF.items() if device == "cpu"]
+    timed = [(record["name"], record["batch_size"]) for record in result["speed"]]
+    assert timed == [(name, size) for name in names for size in (1, 1000)]
+    one, thousand = result["speed"][:2]
+    assert [len(record["passes"]) for record in (one, thousand)] == [2, 2]
+    assert one["first_run_seconds"] > 0
+    assert one["versions"]["matmul precision"] == "float32"
+    assert one["projected"]
+    assert one["epoch_updates"] == 50_000
+    assert one["epoch_seconds"] == pytest.approx(one["us_per_update"] / 20)
+    assert one["times_faster_than_lecture"] == pytest.approx(166 / one["epoch_seconds"])
+    assert thousand["examples_per_second"] == pytest.approx(50_000 / thousand["epoch_seconds"])
+    assert [(record["batch_size"], record["updates"]) for record in result["same_updates"]] == [(1, 20), (10, 20)]
+    assert [record["updates"] for record in result["batch_accuracy"]] == [2, 1]
+    assert result["why"]["operations"] == 2 * 100 * 784 * 500
+    assert result["machine"].keys() >= {"device", "date", "revision", "numpy", "Python"}
+    markdown = file.with_suffix(".md").read_text()
+    for heading in ("### Speed", "### Same time, same updates", "### Too large a batch", "### Why"):
+        assert heading in markdown
+    assert "1 | 166 | gpunet reference" in markdown
+    chosen = engines.choose(workload.NETWORK, 1, "cpu").engine
+    assert f"gpunet {chosen}, batch size 1: " in markdown
+    assert not list(tmp_path.glob("*.part*"))
+    assert markdown.split("\n\n", 1)[1] in capsys.readouterr().out
+
+
+def test_figures_are_drawn_without_a_display(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="figures need matplotlib: pip install '.[bench]'")
+    from harness import figures
+
+    records = [speed.record([report(9.0, n, name)]) for name in ("gpunet tiled", "other") for n in (1, 10)]
+    accuracy = [{"batch_size": n, "epochs": 1, "updates": 5, "test_accuracy": a} for n in (10, 100) for a in (0.4, 0.5)]
+    result = {"machine": {"device": "x"}, "speed": records, "batch_accuracy": accuracy}
+    files = figures.draw(result, tmp_path / "x")
+    assert [file.name for file in files] == ["x-speed.png", "x-accuracy.png"]
+    assert all(file.read_bytes().startswith(b"\x89PNG") for file in files)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+BAD = {
+    "batch sizes": (["--batch-sizes", "1,x"], "argument --batch-sizes: expected a whole number"),
+    "no divisor": (["--batch-sizes", "1,49999"], "expected divisors of 50000, got 49999"),
+    "peers": (["--peers", "torch,caffe"], "expected names of torch, jax, keras; got 'caffe'"),
+    "parts": (["--parts", "speed,taste"], "got 'taste'"),
+    "out": (["--out", "/no/such/folder"], "--out: /no/such/folder: not a folder that can be written to"),
+    "seconds": (["--seconds", "nan"], "argument --seconds: expected a number of seconds above 0, got nan"),
+    "device": (["--device", "cpu", "--engine", "tiled"], "engine tiled runs on device cuda"),
+}
+
+
+@pytest.mark.parametrize("fault", BAD)
+def test_bad_options_are_one_line_and_status_2(fault: str, capsys) -> None:
+    options, message = BAD[fault]
+    try:
+        status = batch_speed.main(options)
+    except SystemExit as end:  # argparse's own
+        status = end.code
+    assert status == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("us", "epoch", "full", "expected"),
+    [
+        (1e3, 50_000, False, (700, 1)),
+        (1e3, 50_000, True, (50_000, 1)),
+        (1e6, 50_000, False, (20, 1)),
+        (1e3, 50, False, (50, 14)),  # short epochs: several a repeat, each a call of its own
+        (100, 5, False, (5, 1400)),
+        (10, 50_000, False, (50_000, 1)),
+        (10, 50_000, True, (50_000, 1)),
+    ],
+)
+def test_repeats_are_planned_from_times_that_are_long_enough(us: float, epoch: int, full: bool, expected) -> None:
+    timed: list[int] = []
+
+    def seconds(updates: int) -> float:
+        timed.append(updates)
+        return updates * us * (50 if timed.count(updates) == 1 else 1) / 1e6  # the first time compiles
+
+    fewest = min(20, epoch)
+    seconds(fewest)
+    assert peer.plan(seconds, fewest, epoch, full) == expected
+    assert timed[-1] == expected[0] or expected[0] in timed  # what a repeat needs has been compiled
+
+
+def test_each_epoch_has_an_order_of_its_own() -> None:
+    orders = workload.batches(3, 100_000, 1).reshape(2, -1)
+    assert (np.sort(orders) == np.arange(50_000)).all()
+    assert (orders[0] != orders[1]).any()
+    assert (workload.batches(3, 7, 10) == orders[0, :70]).all()
+    assert (workload.batches(4, 7, 10) != orders[0, :70]).any()
+
+
+def test_a_time_is_the_median_over_passes() -> None:
+    record = speed.record([report(us) for us in (110, 100, 105)])
+    assert record["us_per_update"] == pytest.approx(105)
+    assert record["us_per_update_range"] == pytest.approx([100, 110])
+    assert not record["unsteady"]
+    assert record["projected"]
+    assert speed.record([report(us) for us in (130, 100, 105)])["unsteady"]
+    assert not speed.record([report(us) for us in (130, 100, 105, 104, 103)])["unsteady"]
+    assert speed.record([report(us) for us in (130, 100, 105, 130, 100)])["unsteady"]
+    assert speed.record([{**report(), "seconds": [1.0]}])["unsteady"]
+    assert not speed.record([report(us, updates=50_000) for us in (1, 1)])["projected"]
+
+
+def test_engines_come_before_peers_and_passes_take_turns() -> None:
+    calls = []
+
+    def run(who: run_peers.Peer, batch_sizes: list[int], seconds: float) -> list[dict[str, Any]]:
+        calls.append((who.label, batch_sizes))
+        if who.label == "gone":
+            return [{"name": "gone", "unavailable": "not installed (gone)"}]
+        us = 100 if (who.label, calls.count((who.label, [1, 10]))) != ("jumpy", 2) else 200
+        return [report(us if size == 10 else 100, size, who.label) for size in batch_sizes]
+
+    ours, others = [run_peers.engine("mine")], [run_peers.Peer("gone"), run_peers.Peer("jumpy")]
+    passes = speed.Passes(ours, others, [1, 10], run)
+    assert list(passes.run(lambda: 1e3))[:3] == ["mine", "gone", "jumpy"]
+    again = [("mine", [1, 10]), ("jumpy", [1, 10])]
+    assert calls == [("mine", [1, 10]), ("gone", [1, 10]), ("jumpy", [1, 10]), *again, *again, *[("jumpy", [10])] * 2]
+    assert passes.unavailable == [{"name": "gone", "unavailable": "not installed (gone)"}]
+    assert [record["unsteady"] for record in passes.records] == [False] * 4  # settled by the two further passes
+    assert [entry["again"] for entry in passes.log] == [False] * 3 + [True] * 2
+
+
+def test_without_time_for_another_pass_there_is_one() -> None:
+    given = []
+
+    def run(who: run_peers.Peer, batch_sizes: list[int], seconds: float) -> list[dict[str, Any]]:
+        given.append(seconds)
+        return [report(100, size, who.label) for size in batch_sizes]
+
+    ours, others = [run_peers.engine("mine")], [run_peers.Peer("a"), run_peers.Peer("b")]
+    assert list(speed.Passes(ours, others, [1], run).run(lambda: 100 if len(given) < 3 else 0)) == ["mine", "a", "b"]
+    assert given == [100, 50, 100]  # engines may take what there is, peers their share
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("who", EVERYONE, ids=lambda who: who.label)
+def test_engines_and_peers_do_the_same_work_or_say_why_not(who: run_peers.Peer, device: str, tmp_path: Path) -> None:
+    if device == "cuda" and (problem := cuda_problem()):
+        refuse_or_skip("GPUNET_REQUIRE_GPU", problem)
+    work = workload.load()
+    work.save(tmp_path / "work.npz")
+    losses = []
+
+    def expected(batch_size: int, updates: int) -> float:
+        engine = measure.make_engine("reference", work.weights)
+        order = work.order[: updates * batch_size]
+        losses.append(engine.train_epoch(work.images, work.labels, order, batch_size).loss)
+        return losses[-1] * (1.01 if batch_size == 100 else 1)
+
+    outcomes = run_peers.Runner(tmp_path, device, False, expected).run(who, [10, 100], 100)
+    if "unavailable" in outcomes[0]:
+        reason = outcomes[0]["unavailable"]
+        elsewhere = engines.DEVICE_OF.get(who.label, device) != device or (who.label, device) == ("torch_graphs", "cpu")
+        assert elsewhere or reason.startswith(("not installed (", "this ", "torch.compile")), outcomes
+        pytest.skip(f"{who.label}: {reason}")
+    good, spoilt = outcomes
+    assert len(good["seconds"]) == peer.REPEATS
+    assert good["check_loss"] == pytest.approx(losses[0], rel=run_peers.CHECK_TOLERANCE)
+    assert good["first_run_seconds"] > 0
+    assert good["versions"]["matmul precision"] in ("float32", "highest")
+    assert "does other work" in spoilt["unavailable"]
+
+
+def test_a_peer_that_is_not_there_is_a_line_in_the_table() -> None:
+    result = {"speed": [speed.record([report(name="JAX")])]}
+    result["unavailable"] = [
+        *[{"name": "jax_scan", "unavailable": "not installed (jax)"}] * 2,
+        *[{"name": "JAX", "batch_size": size, "unavailable": "no time left"} for size in (100, 1000)],
+    ]
+    table = tables.speed(result)
+    assert table.count("jax_scan: not installed (jax).") == 1
+    assert "JAX, batch size 100, 1,000: no time left." in table
+
+
+def test_rows_that_stay_unsteady_are_marked() -> None:
+    result = {"speed": [speed.record([report(100), report(200), report(300)])]}
+    assert "| 200.0 ~ |" in tables.speed(result)
+    assert "~ more than a fifth apart" in tables.speed(result)
+
+
+def test_several_seeds_are_a_median_with_its_range() -> None:
+    common = {"name": "gpunet tiled", "batch_size": 10, "epochs": 5, "updates": 7, "seconds": 1.0, "train_loss": 0.5}
+    records = [{**common, "seed": seed, "test_accuracy": 0.9 + seed / 100} for seed in range(3)]
+    table = tables.batch_accuracy(records)
+    assert "| 91.00 (90.00 to 92.00) % |" in table
+    assert "3 seeds" in table
+
+
+@pytest.mark.parametrize("file", RESULTS, ids=lambda file: file.stem)
+def test_an_update_takes_as_long_in_one_part_as_in_the_other(file: Path) -> None:
+    result = json.loads(file.read_text())
+    if "passes" not in result or "same_updates" not in result:
+        pytest.skip("measured in one pass, or in part")
+    times = tables.update_times(result)
+    assert times
+    for name, batch_size, here, there in times:
+        assert here == pytest.approx(there, rel=0.3), f"{name}, batch size {batch_size}"
+
+
+def test_the_documents_show_what_the_result_files_say() -> None:
+    assert update_docs.main(["--check"]) == 0
+
+
+def test_a_run_of_some_parts_does_not_replace_a_whole_one() -> None:
+    facts = {"device": "My GPU, 2"}
+    assert batch_speed.file_stem(facts) == "my-gpu-2"
+    assert batch_speed.file_stem(facts, ("why",)) == "my-gpu-2-why"
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import no_such_module", "not installed (no_such_module)"),
+        ("raise RuntimeError('CUDA out of memory')", "RuntimeError: CUDA out of memory"),
+        ("import os; os.kill(os.getpid(), 9)", "ended by signal 9"),
+        ("print('nothing')", "ended without a result"),
+    ],
+)
+def test_a_peer_that_fails_is_a_line_with_the_reason(code: str, reason: str, tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "odd.py").write_text(code)
+    monkeypatch.setattr(run_peers, "FOLDER", tmp_path)
+    runner = run_peers.Runner(tmp_path, "cpu", False, lambda batch_size, updates: 1.0)
+    assert runner.run(run_peers.Peer("odd"), [1, 10], 60) == [{"name": "odd", "unavailable": reason}]
+
+
+def test_a_peer_that_is_stopped_keeps_what_it_reported(tmp_path: Path, monkeypatch) -> None:
+    first = json.dumps(report(name="Odd")) + "\n"
+    (tmp_path / "odd.py").write_text(f"import time; print({first + first[:40]!r}, end='', flush=True); time.sleep(60)")
+    monkeypatch.setattr(run_peers, "FOLDER", tmp_path)
+    monkeypatch.setattr(run_peers, "GRACE_SECONDS", 2)
+    runner = run_peers.Runner(tmp_path, "cpu", False, lambda batch_size, updates: 1.0)
+    assert runner.run(run_peers.Peer("odd"), [1, 10], 1) == [
+        report(name="Odd"),
+        {"name": "Odd", "batch_size": 10, "unavailable": "stopped after 3 s"},
+    ]
+
+
+def test_a_peer_reports_each_batch_size_and_what_went_wrong_with_it(tmp_path: Path, capsys) -> None:
+    class Odd(peer.Trainer):
+        def __init__(self, job: peer.Job) -> None:
+            if job.batch_size == 100:
+                raise MemoryError("too large\nby far")
+            self.on = "cpu" if job.batch_size == 10 else "cuda"
+
+        def train(self, prepared: np.ndarray) -> float:
+            time.sleep(len(prepared) / 5000)
+            return 1.0
+
+        def device(self) -> str:
+            return self.on
+
+    workload.load().save(tmp_path / "work.npz")
+    arguments = [str(tmp_path / "work.npz"), "--batch-sizes", "10,100,1000", "--device", "cpu", "--seconds", "60"]
+    peer.run("Odd", dict, Odd, arguments)
+    reports = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [len(each["seconds"]) for each in reports[: peer.REPEATS]] == [1, 2, 3]
+    updates, seconds = reports[0]["updates"], reports[0]["seconds"][0]
+    assert seconds == pytest.approx(updates * 10 / 5000, rel=0.5)
+    assert [each.get("unavailable") for each in reports[peer.REPEATS :]] == [
+        "MemoryError: too large",
+        "computes on cuda, not on cpu",
+    ]
+    peer.run("Odd", dict, Odd, [*arguments[:-1], "0"])
+    assert capsys.readouterr().out.count("no time left") == 3
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_the_first_layer_on_a_gpu_is_the_layer_and_is_timed(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    device, work = open_device(kind), workload.load()
+    monkeypatch.setattr(engines, "cuda_device", lambda: device)
+    monkeypatch.setattr(measure, "LAYER_EXAMPLES", 3)
+    images = work.images[:3]
+    truth = reference.dense_forward(images.astype(np.float64) / 255, *work.weights[:2], "sigmoid")
+    for rows in (1, 3):
+        layer = measure.LayerOnGpu(device, images, work.weights)
+        layer.graph(rows)()
+        np.testing.assert_allclose(device.download(layer.y)[:, :500], truth, rtol=1e-5)
+    record = measure.why("cuda", work)
+    assert record["one_at_a_time_us"] > 0
+    assert record["ratio"] == record["one_at_a_time_us"] / record["at_once_us"]
+
+
+def test_what_nvidia_smi_says_is_part_of_the_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    def answer(command: list[str], **options: Any) -> str:
+        assert command[0] == "nvidia-smi"
+        return "580.65, 700.00 W, 1980 MHz, 2619 MHz, [N/A]\n"
+
+    monkeypatch.setattr(machine.subprocess, "check_output", answer)
+    expected = {"driver": "580.65", "power limit": "700.00 W", "highest SM clock": "1980 MHz"}
+    assert machine.gpu_settings() == {**expected, "highest memory clock": "2619 MHz"}
+
+
+def test_a_missing_result_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ArgumentError, match=r"bench/results/nowhere.json lacks what speed needs"):
+        update_docs.filled("<!-- results: speed nowhere -->\n<!-- end of results -->")
+
+
+def test_an_unknown_part_of_a_result_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="expected a part of machine, speed"):
+        update_docs.filled("<!-- results: taste x -->\n<!-- end of results -->")
+
+
+def test_persistent_times_compare_with_the_plan_and_say_what_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(persistent_times, "SAMPLES", 1)
+    monkeypatch.setattr(persistent_times, "PHASES", ("LOSS",))
+    monkeypatch.setattr(persistent_times, "THREADS", (64, 4096))
+    small = Network((784, 12, 9, 10), ("sigmoid", "sigmoid", "softmax"))
+    monkeypatch.setattr(workload, "NETWORK", small)
+    weights = [np.zeros(shape, np.float32) for shape in small.weight_shapes]
+    work = dataclasses.replace(workload.load(), weights=weights)
+    monkeypatch.setattr(workload, "load", lambda: work)
+    device = open_device("order-forward", shared_bytes=100 * 1024)
+    records = list(persistent_times.measure(device, batch_sizes=[2], examples=3))
+    by_variant = {record["variant"]: record for record in records}
+    assert len(by_variant) == len(list(persistent_times.variants())) == len(records)
+    assert all(record["us"] > 0 for name, record in by_variant.items() if name != "4096 threads")
+    assert "bytes of shared memory, has 102400" in by_variant["4096 threads"]["unavailable"]
+    table = tables.persistent_times(records)
+    assert "| 2 | loss twice |" in table
+    assert "| 2 | 4096 threads | engine persistent: " in table
+
+
+def test_kernel_times_go_with_their_kernels_and_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_times, "REPEATS", 1)
+    monkeypatch.setattr(kernel_times, "SAMPLES", 1)
+    monkeypatch.setattr(kernel_times, "COPY_BYTES", 1000)
+    monkeypatch.setattr(kernel_times, "product_operations_rate", lambda: 1e12)
+    empty = EmulatedDevice(folder=kernel_times.KERNELS)
+    times = kernel_times.measure(open_device("order-forward"), empty, [1])
+    kernels = [(record["kernel"].removesuffix("_vector"), record["layer"]) for record in times["kernels"]]
+    assert kernels == [
+        ("dense_forward", "784-500"),
+        ("dense_forward", "500-500"),
+        ("dense_forward", "500-10"),
+        ("softmax_cross_entropy", "10"),
+        ("dense_backward", "500-10"),
+        ("dense_update", "500-10"),
+        ("dense_backward", "500-500"),
+        ("dense_update", "500-500"),
+        ("dense_update", "784-500"),
+    ]
+    assert all(record["times_bound"] == record["us"] / record["bound_us"] for record in times["kernels"])
+    assert [(record["batch_size"], record["launches"]) for record in times["updates"]] == [(1, 9)]
+    table = tables.kernel_times(times)
+    assert "| 1 | softmax_cross_entropy | 10 |" in table
+    assert "| 1 | 9 | " in table
+    assert "DRAM bound, us" in table
+    assert f"an empty kernel takes {times['empty_kernel_us']:,.2f} us" in table
+
+
+def test_without_a_rate_of_operations_only_bounds_from_memory_are_given() -> None:
+    small, large = bounds.Cost("x 1-1", 1000, 1000), bounds.Cost("x 1-1", 1000, 100_000)
+    assert kernel_times.bound_us(small, 1e9, None) == pytest.approx(1)
+    assert kernel_times.bound_us(large, 1e9, None) is None
+    assert kernel_times.bound_us(large, 1e9, 1e9) == pytest.approx(100)
+
+
+def test_a_part_of_the_gpu_report_that_fails_or_hangs_leaves_the_others(tmp_path: Path) -> None:
+    python = sys.executable
+    parts = [
+        gpu_report.Part("good", [python, "-c", "print('[1]')"], 60, lambda output: {"kept": json.loads(output)}),
+        gpu_report.Part("bad", [python, "-c", "import sys; sys.exit('no')"], 60),
+        gpu_report.Part("hanging", [python, "-c", "import time; print('began', flush=True); time.sleep(60)"], 6),
+        gpu_report.Part("late", [python, "-c", "1"], 60),
+    ]
+    lefts = [60, 60, 60, 1]
+    records = [gpu_report.run_part(part, left) for part, left in zip(parts, lefts, strict=True)]
+    outcomes = [record["outcome"] for record in records]
+    assert outcomes == ["passed", "failed", "stopped after 6 s", "not run: no time left"]
+    assert "began" in records[2]["output"]
+    assert records[0]["kept"] == [1]
+    assert "no" in records[1]["output"]
+    text = gpu_report.markdown({"machine": {"device": "x"}, "parts": records})
+    assert "## bad: failed" in text
+
+
+def test_the_gpu_report_tries_every_peer_and_ends_in_time(tmp_path: Path) -> None:
+    parts = {part.name: part for part in gpu_report.parts(tmp_path, {"device": "x"})}
+    speed_part = parts["batch speed"]
+    assert speed_part.command[speed_part.command.index("--peers") + 1] == "torch,jax,keras"
+    batch_speed.parser().parse_args(speed_part.command[2:])
+    assert speed_part.seconds > gpu_report.SPEED_SECONDS + run_peers.GRACE_SECONDS
+    assert gpu_report.SECONDS < 9 * 60
+    assert f"def {gpu_report.PEER_TESTS.split('::')[1]}(" in Path(__file__).read_text()
+
+
+def test_without_a_gpu_the_report_says_so_in_one_line() -> None:
+    if cuda_problem() is None:
+        pytest.skip("this machine has a usable GPU")
+    result = subprocess.run(
+        [sys.executable, ROOT / "bench" / "gpu_report.py"],
+        cwd=ROOT,
+        env=command_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.returncode == 2
+    assert result.stderr.startswith("gpu_report.py: device cuda: ")
+    assert len(result.stderr.splitlines()) == 1

@@ -1,0 +1,338 @@
+"""`--checkpoint` and `--resume`: training that ends early goes on as if it had not."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gpunet
+from conftest import Command, command_environment
+from gpunet import checkpoints, saving, train
+from gpunet.engines.reference import ReferenceEngine
+
+OPTIONS = {
+    "adam-linear": ["--hidden", "6", "5"],
+    "adam-constant": ["--schedule", "constant", "--activation", "tanh", "--hidden", "6", "--seed", "3"],
+    "momentum": ["--optimizer", "sgd", "--momentum", "0.9", "--learning-rate", "0.05", "--hidden"],
+    "sgd": ["--optimizer", "sgd", "--hidden", "6"],
+}
+
+
+@pytest.fixture
+def run(small_npz: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> Any:
+    """The command in this process: exit status and what it printed."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments: object, data: bool = True) -> tuple[int, str, str]:
+        given = ["--data", "blobs.npz", "--batch-size", "9", "--device", "cpu"] if data else []
+        try:
+            status = train.main([*map(str, arguments), *given])
+        except SystemExit as exit_:
+            status = exit_.code
+        return status, *capsys.readouterr()
+
+    return call
+
+
+def same_training(one: str | Path, other: str | Path) -> bool:
+    """Weights, optimizer state, position and settings; all but the path of the data."""
+    first, second = saving.read(one), saving.read(other)
+    first.training["data"].pop("path"), second.training["data"].pop("path")
+    slots = first.optimizer_state.slots
+    assert slots.keys() == second.optimizer_state.slots.keys()
+    arrays = [*zip(first.weights, second.weights, strict=True)]
+    for slot in slots:
+        arrays += zip(slots[slot], second.optimizer_state.slots[slot], strict=True)
+    for saved in (first, second):
+        saved.weights, saved.optimizer_state.slots = [], {}
+    return first == second and all(np.array_equal(a, b) for a, b in arrays)
+
+
+def signal_after(updates: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process gets a signal when it has made so many updates."""
+    update, made = ReferenceEngine.update, []
+
+    def counting_update(self: ReferenceEngine, images: Any, labels: Any) -> Any:
+        made.append(1)
+        if len(made) == updates:
+            signal.raise_signal(number)
+        return update(self, images, labels)
+
+    monkeypatch.setattr(ReferenceEngine, "update", counting_update)
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("updates", [3, 18, 25])  # in the first epoch, at the end of the third, in the fifth
+def test_resumed_training_ends_with_the_same_bits(run, monkeypatch, options: str, updates: int) -> None:
+    engine = ["--engine", "reference"]  # it comes up after every update
+    words = [*OPTIONS[options], "--epochs", 7, *engine]
+    status, whole, _ = run(*words, "--checkpoint", "whole.npz")
+    assert status == 0
+    with monkeypatch.context() as patch:
+        signal_after(updates, signal.SIGTERM, patch)
+        status, out, err = run(*words, "--checkpoint", "part.safetensors", "--checkpoint-every", 3)
+    assert (status, err) == (143, "")
+    assert out.splitlines()[-1].endswith("; --resume part.safetensors goes on")
+    epochs = (updates - 1) // 6  # the one that was under way is not counted, unless it was at its last update
+    position = gpunet.load("part.safetensors").epochs_trained
+    assert position in (epochs, epochs + 1)
+    status, out, err = run("--resume", "part.safetensors", *engine, data=False)
+    assert (status, err) == (0, "")
+    assert f"resume  part.safetensors: {position} of 7 epochs are done" in out
+    assert out.splitlines()[-1].split(", after")[0] == whole.splitlines()[-1].split(", after")[0]
+    assert same_training("whole.npz", "part.safetensors")
+
+
+def test_options_that_agree_may_be_repeated(run) -> None:
+    run("--epochs", 2, "--hidden", 6, "--checkpoint", "a.npz")
+    assert run("--resume", "a.npz", "--epochs", 2, "--hidden", 6, "--learning-rate", 0.002)[0] == 0
+
+
+def test_a_finished_training_only_tells_its_result_again(run) -> None:
+    _, first, _ = run("--epochs", 2, "--checkpoint", "a.npz", "--quiet")
+    Path("before.npz").write_bytes(Path("a.npz").read_bytes())
+    status, second, _ = run("--resume", "a.npz", "--quiet", data=False)
+    assert (status, second.split(", after")[0]) == (0, first.split(", after")[0])
+    assert ", after 2 epochs (0 now)\n" in second
+    assert Path("a.npz").read_bytes() == Path("before.npz").read_bytes()
+
+
+def test_a_finished_training_is_not_written_again(run, monkeypatch) -> None:
+    run("--epochs", 2, "--checkpoint", "a.npz")
+    monkeypatch.setattr(saving, "write", None)  # a folder that is read only would refuse it
+    assert run("--resume", "a.npz")[0] == 0
+
+
+def test_another_engine_that_goes_on_is_told(run) -> None:
+    run("--epochs", 2, "--checkpoint", "a.npz", "--engine", "reference")
+    saved = saving.read("a.npz")
+    assert saved.training["engine"] == "reference"
+    assert checkpoints.another_engine(saved, "reference") is None
+    assert checkpoints.another_engine(saved, "tiled") == "reference"
+    saving.write("b.npz", dataclasses.replace(saved, training={**saved.training, "engine": "tiled"}))
+    assert "begun with the engine tiled, goes on with" in run("--resume", "b.npz")[1]
+    assert "goes on with" not in run("--resume", "a.npz", "--engine", "reference")[1]
+
+
+def test_it_is_saved_every_so_many_epochs_and_at_the_end(run, monkeypatch) -> None:
+    saved, write = [], saving.write
+    monkeypatch.setattr(saving, "write", lambda path, model: (saved.append(model.epochs_trained), write(path, model)))
+    run("--epochs", 7, "--checkpoint", "a.npz", "--checkpoint-every", 3)
+    assert saved == [0, 3, 6, 7]
+
+
+def test_resume_can_save_elsewhere(run) -> None:
+    run("--epochs", 2, "--checkpoint", "a.npz")
+    content = Path("a.npz").read_bytes()
+    assert run("--resume", "a.npz", "--checkpoint", "b.npz")[0] == 0
+    assert Path("a.npz").read_bytes() == content
+    assert same_training("a.npz", "b.npz")
+
+
+def test_metrics_are_appended_to(run) -> None:
+    run("--epochs", 2, "--checkpoint", "a.npz", "--metrics", "m")
+    run("--resume", "a.npz", "--metrics", "m")
+    assert len(Path("m").read_text().splitlines()) == 2 + 1 + 1
+
+
+def test_a_checkpoint_is_a_model_like_any_other(run, blobs) -> None:
+    run("--epochs", 2, "--checkpoint", "a.npz")
+    model = gpunet.load("a.npz", device="cpu")
+    assert model.optimizer_state.updates == 2 * 6
+    model.fit(*blobs, verbose=0)
+    assert model.epochs_trained == 3
+
+
+FAULTS = {
+    "epochs": (["--resume", "a.npz", "--epochs", 3], "--epochs: 3 contradicts a.npz, which was begun with 2; leave"),
+    "hidden": (["--resume", "a.npz", "--hidden"], "--hidden: none contradicts a.npz, which was begun with 500 500"),
+    "rate": (["--resume", "a.npz", "--learning-rate", 0.1], "--learning-rate: 0.1 contradicts a.npz, .* with 0.002"),
+    "exists": (["--checkpoint", "a.npz"], "--checkpoint: a.npz exists; go on with it by --resume a.npz, or choose"),
+    "elsewhere": (["--resume", "a.npz", "--checkpoint", "m.npz"], "--checkpoint: m.npz exists"),
+    "suffix": (["--checkpoint", "a.ckpt"], r"a.ckpt: expected a model file, whose name ends in \.safetensors"),
+    "empty": (["--checkpoint", ""], r"expected a model file, whose name ends in \.safetensors"),
+    "every": (["--checkpoint-every", 2], "--checkpoint-every: expected with --checkpoint or --resume"),
+    "every-0": (["--checkpoint", "b.npz", "--checkpoint-every", 0], "--checkpoint-every: expected a whole number"),
+    "missing": (["--resume", "none.npz"], "none.npz: no such file"),
+    "model": (["--resume", "m.npz"], "--resume: m.npz holds a model, but no training to go on with"),
+    "cut": (["--resume", "cut.npz"], "cut.npz: damaged, cut short or no .npz file"),
+    "data": (["--resume", "a.npz", "--data", "other.npz"], "a.npz was trained on other data than other.npz"),
+    "metrics": (["--resume", "a.npz", "--metrics", "./a.npz"], "--metrics: ./a.npz is also the file of --resume"),
+    "same": (["--checkpoint", "b.npz", "--metrics", "b.npz"], "--checkpoint: b.npz is also the file of --metrics"),
+    "folder": (["--checkpoint", "none/b.npz"], "--checkpoint: none/b.npz: there is no folder"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_cannot_be_resumed_or_saved_is_one_clear_line(run, blobs, fault: str) -> None:
+    run("--epochs", 2, "--checkpoint", "a.npz", "--quiet")
+    gpunet.Sequential([gpunet.Dense(3, "softmax", input_dim=8)]).save("m.npz")
+    whole = Path("a.npz").read_bytes()
+    Path("cut.npz").write_bytes(whole[:-50])
+    x, y = blobs
+    np.savez("other.npz", x_train=x + 1, y_train=y, x_test=x[:12], y_test=y[:12])
+    options, message = FAULTS[fault]
+    status, out, err = run("--quiet", "--device", "cpu", *options, data="--resume" not in options)
+    assert (status, out) == (2, "")
+    assert re.match(f"gpunet train: .*{message}", err)
+    assert len(err.splitlines()) == 1
+    assert Path("a.npz").read_bytes() == whole
+
+
+def test_settings_that_only_a_person_can_have_written_are_refused(run) -> None:
+    run("--epochs", 2, "--checkpoint", "a.npz")
+    good = saving.read("a.npz")
+    settings = good.training["settings"]
+    for changes, message in (
+        ({"epochs": 1}, "the training's position is missing or beyond its end"),
+        ({"activation": "--version"}, "argument --activation: invalid choice"),
+        ({"hidden": ["--quiet"]}, "no training to go on with"),
+        ({"hidden": [7]}, "weights: expected arrays of shapes"),
+        ({"epochs": {}}, "argument --epochs: expected a whole number"),
+    ):
+        good.training["settings"] = {**settings, **changes}
+        saving.write("a.npz", good)
+        status, _, err = run("--resume", "a.npz", data=False)
+        assert (status, len(err.splitlines())) == (2, 1)
+        assert message in err
+    good.training = {"settings": settings, "data": {"path": 5}}
+    saving.write("a.npz", good)
+    assert "no training to go on with" in run("--resume", "a.npz", data=False)[2]
+
+
+def test_data_that_the_checkpoint_names_and_that_is_not_there(run, monkeypatch, tmp_path: Path) -> None:
+    run("--epochs", 2, "--checkpoint", "a.npz")
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    status, _, err = run("--resume", "../a.npz", data=False)
+    assert status == 2
+    assert "blobs.npz: no such file" in err
+    assert err.endswith("the path is from ../a.npz, --data gives another one\n")
+
+
+def test_the_fingerprint_is_of_the_examples(blobs) -> None:
+    x, y = blobs
+
+    def dataset(x: Any, y: Any) -> gpunet.Dataset:
+        part = gpunet.Examples(x, y)
+        return gpunet.Dataset(part, part, part)
+
+    plain = checkpoints.fingerprint(dataset(x, y))
+    assert checkpoints.fingerprint(dataset(np.asfortranarray(x), y.copy())) == plain
+    assert checkpoints.fingerprint(dataset(x[::-1], y)) != plain
+    assert checkpoints.fingerprint(dataset(x, y[::-1])) != plain
+    assert checkpoints.fingerprint(dataset(x.reshape(60, 2, 4), y)) != plain
+
+
+# Signals, to real processes.
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"])
+def test_a_signal_saves_first(small_npz: Path, tmp_path: Path, command: Command, number: int, status: int) -> None:
+    words = ["--data", str(small_npz), "--batch-size", "9", "--epochs", "100000", "--hidden", "6"]
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "gpunet.train", *words, "--checkpoint", "a.npz", "--checkpoint-every", "50000"],
+        cwd=tmp_path,
+        env=command_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job would ignore it
+    ) as process:
+        try:
+            for line in process.stdout:
+                if line.startswith("epoch    200"):
+                    break
+            process.send_signal(number)
+            rest, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, errors) == (status, "")
+    epochs = int(re.search(r"^interrupted after (\d+) epochs: .*goes on$", rest, re.MULTILINE).group(1))
+    assert 200 <= epochs == gpunet.load(tmp_path / "a.npz").epochs_trained
+
+
+def test_a_signal_that_comes_twice_at_a_time_is_one(run, monkeypatch) -> None:
+    """And one that comes later ends at once: what was not saved by then is not."""
+    for gap, position in ((0, 2), (60, 0)):
+        clock = iter([0.0, float(gap)])
+        with monkeypatch.context() as patch:
+            signal_after(14, signal.SIGTERM, patch)
+            patch.setattr(checkpoints.time, "monotonic", lambda clock=clock: next(clock))
+            patch.setattr(checkpoints.Checkpointer, "_heed_signal", heed_after_another(signal.SIGTERM))
+            status, _, err = run(
+                "--epochs", 7, "--engine", "reference", "--checkpoint", f"{gap}.npz", "--checkpoint-every", 7
+            )
+        assert (status, err) == (143, "")
+        assert gpunet.load(f"{gap}.npz").epochs_trained == position
+
+
+def test_a_signal_does_not_wait_for_the_end_of_the_epoch(run, monkeypatch) -> None:
+    updates, update = [], ReferenceEngine.update
+    monkeypatch.setattr(ReferenceEngine, "update", lambda *a: (updates.append(1), update(*a))[1])
+    signal_after(8, signal.SIGTERM, monkeypatch)  # the second of the second epoch's six
+    run("--epochs", 7, "--checkpoint", "a.npz", "--engine", "reference")
+    assert len(updates) == 8
+    assert gpunet.load("a.npz").epochs_trained == 1
+
+
+def heed_after_another(number: int) -> Any:
+    heed = checkpoints.Checkpointer._heed_signal
+
+    def another_then_heed(self: checkpoints.Checkpointer) -> None:
+        if self.signal is not None and not self._at_once:
+            signal.raise_signal(number)
+        heed(self)
+
+    return another_then_heed
+
+
+def test_killed_at_any_moment_the_checkpoint_always_loads(small_npz: Path, tmp_path: Path, command: Command) -> None:
+    """Fifty times SIGKILL; training that goes on after each ends with the same bits as training that was left alone."""
+    path = tmp_path / "a.safetensors"
+    driver = Path(__file__).parents[1] / "support" / "killed_often.py"
+    result = subprocess.run(
+        [sys.executable, driver, small_npz, path, "50"],
+        env=command_environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    positions = [int(line) for line in result.stdout.split()]
+    assert positions == sorted(positions)
+    assert len(positions) == 50
+    assert 0 < positions[-1] < 4000
+    assert (
+        command(
+            "gpunet.train", "--resume", path, "--checkpoint-every", 1000, "--quiet", "--engine", "reference"
+        ).returncode
+        == 0
+    )
+    words = [
+        "--data",
+        small_npz,
+        "--batch-size",
+        9,
+        "--epochs",
+        4000,
+        "--hidden",
+        16,
+        "--quiet",
+        "--engine",
+        "reference",
+    ]
+    result = command("gpunet.train", *words, "--checkpoint", "whole.npz", "--checkpoint-every", 1000)
+    assert result.returncode == 0
+    assert same_training(path, tmp_path / "whole.npz")
+    assert sorted(os.listdir(tmp_path)) == ["a.safetensors", "blobs.npz", "whole.npz"]

@@ -1,0 +1,327 @@
+"""`python -m gpunet.train`, as a user meets it."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import gpunet
+from conftest import Command, command_environment
+from gpunet import train
+from gpunet.errors import OutputError
+from gpunet.saving import atomic
+
+RESULT = re.compile(
+    r"test accuracy ([\d.]+) %, loss [\d.]+, after (\d+) epochs?: "
+    r"([\d.]+) s of training, ([\d,]+) updates, ([\d,.]+) us per update"
+)
+
+
+def test_defaults_reach_98_percent_on_mnist(command: Command, tmp_path: Path) -> None:
+    result = command("gpunet.train", "--metrics", "metrics.jsonl", timeout=900)
+    assert (result.returncode, result.stderr) == (0, "")
+    lines = result.stdout.splitlines()
+    assert lines[0].startswith("device  cpu") or lines[0].startswith("device  cuda")
+    assert "50,000 training, 10,000 validation, 10,000 test examples" in lines[1]
+    assert "784-500-500-10" in lines[2]
+    assert "648,010 parameters" in lines[2]
+    assert len(lines) == 3 + 20 + 1
+    accuracy, epochs, _, updates, _ = RESULT.fullmatch(lines[-1]).groups()
+    assert float(accuracy) >= 98.0
+    assert (epochs, updates) == ("20", "10,000")
+    records = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    assert len(records) == 21
+    assert records[-1].keys() == {"test_loss", "test_accuracy"}
+    assert round(100 * records[-1]["test_accuracy"], 2) == float(accuracy)
+
+
+def test_metrics_have_the_promised_fields(command: Command, small_npz: Path, tmp_path: Path) -> None:
+    result = command(
+        "gpunet.train", "--data", small_npz, "--epochs", 2, "--batch-size", 20, "--metrics", "m", "--quiet"
+    )
+    assert result.returncode == 0, result.stderr
+    assert RESULT.fullmatch(result.stdout.strip())
+    first, second, last = (json.loads(line) for line in (tmp_path / "m").read_text().splitlines())
+    assert first.keys() == {
+        *("epoch", "loss", "accuracy", "val_loss", "val_accuracy", "seconds", "updates", "us_per_update")
+    }
+    assert (first["epoch"], second["epoch"], second["updates"]) == (1, 2, 3)
+    assert second["us_per_update"] == pytest.approx(1e6 * second["seconds"] / 3)
+    assert last.keys() == {"test_loss", "test_accuracy"}
+
+
+def test_the_command_does_what_the_same_model_does_in_python(command: Command, tmp_path: Path, blobs) -> None:
+    """Three parts that differ, so that none can stand for another; every option has its effect."""
+    x, y = blobs
+    rng = np.random.default_rng(5)
+    test_x = (x + rng.normal(size=x.shape)).astype(np.float32)[:30]
+    np.savez(tmp_path / "a.npz", x_train=x[:55], y_train=y[:55], x_test=test_x, y_test=y[:30])
+    options = [
+        "--hidden",
+        7,
+        5,
+        "--activation",
+        "relu",
+        "--optimizer",
+        "sgd",
+        "--learning-rate",
+        0.03,
+        "--momentum",
+        0.8,
+    ]
+    options += ["--batch-size", 9, "--epochs", 2, "--seed", 4, "--metrics", "m", "--device", "cpu"]
+    options += ["--schedule", "constant"]
+    result = command("gpunet.train", "--data", "a.npz", *options)
+    assert "model   8-7-5-3, relu relu softmax; 121 parameters; SGD(learning_rate=0.03, momentum=0.8)" in result.stdout
+    records = [json.loads(line) for line in (tmp_path / "m").read_text().splitlines()]
+
+    layers = [gpunet.Dense(7, "relu", input_dim=8), gpunet.Dense(5, "relu"), gpunet.Dense(3, "softmax")]
+    model = gpunet.Sequential(layers, seed=4)
+    model.compile(gpunet.SGD(0.03, 0.8), "sparse_categorical_crossentropy", device="cpu")
+    validation = (x[46:55], y[46:55])
+    history = model.fit(x[:46], y[:46], 9, 2, 0, validation_data=validation).history
+    for name in ("loss", "accuracy", "val_loss", "val_accuracy", "updates"):
+        assert [record[name] for record in records[:2]] == pytest.approx(history[name], rel=1e-6), name
+    expected = model.evaluate(test_x, y[:30])
+    assert [records[2]["test_loss"], records[2]["test_accuracy"]] == pytest.approx(expected, rel=1e-6)
+    assert f"test accuracy {100 * expected[1]:.2f} %, loss {expected[0]:.4f}, after 2 epochs" in result.stdout
+    assert "12 updates" in result.stdout
+
+
+def test_the_learning_rate_falls_in_equal_steps_to_zero(
+    command: Command, small_npz: Path, tmp_path: Path, blobs
+) -> None:
+    options = ["--data", small_npz, "--hidden", "--optimizer", "sgd", "--learning-rate", "0.4", "--batch-size", "10"]
+    assert command("gpunet.train", *options, "--epochs", 4, "--device", "cpu", "--metrics", "m").returncode == 0
+    x, y = blobs
+    model = gpunet.Sequential([gpunet.Dense(3, "softmax", input_dim=8)], seed=0)
+    model.compile(gpunet.SGD(0.4), "sparse_categorical_crossentropy", device="cpu")
+    losses = []
+    for rate in (0.4, 0.3, 0.2, 0.1):
+        model.optimizer.learning_rate = rate
+        losses += model.fit(x[:50], y[:50], 10, 1, 0).history["loss"]
+    records = [json.loads(line) for line in (tmp_path / "m").read_text().splitlines()]
+    assert [record["loss"] for record in records[:4]] == pytest.approx(losses, rel=1e-6)
+
+
+def test_same_seed_gives_the_same_result(command: Command, small_npz: Path) -> None:
+    def outcome(seed: int) -> str:
+        output = command("gpunet.train", "--data", small_npz, "--epochs", 2, "--batch-size", 9, "--seed", seed).stdout
+        return re.sub(r"[\d.,]+ (s|us)\b", "", output.split(f"seed {seed}\n")[1])
+
+    assert outcome(3) == outcome(3) != outcome(4)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--hidden", "7", "5", "3", "--activation", "relu"],
+        ["--hidden"],
+        ["--optimizer", "sgd", "--learning-rate", "0.5", "--momentum", "0.9"],
+        ["--device", "cpu", "--engine", "reference"],
+    ],
+    ids=lambda options: " ".join(options),
+)
+def test_options_are_taken(command: Command, small_npz: Path, options: list[str]) -> None:
+    result = command("gpunet.train", "--data", small_npz, "--epochs", 1, "--batch-size", 10, *options)
+    assert result.returncode == 0, result.stderr
+
+
+FAULTS = {
+    "no such data": (["--data", "nowhere"], "nowhere: no such file or folder"),
+    "batch too large": (["--batch-size", "51"], "--batch-size: expected at most the 50 training examples, got 51"),
+    "batch 0": (["--batch-size", "0"], "argument --batch-size: expected a whole number, 1 or above; got '0'"),
+    "epochs": (["--epochs", "many"], "argument --epochs: expected a whole number"),
+    "hidden": (["--hidden", "5", "-1"], "hidden"),
+    "hidden commas": (["--hidden", "10,20"], "expected whole numbers, got '10,20'; separate widths by spaces"),
+    "activation": (["--activation", "swish"], "argument --activation: invalid choice: 'swish'"),
+    "rate": (["--learning-rate", "-1"], "Adam: learning_rate: expected a number from 0 on, got -1.0"),
+    "rate nan": (["--learning-rate", "nan"], "Adam: learning_rate: expected a finite number, got nan"),
+    "momentum": (["--momentum", "0.9"], "--momentum: expected with --optimizer sgd"),
+    "seed": (["--seed", "-1"], "argument --seed: expected a whole number, 0 or above"),
+    "metrics": (["--metrics", "no/such/folder/m"], "--metrics: no/such/folder/m: cannot be written"),
+    "huge layer": (["--hidden", "99999999999999999999"], "expected at most 16777216"),
+    "metrics on data": (["--metrics", "blobs.npz"], "--metrics: blobs.npz is also the file of --data"),
+    "metrics empty": (["--metrics", ""], "--metrics: expected a path, got ''"),
+    "data empty": (["--data", ""], "--data: expected a path, got ''"),
+    "engine and device": (["--engine", "tiled", "--device", "cpu"], "engine tiled runs on device cuda, got device cpu"),
+    "option": (["--colour"], "unrecognized arguments: --colour"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_bad_command_line_is_one_clear_line_and_status_2(command: Command, small_npz: Path, fault: str) -> None:
+    options, message = FAULTS[fault]
+    result = command("gpunet.train", "--data", small_npz, "--batch-size", "9", *options)
+    assert result.returncode == 2
+    assert message in result.stderr
+    assert len(result.stderr.splitlines()) == 1
+    assert result.stderr.startswith("gpunet train: ")
+
+
+def test_damaged_data_is_one_clear_line_and_status_2(command: Command, small_npz: Path, tmp_path: Path) -> None:
+    (tmp_path / "cut.npz").write_bytes(small_npz.read_bytes()[:-100])
+    result = command("gpunet.train", "--data", "cut.npz")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert re.fullmatch(r"gpunet train: cut.npz: not an .npz file, or cut short; .*\n", result.stderr)
+
+
+def test_diverging_training_is_one_clear_line_and_status_1(command: Command, tmp_path: Path) -> None:
+    x = np.random.default_rng(0).normal(size=(60, 4)) * 1e30
+    np.savez(tmp_path / "a.npz", x_train=x, y_train=np.arange(60) % 3, x_test=x, y_test=np.arange(60) % 3)
+    options = ["--hidden", "--optimizer", "sgd", "--learning-rate", "1e30", "--batch-size", "10", "--quiet"]
+    result = command("gpunet.train", "--data", "a.npz", *options)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert re.fullmatch(r"gpunet train: the loss is no longer .* update \d of epoch 1: .*\n", result.stderr)
+
+
+def test_a_last_update_that_spoils_the_weights_is_a_failure(command: Command, small_npz: Path, tmp_path: Path) -> None:
+    options = ["--hidden", "--optimizer", "sgd", "--learning-rate", "1e39", "--batch-size", "50", "--epochs", "1"]
+    result = command("gpunet.train", "--data", small_npz, *options, "--metrics", "m", "--quiet")
+    assert (result.returncode, result.stdout) == (1, "")
+    assert re.fullmatch(r"gpunet train: the loss is no longer .* update 1 of epoch 1: .*\n", result.stderr)
+    assert "NaN" not in (tmp_path / "m").read_text()
+
+
+def test_full_disk_names_the_metrics_file(command: Command, small_npz: Path, tmp_path: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    result = command(
+        *("gpunet.train", "--data", small_npz, "--batch-size", "9", "--epochs", 3, "--metrics", "/dev/full"),
+        *("--quiet", "--save", "s.npz"),
+    )
+    assert result.returncode == 1
+    assert RESULT.fullmatch(result.stdout.strip())[2] == "3"  # training went on
+    assert gpunet.load(tmp_path / "s.npz").epochs_trained == 3
+    assert result.stderr == "gpunet train: --metrics: /dev/full: cannot be written: No space left on device\n"
+
+
+def test_the_result_outlives_files_that_cannot_be_written(small_npz: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(small_npz.parent)
+
+    def full(path: Path, content: bytes) -> None:
+        raise OutputError(f"{path}: cannot be written: No space left on device")
+
+    monkeypatch.setattr(atomic, "write_bytes", full)
+    options = ["--data", "blobs.npz", "--batch-size", "9", "--epochs", "2", "--hidden", "5", "--device", "cpu"]
+    status = train.main([*options, "--save", "s.npz", "--plot", "p.png", "--metrics", "m", "--quiet"])
+    out, err = capsys.readouterr()
+    assert status == 1
+    assert RESULT.fullmatch(out.strip())
+    assert err.splitlines() == [
+        "gpunet train: --plot: p.png: cannot be written: No space left on device",
+        "gpunet train: s.npz: cannot be written: No space left on device",
+    ]
+    assert len(Path("m").read_text().splitlines()) == 3
+
+
+def test_a_closed_output_does_not_lose_the_model(small_npz: Path, tmp_path: Path) -> None:
+    line = f"{sys.executable} -m gpunet.train --data {small_npz} --batch-size 9 --quiet --save s.npz > /dev/full"
+    result = subprocess.run(
+        ["bash", "-c", line], cwd=tmp_path, env=command_environment(), capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, len(result.stderr.splitlines())) == (1, 1)
+    assert gpunet.load(tmp_path / "s.npz").epochs_trained == 20
+
+
+def test_output_that_cannot_be_shown_is_no_obstacle(tmp_path: Path, small_npz: Path) -> None:
+    path = tmp_path / "ünï côde.npz"
+    path.write_bytes(small_npz.read_bytes())
+    line = f"'{sys.executable}' -m gpunet.train --data '{path}' --batch-size 9 --epochs 1"
+    for redirection, encoding in ((">&-", "utf-8"), (">out", "ascii"), ("2>&- >&-", "utf-8")):
+        environment = {**command_environment(), "PYTHONIOENCODING": encoding}
+        result = subprocess.run(
+            ["bash", "-c", f"{line} {redirection}"], cwd=tmp_path, env=environment, capture_output=True, check=False
+        )
+        assert (result.returncode, result.stderr) == (0, b""), redirection
+
+
+def test_ctrl_c_ends_cleanly_with_the_results_so_far(tmp_path: Path) -> None:
+    arguments = ["--epochs", "1000", "--hidden", "20", "--metrics", "m.jsonl", "--plot", "p.png", "--save", "s.npz"]
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "gpunet.train", *arguments],
+        cwd=tmp_path,
+        env=command_environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job would ignore it
+    ) as process:
+        try:
+            for line in process.stdout:
+                if line.startswith("epoch    2"):
+                    break
+            time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            rest, errors = process.communicate(timeout=60)
+        finally:
+            process.kill()
+    assert (process.returncode, errors) == (130, "")
+    epochs = int(re.search(r"^interrupted after (\d+) epochs: .* updates", rest, re.MULTILINE).group(1))
+    assert epochs >= 2
+    records = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
+    assert [record["epoch"] for record in records] == list(range(1, epochs + 1))
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    assert "; nothing was saved: --save waits for the end" in rest
+    assert not (tmp_path / "s.npz").exists()  # what was interrupted is not the trained model
+
+
+def test_a_closed_pipe_ends_without_a_traceback(tmp_path: Path, small_npz: Path) -> None:
+    line = f"{sys.executable} -u -m gpunet.train --data {small_npz} --batch-size 9 --epochs 300 | head -n 1"
+    result = subprocess.run(
+        ["bash", "-c", line], cwd=tmp_path, env=command_environment(), capture_output=True, text=True, check=False
+    )
+    assert len(result.stdout.splitlines()) == 1
+    assert result.stderr == ""
+
+
+def test_progress_bar_on_a_terminal_and_none_elsewhere(tmp_path: Path, small_npz: Path) -> None:
+    primary, secondary = pty.openpty()
+    fcntl.ioctl(secondary, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
+    options = ["--data", str(small_npz), "--batch-size", "1", "--epochs", "2"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "gpunet.train", *options],
+        cwd=tmp_path,
+        env={**command_environment(), "TERM": "xterm"},
+        stdout=secondary,
+        stderr=secondary,
+    )
+    os.close(secondary)
+    output = b""
+    while True:
+        try:
+            output += os.read(primary, 65536)
+        except OSError:  # the terminal's other end is closed
+            break
+    os.close(primary)
+    assert process.wait() == 0
+    text = output.decode()
+    assert "0/50" in text
+    assert "%|" in text
+    assert "test accuracy" in text
+
+
+def test_version_and_help(command: Command) -> None:
+    assert command("gpunet.train", "--version").stdout == f"gpunet {gpunet.__version__}\n"
+    assert "--batch-size" in command("gpunet.train", "--help").stdout
+
+
+def test_cuda_where_there_is_none_is_one_clear_line_and_status_2(command: Command, small_npz: Path) -> None:
+    result = command("gpunet.train", "--data", small_npz, "--batch-size", 9, "--device", "cuda", "--quiet")
+    if result.returncode == 0:
+        pytest.skip("this machine has a usable GPU")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert re.fullmatch(r"gpunet train: device cuda: .*\n", result.stderr)

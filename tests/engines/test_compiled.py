@@ -1,0 +1,544 @@
+"""The compiled engine against the float64 reference, update by update, and how it starts, stops and is chosen."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import gpunet
+from conftest import Command, command_environment
+from gpunet import engines, threads
+from gpunet.engines import choice as engine_choice
+from gpunet.engines.reference import ReferenceEngine, activate, activation_derivative
+from gpunet.errors import ArgumentError, DeviceError, TrainingDivergedError
+from gpunet.layers import HIDDEN_ACTIVATIONS, Network
+from gpunet.optimizers import SGD, Adam
+from support.devices import refuse_or_skip
+from support.engine_cases import (
+    LECTURE,
+    OPTIMIZERS,
+    SMALL,
+    assert_epochs_report_what_the_reference_reports,
+    assert_follows_the_reference,
+    assert_same_bits,
+    distance,
+    problem,
+    start,
+)
+
+if reason := engines.numba_problem():
+    refuse_or_skip("CI", reason, allow_module_level=True)
+from gpunet.engines.cpu import engine as compiled
+from gpunet.engines.cpu import vectors
+from gpunet.engines.cpu.engine import CompiledEngine, from_panels, padded, to_panels
+from gpunet.engines.cpu.vectors import LANES, TILE_ROWS
+
+THREADS = [1, 2, 3]
+
+
+@pytest.fixture(params=THREADS, ids=lambda count: f"{count}-threads")
+def count(request, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Numbers of threads, also more than there are cores, and also for little work."""
+    monkeypatch.setattr(compiled, "WORK_OF_A_THREAD", 1)
+    return request.param
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+@pytest.mark.parametrize("one_hot", [False, True], ids=["integer", "one-hot"])
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("activation", HIDDEN_ACTIVATIONS)
+def test_weights_follow_the_reference_update_by_update(activation, optimizer, one_hot, batch_size) -> None:
+    network = Network((20, 16, 12, 10), (activation, activation, "softmax"))
+    images, labels, weights = problem(network, 23, input_bytes=one_hot, one_hot=one_hot)
+    update_rule = OPTIMIZERS[optimizer]()
+    engine = CompiledEngine(network, update_rule, weights)
+    # One by one, the linear network with momentum diverges after a dozen updates, and with it every rounding.
+    examples = 12 if batch_size == 1 else 23
+    images, labels = images[:examples], labels[:examples]
+    assert_follows_the_reference(
+        engine, network, update_rule, images, labels, batch_size, epochs=1 if batch_size == 1 else 2
+    )
+
+
+@pytest.mark.parametrize(
+    "widths", [(5, 3), (9, 1, 2), (3, 70, 33, 7, 4), (130, 17, 131), (1, 1), (40, 64, 32)], ids=str
+)
+@pytest.mark.parametrize("batch_size", [1, 2, 3, 17])
+def test_any_network_and_batch_size(count, widths, batch_size) -> None:
+    network = Network(widths, ("tanh",) * (len(widths) - 2) + ("softmax",))
+    images, labels, weights = problem(network, 20, input_bytes=True, seed=1)
+    engine = CompiledEngine(network, Adam(0.01), weights, count)
+    assert_follows_the_reference(engine, network, Adam(0.01), images, labels, batch_size, epochs=1)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    widths=st.lists(st.integers(1, 3 * TILE_ROWS + 2 * LANES), min_size=2, max_size=5),
+    batch_size=st.integers(1, 3 * LANES),
+    rest=st.integers(0, 3 * LANES),
+    seed=st.integers(0, 99),
+)
+def test_any_sizes_around_those_of_tiles_and_panels(widths, batch_size, rest, seed) -> None:
+    network = Network(tuple(widths), ("sigmoid",) * (len(widths) - 2) + ("softmax",))
+    images, labels, weights = problem(network, batch_size + rest, seed=seed)
+    engine = CompiledEngine(network, SGD(0.1), weights, 2)
+    reference = ReferenceEngine(network, SGD(0.1), weights, np.float64)
+    order = np.random.default_rng(seed).permutation(len(images)).astype(np.int32)
+    statistics = engine.train_epoch(engine.place(images), engine.place(labels), order, batch_size)
+    expected = reference.train_epoch(images, labels, order, batch_size)
+    assert statistics.loss == pytest.approx(expected.loss, rel=1e-5, abs=1e-6)
+    assert distance(engine.weights, reference.weights) < 1e-5
+    np.testing.assert_allclose(engine.predict(images), reference.predict(images), atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 64])
+def test_whole_epochs_with_a_short_last_batch_report_what_the_reference_reports(count, batch_size) -> None:
+    images, labels, weights = problem(SMALL, 150, input_bytes=True)
+    engine = CompiledEngine(SMALL, Adam(0.01), weights, count)
+    assert_epochs_report_what_the_reference_reports(engine, images, labels, weights, batch_size)
+    assert engine.predict(engine.place(images)[:1]).shape == (1, 10)
+
+
+def test_one_engine_predicts_for_several_threads_at_once() -> None:
+    network = Network((200, 300, 10), ("tanh", "softmax"))
+    engine = CompiledEngine(network, Adam(), start(network), 2)
+    batches = [np.random.default_rng(seed).normal(size=(800, 200)).astype(np.float32) for seed in range(4)]
+    expected = [engine.predict(batch) for batch in batches]
+    wrong: list[int] = []
+
+    def predict(number: int) -> None:
+        wrong.extend(number for _ in range(20) if not np.array_equal(engine.predict(batches[number]), expected[number]))
+
+    callers = [threading.Thread(target=predict, args=(number,)) for number in range(len(batches))]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+    assert not wrong
+
+
+def test_more_examples_than_are_taken_at_a_time_are_all_predicted(count) -> None:
+    examples = 2 * compiled.FORWARD_ROWS + 5
+    images, labels, weights = problem(SMALL, examples, input_bytes=True)
+    engine, reference = (
+        CompiledEngine(SMALL, Adam(), weights, count),
+        ReferenceEngine(SMALL, Adam(), weights, np.float64),
+    )
+    np.testing.assert_allclose(engine.predict(images), reference.predict(images), atol=1e-6)
+    assert engine.evaluate(images, labels) == pytest.approx(reference.evaluate(images, labels), rel=1e-5)
+
+
+@pytest.mark.parametrize("batch_size", [1, 100])
+def test_of_equally_probable_classes_the_first_counts(batch_size) -> None:
+    network = Network((3, 20), ("softmax",))
+    images, labels = np.ones((100, 3), np.float32), np.arange(100, dtype=np.int32) // 10
+    zeros = [np.zeros(shape, np.float32) for shape in network.weight_shapes]
+    engine = CompiledEngine(network, SGD(1e-30), zeros)
+    order = np.arange(100, dtype=np.int32)
+    statistics = engine.train_epoch(engine.place(images), engine.place(labels), order, batch_size)
+    assert statistics.accuracy == pytest.approx(0.1)
+
+
+def test_where_a_target_is_0_nothing_is_added_however_improbable_the_class() -> None:
+    network = Network((1, 3), ("softmax",))
+    weights = [np.array([[-3e38, 0, 0]], np.float32), np.zeros(3, np.float32)]
+    images = np.full((4, 1), 2, np.float32)  # the first logit is minus infinity
+    targets = np.tile(np.array([[0, 0.5, 0.5]], np.float32), (4, 1))
+    engine = CompiledEngine(network, SGD(0.1), weights)
+    statistics = engine.train_epoch(engine.place(images), engine.place(targets), np.arange(4, dtype=np.int32), 2)
+    assert statistics.loss == pytest.approx(np.log(2))
+
+
+def test_logits_that_overflow_are_reported_and_raise_no_warning() -> None:
+    network = Network((1, 3), ("softmax",))
+    weights = [np.full((1, 3), 3e38, np.float32), np.zeros(3, np.float32)]
+    engine = CompiledEngine(network, SGD(0.1), weights)
+    images = np.full((4, 1), 2, np.float32)
+    assert np.isnan(engine.predict(images)).all()
+    assert np.isnan(engine.evaluate(images, np.zeros(4, np.int32))[0])
+
+
+@pytest.mark.parametrize("batch_size", [1, 10, 100])
+def test_real_updates_of_the_lectures_network_on_mnist(batch_size, mnist: gpunet.Dataset) -> None:
+    images = mnist.train.images[: 3 * batch_size].reshape(-1, 784)
+    labels = mnist.train.labels[: 3 * batch_size]
+    engine = CompiledEngine(LECTURE, Adam(), start(LECTURE), 2)
+    assert_follows_the_reference(engine, LECTURE, Adam(), images, labels, batch_size, epochs=1)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_inputs_that_wake_up_late_learn_as_in_the_reference(optimizer) -> None:
+    """Batches of one leave out the weights of inputs that were always 0: until they are not."""
+    images, labels, weights = problem(SMALL, 40, input_bytes=True)
+    for example in range(40):
+        images[example, 1 + example // 3 :] = 0
+    images[30:, :5] = 0  # inputs that go to sleep, and whose slots go on
+    images[[0, 13], 15:] = 7  # inputs that only an epoch's first example has
+    update_rule = OPTIMIZERS[optimizer]()
+    engine, truth = (
+        CompiledEngine(SMALL, update_rule, weights),
+        ReferenceEngine(SMALL, update_rule, weights, np.float64),
+    )
+    placed = engine.place(images), engine.place(labels)
+    for first in (0, 13, 26):  # the second and third epoch have to find out which slots are in use
+        order = np.arange(first, first + 13, dtype=np.int32)
+        engine.train_epoch(*placed, order, 1)
+        truth.train_epoch(images, labels, order, 1)
+    assert distance(engine.weights, truth.weights) < 1e-6
+    for slot, arrays in engine.optimizer_state.slots.items():
+        assert distance(arrays, truth.optimizer_state.slots[slot]) < 1e-6
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 40])
+def test_runs_repeat_bit_by_bit(count, batch_size) -> None:
+    def trained() -> CompiledEngine:
+        images, labels, weights = problem(LECTURE, 100, input_bytes=True)
+        engine = CompiledEngine(LECTURE, Adam(0.01), weights, count)
+        for seed in range(2):
+            order = np.random.default_rng(seed).permutation(100).astype(np.int32)
+            engine.train_epoch(engine.place(images), engine.place(labels), order, batch_size)
+        return engine
+
+    assert_same_bits(trained(), trained())
+
+
+def test_moving_between_engines_continues_the_same_run() -> None:
+    images, labels, weights = problem(SMALL, 40)
+    order = np.arange(40, dtype=np.int32)
+
+    def run(batch_size: int, *kinds: type) -> list[np.ndarray]:
+        previous = None
+        for kind in kinds:
+            engine = kind(SMALL, Adam(0.01), weights)
+            if previous is not None:
+                engine.weights, engine.optimizer_state = previous.weights, previous.optimizer_state
+            engine.train_epoch(engine.place(images), engine.place(labels), order, batch_size)
+            previous = engine
+        return previous.weights
+
+    for batch_size in (1, 7):
+        staying = CompiledEngine(SMALL, Adam(0.01), weights)
+        for _ in range(3):
+            staying.train_epoch(staying.place(images), staying.place(labels), order, batch_size)
+        for one, other in zip(run(batch_size, *[CompiledEngine] * 3), staying.weights, strict=True):
+            np.testing.assert_array_equal(one, other)
+        truth = run(batch_size, *[ReferenceEngine] * 3)
+        assert distance(staying.weights, truth) < 1e-5
+        assert distance(run(batch_size, CompiledEngine, ReferenceEngine, CompiledEngine), truth) < 1e-5
+
+
+@pytest.mark.parametrize("batch_size", [1, 5])
+def test_a_loss_that_is_not_finite_names_its_update_and_leaves_no_trace(count, batch_size) -> None:
+    images, labels, weights = problem(SMALL, 40)
+    spoilt = images.copy()
+    spoilt[23] = np.nan
+    engine, order = CompiledEngine(SMALL, Adam(), weights, count), np.arange(40, dtype=np.int32)
+    engine.train_epoch(engine.place(images), engine.place(labels), order, batch_size)
+    before, state = engine.weights, engine.optimizer_state
+    with pytest.raises(TrainingDivergedError, match=f"since update {23 // batch_size + 1}:"):
+        engine.train_epoch(engine.place(spoilt), engine.place(labels), order, batch_size)
+    after, twin = engine.weights, CompiledEngine(SMALL, Adam(), before, count)
+    for one, other in zip(after, before, strict=True):
+        np.testing.assert_array_equal(one, other)
+    twin.optimizer_state = state
+    for each in (engine, twin):  # what the spoilt epoch left in the room for intermediate results is not looked at
+        each.train_epoch(each.place(images), each.place(labels), order, batch_size)
+    assert_same_bits(engine, twin)
+
+
+def test_hyper_parameters_may_change_between_epochs() -> None:
+    images, labels, weights = problem(SMALL, 30)
+    for optimizer in (Adam(0.01), SGD(0.05, 0.9)):
+        engine, truth = (
+            CompiledEngine(SMALL, optimizer, weights),
+            ReferenceEngine(SMALL, optimizer, weights, np.float64),
+        )
+        placed, order = (engine.place(images), engine.place(labels)), np.arange(30, dtype=np.int32)
+        for rate in (0.01, 0.002):
+            optimizer.learning_rate = rate
+            engine.train_epoch(*placed, order, 5)
+            truth.train_epoch(images, labels, order, 5)
+        assert distance(engine.weights, truth.weights) < 1e-5
+
+
+def test_images_that_may_not_be_written_to_or_lie_apart_are_taken() -> None:
+    images, labels, weights = problem(SMALL, 30)
+    engine, twin = CompiledEngine(SMALL, Adam(), weights), CompiledEngine(SMALL, Adam(), weights)
+    locked, apart = images.copy(), np.repeat(images, 2, axis=1)[:, ::2]
+    locked.flags.writeable = False
+    order = np.arange(30, dtype=np.int32)
+    engine.train_epoch(engine.place(locked), engine.place(labels), order, 4)
+    twin.train_epoch(twin.place(apart), twin.place(labels), order, 4)
+    assert_same_bits(engine, twin)
+
+
+@pytest.mark.parametrize("activation", HIDDEN_ACTIVATIONS)
+def test_activations_are_as_accurate_as_numpys(activation) -> None:
+    z = np.concatenate([np.linspace(-120, 120, 9984), [0, -0.0, 1e-30, -1e-30, 1e-3, np.inf, -np.inf, np.nan] * 4])
+    z = z.astype(np.float32)[: len(z) // LANES * LANES]
+    y = np.empty_like(z)
+    rows, vectors = len(z) // LANES, 1
+    _call(vectors.ACTIVATIONS[activation][0], y, LANES, z, rows, vectors)
+    with np.errstate(all="ignore"):
+        expected = activate(z.astype(np.float64), activation)
+        plain = activate(z.copy(), activation)
+    np.testing.assert_array_equal(np.isnan(y), np.isnan(plain))
+    with np.errstate(all="ignore"):
+        np.testing.assert_allclose(y, expected, rtol=4e-7, atol=3e-8 if activation == "hard_sigmoid" else 1e-38)
+
+
+@pytest.mark.parametrize("activation", HIDDEN_ACTIVATIONS)
+def test_slopes_are_as_accurate_as_numpys(activation) -> None:
+    z = np.linspace(-30, 30, 160, dtype=np.float64).astype(np.float32)[: 160 // LANES * LANES]
+    with np.errstate(all="ignore"):
+        y = activate(z.astype(np.float64), activation).astype(np.float32)
+    dz = np.full_like(y, 3)
+    _call(vectors.ACTIVATIONS[activation][1], dz, LANES, y, LANES, len(y) // LANES)
+    np.testing.assert_allclose(dz, 3 * activation_derivative(y.astype(np.float64), activation), rtol=4e-7, atol=3e-7)
+
+
+def test_a_block_is_transposed() -> None:
+    source, target = np.arange(LANES * 50, dtype=np.float32).reshape(LANES, 50), np.zeros((LANES, 40), np.float32)
+    _call(vectors.transpose, target, 40, source, 50)
+    np.testing.assert_array_equal(target[:, :LANES], source[:, :LANES].T)
+    assert not target[:, LANES:].any()
+
+
+def _call(function: vectors.CFunction, *arguments) -> None:
+    """Call a C function as the loops do: by its address."""
+    import ctypes
+
+    kinds = [ctypes.c_void_p if isinstance(value, np.ndarray) else ctypes.c_int64 for value in arguments]
+    values = [value.ctypes.data if isinstance(value, np.ndarray) else value for value in arguments]
+    ctypes.CFUNCTYPE(None, *kinds)(function.address)(*values)
+
+
+@given(rows=st.integers(1, 9), columns=st.integers(1, 5 * LANES))
+def test_panels_hold_every_element_once(rows, columns) -> None:
+    matrix = np.arange(1, rows * columns + 1, dtype=np.float32).reshape(rows, columns)
+    panels = to_panels(matrix)
+    assert panels.shape == (rows * padded(columns),)
+    np.testing.assert_array_equal(np.sort(panels[panels != 0]), matrix.ravel())
+    np.testing.assert_array_equal(from_panels(np.append(panels, [7.0]), rows, columns), matrix)
+
+
+@pytest.mark.parametrize("batch_size", [1, 50])
+def test_an_interrupt_ends_the_threads_and_restores_the_epoch(batch_size) -> None:
+    images, labels, weights = problem(LECTURE, 20_000, input_bytes=True)
+    engine = CompiledEngine(LECTURE, Adam(), weights, 2)
+    placed = engine.place(images), engine.place(labels)
+    engine.prepare(*placed, 20_000, batch_size)
+    seen: list[int] = []
+
+    def interrupt(updates: int) -> None:
+        seen.append(updates)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.train_epoch(*placed, np.arange(20_000, dtype=np.int32), batch_size, interrupt)
+    assert 0 < seen[0] < 20_000 // batch_size
+    time.sleep(0.05)  # a thread that was still running would go on with the weights
+    for one, other in zip(engine.weights, weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert engine.optimizer_state.updates == 0
+
+
+def test_an_error_in_one_thread_ends_the_others() -> None:
+    engine = CompiledEngine(SMALL, Adam(), start(SMALL))
+    images, labels, _ = problem(SMALL, 4)
+    work = engine._work("train", images, labels, np.arange(4, dtype=np.int32), 2, 2)
+
+    def loop(work, thread, threads) -> None:
+        if thread == 1:
+            raise MemoryError("in a thread")
+        while not work.sync[compiled.loops.STOP]:
+            time.sleep(0.001)
+
+    with pytest.raises(MemoryError, match="in a thread"):
+        compiled.run_on_threads(loop, work, 2, lambda updates: None)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+def test_ctrl_c_ends_the_command_at_once() -> None:
+    command = [sys.executable, "-m", "gpunet.train", "--device", "cpu", "--engine", "compiled", "--batch-size", "1"]
+    with subprocess.Popen(
+        command,
+        env=command_environment(),
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job would ignore it
+    ) as run:
+        assert run.stdout is not None
+        for line in run.stdout:
+            if line.startswith("model"):
+                break
+        time.sleep(3)  # into the first epoch, which takes several seconds
+        run.send_signal(signal.SIGINT)
+        sent = time.perf_counter()
+        try:
+            output, _ = run.communicate(timeout=60)
+        finally:
+            run.kill()
+    assert run.returncode == 130
+    assert "interrupted after 0 epochs" in output
+    assert time.perf_counter() - sent < 5
+
+
+def test_it_is_chosen_on_a_cpu_and_says_so() -> None:
+    choice = engines.choose(SMALL, 1, device="cpu")
+    assert choice.engine == "compiled"
+    assert choice.reason.startswith("cpu, engine compiled (Numba ")
+    assert isinstance(choice.make(SMALL, Adam(), start(SMALL)), CompiledEngine)
+    assert engines.choose(SMALL, 1, engine="reference").engine == "reference"
+
+
+def test_without_numba_the_reference_serves_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_choice, "numba_problem", lambda: "Numba is not here")
+    choice = engines.choose(SMALL, 1, device="cpu")
+    assert choice.engine == "reference"
+    assert choice.reason == f"cpu, engine reference (NumPy {np.__version__}): Numba is not here"
+    with pytest.raises(DeviceError, match="engine compiled: Numba is not here"):
+        engines.choose(SMALL, 1, engine="compiled")
+
+
+def test_the_whole_package_works_where_numba_is_not_installed(command: Command, small_npz: Path, tmp_path) -> None:
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / "numba.py").write_text("raise ModuleNotFoundError(\"No module named 'numba'\")\n")
+    environment = command_environment()
+    environment["PYTHONPATH"] = os.pathsep.join([str(hidden), environment["PYTHONPATH"]])
+    options = ["--data", str(small_npz), "--epochs", "1", "--batch-size", "9", "--device", "cpu"]
+    arguments = [sys.executable, "-m", "gpunet.train", *options]
+    result = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "engine reference" in result.stdout
+    assert "pip install numba" in result.stdout.splitlines()[0]
+
+
+def test_a_numba_that_is_told_not_to_compile_counts_as_none() -> None:
+    program = "from gpunet import engines; print(engines.numba_problem())"
+    environment = {**command_environment(), "NUMBA_DISABLE_JIT": "1"}
+    run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
+    assert run.stdout == "Numba's compiler is switched off (NUMBA_DISABLE_JIT)\n"
+
+
+def test_threads_are_as_many_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "usable_cores", lambda: 8)
+    for name in threads.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    assert threads.count() == 8
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    assert threads.count() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", " 4,2")
+    assert threads.count() == 4
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "2")
+    assert threads.count() == 2
+    assert CompiledEngine(LECTURE, Adam(), start(LECTURE))._threads(10_000) == 2
+    assert CompiledEngine(SMALL, Adam(), start(SMALL))._threads(1) == 1  # little work
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "20")
+    assert threads.count() == 8
+    monkeypatch.setenv("NUMBA_NUM_THREADS", "two")
+    with pytest.raises(ArgumentError, match="NUMBA_NUM_THREADS: expected a whole number above 0, got 'two'"):
+        threads.count()
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("max 100000", 4), ("150000 100000", 2), ("10000 100000", 1), ("odd", 4)])
+def test_a_containers_share_of_time_limits_the_threads(tmp_path, monkeypatch, quota, cores) -> None:
+    (tmp_path / "cpu.max").write_text(f"{quota}\n")
+    monkeypatch.setattr(threads, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
+    assert threads.usable_cores() == cores
+
+
+@pytest.mark.parametrize(("quota", "cores"), [("-1", 4), ("150000", 2), ("odd", 4)])
+def test_so_does_that_of_an_older_kernels_container(tmp_path, monkeypatch, quota, cores) -> None:
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
+    monkeypatch.setattr(threads, "CGROUP", tmp_path)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
+    assert threads.usable_cores() == cores
+
+
+def test_a_full_cache_folder_leads_to_the_reference_unless_fused_was_asked_for(blobs, monkeypatch) -> None:
+    def full(*arguments):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gpunet.engines.cpu.engine._compile_loops", full)
+    model = gpunet.Sequential([gpunet.Dense(3, "softmax")], seed=0)
+    model.compile("adam", "sparse_categorical_crossentropy", device="cpu")
+    with pytest.warns(UserWarning, match=r"device cpu, engine reference: .*No space left .*NUMBA_CACHE_DIR"):
+        model.fit(*blobs, verbose=0)
+    assert model._engine.name == "reference"
+    model.compile("adam", "sparse_categorical_crossentropy", engine="compiled")
+    with pytest.raises(DeviceError, match="make room"):
+        model.fit(*blobs, verbose=0)
+
+
+def test_the_command_uses_the_threads_it_is_told(command: Command, small_npz: Path) -> None:
+    options = ["--data", small_npz, "--epochs", 1, "--batch-size", 9, "--device", "cpu"]
+    result = command("gpunet.train", *options, "--threads", 1)
+    assert result.returncode == 0, result.stderr
+    assert "threads: 1)" in result.stdout
+    refused = command("gpunet.train", *options, "--threads", 9999)
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("gpunet train: threads: expected at most the ")
+    assert len(refused.stderr.splitlines()) == 1
+
+
+def test_loops_are_compiled_again_when_the_vector_code_has_changed(tmp_path) -> None:
+    """Numba looks for changes in a function's own file only; a new version of gpunet may change the other one."""
+    import shutil
+
+    package = tmp_path / "gpunet"
+    shutil.copytree(Path(gpunet.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
+    program = "from gpunet.engines.cpu import loops as l; print(l.panels_of(3), l.panels_of.stats.cache_hits)"
+
+    def found() -> bool:
+        arguments = [sys.executable, "-c", program]
+        run = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
+        assert run.returncode == 0, run.stderr
+        return "1}" in run.stdout
+
+    assert [found(), found()] == [False, True]
+    with open(package / "engines" / "vectors.py", "a") as source:
+        source.write("# another version\n")
+    assert [found(), found()] == [False, True]
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="POSIX permissions")
+def test_an_installation_that_cannot_be_written_to_works(tmp_path, small_npz) -> None:
+    """Numba then keeps what it compiled in the user's cache folder, or nowhere; here a file is in both their places."""
+    import shutil
+
+    package = tmp_path / "installed" / "gpunet"
+    shutil.copytree(Path(gpunet.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "engines" / "__pycache__").write_text("")
+    home = tmp_path / "home"
+    home.write_text("")
+    environment = {**os.environ, "PYTHONPATH": str(package.parent), "HOME": str(home), "XDG_CACHE_HOME": str(home)}
+    environment.pop("NUMBA_CACHE_DIR", None)
+    options = ["--data", str(small_npz), "--epochs", "1", "--batch-size", "9", "--device", "cpu", "--quiet"]
+    arguments = [sys.executable, "-m", "gpunet.train", *options]
+    result = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert len(result.stderr.splitlines()) <= 1
+
+
+@pytest.mark.parametrize("text", ["0", "abc"])
+def test_a_number_of_threads_that_numba_would_stumble_over_is_one_line(text, command: Command, monkeypatch) -> None:
+    monkeypatch.setenv("NUMBA_NUM_THREADS", text)
+    result = command("gpunet.train", "--device", "cpu", "--epochs", 1)
+    assert result.returncode == 2
+    assert result.stderr == f"gpunet train: NUMBA_NUM_THREADS: expected a whole number above 0, got {text!r}\n"

@@ -1,0 +1,464 @@
+"""The persistent engine, host code and kernel, against the float64 reference, update by update, and against itself."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import gpunet
+from emulator import EmulatedDevice, missing
+from gpunet import engines
+from gpunet.engines import choice
+from gpunet.engines.cuda import persistent_plan
+from gpunet.engines.cuda.persistent import KERNEL, PersistentEngine
+from gpunet.engines.cuda.sources import source_folder
+from gpunet.engines.cuda.tiled import TiledEngine
+from gpunet.engines.reference import ReferenceEngine
+from gpunet.errors import DeviceError, TrainingDivergedError
+from gpunet.layers import HIDDEN_ACTIVATIONS, Network
+from gpunet.optimizers import SGD, Adam
+from support.devices import EVERYWHERE, ORDERS, PLAIN, open_device
+from support.engine_cases import (
+    LECTURE,
+    OPTIMIZERS,
+    SMALL,
+    assert_epochs_report_what_the_reference_reports,
+    assert_follows_the_reference,
+    assert_same_bits,
+    distance,
+    problem,
+    start,
+)
+
+ONE_HIDDEN = Network((9, 8, 3), ("sigmoid", "softmax"))
+THREE_HIDDEN = Network((9, 7, 5, 8, 3), ("sigmoid", "relu", "tanh", "softmax"))
+H100_SHARED = 227 * 1024
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("one_hot", [False, True], ids=["integer", "one-hot"])
+@pytest.mark.parametrize("activation", HIDDEN_ACTIVATIONS)
+def test_weights_follow_the_reference_update_by_update(kind, activation, one_hot) -> None:
+    network = Network((20, 16, 12, 10), (activation, activation, "softmax"))
+    images, labels, weights = problem(network, 23, input_bytes=one_hot, one_hot=one_hot)
+    engine = PersistentEngine(network, Adam(0.01), weights, open_device(kind))
+    assert_follows_the_reference(engine, network, Adam(0.01), images, labels, batch_size=5, epochs=2)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize("batch_size", [1, 6])
+def test_every_optimizer_follows_the_reference(kind, optimizer, batch_size) -> None:
+    images, labels, weights = problem(THREE_HIDDEN, 23, input_bytes=True)
+    update_rule = OPTIMIZERS[optimizer]()
+    engine = PersistentEngine(THREE_HIDDEN, update_rule, weights, open_device(kind))
+    assert_follows_the_reference(engine, THREE_HIDDEN, update_rule, images, labels, batch_size, epochs=2)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize(
+    "widths", [(5, 1, 3), (9, 4, 2), (3, 70, 33, 7, 4), (130, 17, 131), (6, 40, 129, 5), (300, 5, 5, 5, 5, 1)], ids=str
+)
+@pytest.mark.parametrize("batch_size", [1, 2, 9])
+def test_any_network_that_fits_and_any_batch_size(kind, widths, batch_size) -> None:
+    network = Network(widths, ("tanh",) * (len(widths) - 2) + ("softmax",))
+    images, labels, weights = problem(network, 20, input_bytes=True, seed=1)
+    engine = PersistentEngine(network, Adam(0.01), weights, open_device(kind, 5, H100_SHARED))
+    assert_follows_the_reference(engine, network, Adam(0.01), images, labels, batch_size, epochs=1)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("batch_size", [1, 7, 32])
+def test_whole_epochs_with_a_short_last_batch_report_what_the_reference_reports(kind, batch_size) -> None:
+    images, labels, weights = problem(SMALL, 150, input_bytes=True)
+    engine = PersistentEngine(SMALL, Adam(0.01), weights, open_device(kind, shared_bytes=H100_SHARED))
+    assert_epochs_report_what_the_reference_reports(engine, images, labels, weights, batch_size)
+
+
+@pytest.mark.parametrize("kind", EVERYWHERE)
+@pytest.mark.parametrize("network", [ONE_HIDDEN, THREE_HIDDEN], ids=str)
+def test_training_is_clean_in_every_order_and_under_sanitizers(kind, network) -> None:
+    images, labels, weights = problem(network, 11, input_bytes=True)
+    engine = PersistentEngine(network, Adam(0.01), weights, open_device(kind))
+    placed, order = (engine.place(images), engine.place(labels)), np.arange(11, dtype=np.int32)
+    truth = ReferenceEngine(network, Adam(0.01), weights, np.float64)
+    for _ in range(2):
+        engine.train_epoch(*placed, order, 4)
+        truth.train_epoch(images, labels, order, 4)
+    assert distance(engine.weights, truth.weights) < 1e-6
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize(("batch_size", "updates"), [(1, 3), (10, 2)])
+def test_real_updates_of_the_lectures_network_on_mnist(kind, batch_size, updates, mnist: gpunet.Dataset) -> None:
+    """As an H100 would run it: 125 blocks of 256 threads."""
+    images = mnist.train.images[: updates * batch_size].reshape(-1, 784)
+    labels = mnist.train.labels[: updates * batch_size]
+    engine = PersistentEngine(LECTURE, Adam(), start(LECTURE), open_device(kind, 132, H100_SHARED))
+    assert_follows_the_reference(engine, LECTURE, Adam(), images, labels, batch_size, epochs=1)
+
+
+def trained(
+    kind: str, network: Network = SMALL, batch_size: int = 3, multiprocessors: int = 4, epochs: int = 2, **plan
+) -> PersistentEngine:
+    images, labels, weights = problem(network, 40, input_bytes=True)
+    device = open_device(kind, multiprocessors)
+    engine = PersistentEngine(network, Adam(0.01), weights, device, adjust=lambda made: replace(made, **plan))
+    placed = engine.place(images), engine.place(labels)
+    for seed in range(epochs):
+        engine.train_epoch(*placed, np.random.default_rng(seed).permutation(40).astype(np.int32), batch_size)
+    return engine
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_runs_repeat_bit_by_bit(kind) -> None:
+    assert_same_bits(trained(kind), trained(kind))
+
+
+@pytest.mark.parametrize("network", [ONE_HIDDEN, SMALL, THREE_HIDDEN], ids=str)
+def test_blocks_that_run_ahead_or_are_held_back_change_no_bit(network) -> None:
+    """A seed draws an order of threads and blocks, and holds some blocks back at every exchange."""
+    expected = trained("order-forward", network, batch_size=1)
+    for order in [*ORDERS[1:], *range(4, 16)]:
+        assert_same_bits(trained(f"order-{order}", network, batch_size=1), expected)
+
+
+def test_the_number_of_blocks_changes_no_bit() -> None:
+    expected = trained("order-forward", THREE_HIDDEN, multiprocessors=1)
+    for multiprocessors in (2, 3, 5):
+        engine = trained("order-forward", THREE_HIDDEN, multiprocessors=multiprocessors)
+        assert engine._epoch.plan.blocks == multiprocessors
+        assert_same_bits(engine, expected)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_where_an_array_lies_changes_no_bit(kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = trained(kind)
+    for working in (240, 246, 252):  # ever fewer registers for weights and moments
+        monkeypatch.setattr(persistent_plan, "WORKING_REGISTERS", {2: (working,)})
+        engine = trained(kind)
+        assert any(engine._epoch.plan.in_shared)
+        assert_same_bits(engine, expected)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("examples", [3, 10, 39])
+def test_where_an_epoch_is_cut_into_launches_changes_no_bit(kind, examples, monkeypatch) -> None:
+    expected = trained(kind)
+    monkeypatch.setattr(persistent_plan, "LAUNCH_EXAMPLES", examples)
+    assert_same_bits(trained(kind), expected)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_staging_inputs_ahead_changes_no_bit(kind) -> None:
+    expected = trained(kind)
+    assert expected._epoch.plan.staged
+    assert_same_bits(trained(kind, staged=False), expected)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("threads", [32, 64, 256])
+def test_any_number_of_threads_follows_the_reference(kind, threads) -> None:
+    """The bits differ, since sums over columns are taken in another order."""
+    assert distance(trained(kind, threads=threads).weights, trained(kind).weights) < 1e-6
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("network", [SMALL, THREE_HIDDEN], ids=str)
+def test_both_copies_of_weights_between_hidden_layers_stay_the_same(kind, network) -> None:
+    assert_same_bits(trained(kind, network, extra=(("STORE_OUTGOING", 1),)), trained(kind, network))
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_an_epoch_is_one_launch(kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = trained(kind, epochs=1)
+    launches: list[tuple] = []
+    module, launch = engine._epoch._module, engine._epoch._module.launch
+
+    def counted(*arguments, **options) -> None:
+        launches.append(arguments)
+        launch(*arguments, **options)
+
+    monkeypatch.setattr(module, "launch", counted)
+    engine.train_epoch(engine._epoch.data.images, engine._epoch.data.labels, np.arange(40, dtype=np.int32), 3)
+    assert [arguments[0] for arguments in launches] == [KERNEL]
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_moving_between_engines_continues_the_same_run(kind) -> None:
+    images, labels, weights = problem(SMALL, 40)
+    order, device = np.arange(40, dtype=np.int32), open_device(kind)
+
+    def run(*classes) -> list[np.ndarray]:
+        previous = None
+        for kind_of_engine in classes:
+            where = () if kind_of_engine is ReferenceEngine else (device,)
+            engine = kind_of_engine(SMALL, Adam(0.01), weights, *where)
+            if previous is not None:
+                engine.weights, engine.optimizer_state = previous.weights, previous.optimizer_state
+            engine.train_epoch(engine.place(images), engine.place(labels), order, 7)
+            previous = engine
+        return previous.weights
+
+    truth = run(*[ReferenceEngine] * 3)
+    assert distance(run(PersistentEngine, TiledEngine, PersistentEngine), truth) < 1e-5
+    assert distance(run(ReferenceEngine, PersistentEngine, ReferenceEngine), truth) < 1e-5
+    assert distance(run(*[PersistentEngine] * 3), truth) < 1e-5
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_a_loss_that_is_not_finite_names_its_update_and_undoes_the_epoch(kind) -> None:
+    images, labels, weights = problem(SMALL, 40)
+    images[23] = np.nan
+    engine = PersistentEngine(SMALL, Adam(), weights, open_device(kind))
+    with pytest.raises(TrainingDivergedError, match="since update 5:"):
+        engine.train_epoch(engine.place(images), engine.place(labels), np.arange(40, dtype=np.int32), 5)
+    for one, other in zip(engine.weights, weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert engine.optimizer_state.updates == 0
+    assert not any(array.any() for slot in engine.optimizer_state.slots.values() for array in slot)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_ctrl_c_between_launches_undoes_the_epoch(kind, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(persistent_plan, "LAUNCH_EXAMPLES", 10)
+    engine = trained(kind, epochs=1)
+    before, updates, data = engine.weights, engine.optimizer_state.updates, engine._epoch.data
+
+    def interrupt(updates: int) -> None:
+        if updates > 5:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        engine.train_epoch(data.images, data.labels, np.arange(40, dtype=np.int32), 3, interrupt)
+    for one, other in zip(engine.weights, before, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert engine.optimizer_state.updates == updates
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_hyper_parameters_may_change_between_epochs(kind) -> None:
+    images, labels, weights = problem(SMALL, 30)
+    for optimizer in (Adam(0.01), SGD(0.05, 0.9)):
+        engine = PersistentEngine(SMALL, optimizer, weights, open_device(kind))
+        truth = ReferenceEngine(SMALL, optimizer, weights, np.float64)
+        placed, order = (engine.place(images), engine.place(labels)), np.arange(30, dtype=np.int32)
+        for rate in (0.01, 0.002):
+            optimizer.learning_rate = rate
+            engine.train_epoch(*placed, order, 5)
+            truth.train_epoch(images, labels, order, 5)
+        assert distance(engine.weights, truth.weights) < 1e-5
+
+
+@pytest.fixture
+def altered(tmp_path):
+    """An emulated device whose kernels have one line changed."""
+    if reason := missing():
+        pytest.skip(reason)
+
+    def with_change(header: str, before: str, after: str, order=1) -> EmulatedDevice:
+        folder = tmp_path / f"kernels-{len(list(tmp_path.iterdir()))}"
+        shutil.copytree(source_folder(), folder)
+        text = (folder / header).read_text()
+        assert text.count(before) == 1
+        (folder / header).write_text(text.replace(before, after))
+        return EmulatedDevice(order=order, folder=folder)
+
+    return with_change
+
+
+def epoch_on(device: EmulatedDevice, network: Network, patience: int = 2000) -> PersistentEngine:
+    images, labels, weights = problem(network, 40, input_bytes=True)
+    engine = PersistentEngine(network, Adam(0.01), weights, device, patience=patience)
+    engine.train_epoch(engine.place(images), engine.place(labels), np.arange(40, dtype=np.int32), 1)
+    return engine
+
+
+def test_a_block_that_is_never_heard_of_ends_the_launch_with_an_error(altered) -> None:
+    device = altered(
+        "exchange.cuh", "if constexpr (BLOCKS > 1) {", "if (blockIdx.x != 2 || update != 7 || patience != 500) {"
+    )
+    images, labels, weights = problem(SMALL, 40, input_bytes=True)
+    engine = PersistentEngine(SMALL, Adam(0.01), weights, device, patience=500)
+    placed = engine.place(images), engine.place(labels)
+    message = r"block [0-3] waited in vain for the activations of hidden layer 1 of update 8; nothing of this epoch"
+    with pytest.raises(DeviceError, match=message):
+        engine.train_epoch(*placed, np.arange(40, dtype=np.int32), 1)
+    for one, other in zip(engine.weights, weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+    engine._epoch.patience = 2000  # block 2 is heard of again
+    engine.train_epoch(*placed, np.arange(40, dtype=np.int32), 1)
+    assert_same_bits(engine, epoch_on(device, SMALL))
+
+
+def test_packets_of_one_update_on_top_of_the_last_ones_would_be_noticed(altered) -> None:
+    """With one hidden layer a single buffer lets a block overwrite what another has not read: see exchange.cuh."""
+    expected = epoch_on(EmulatedDevice(), ONE_HIDDEN)
+    failures = 0
+    for order in range(5):
+        device = altered("exchange.cuh", "exchange * 2 + update % 2", "exchange * 2", order)
+        try:
+            assert_same_bits(epoch_on(device, ONE_HIDDEN), expected)
+        except (DeviceError, AssertionError):
+            failures += 1
+    assert failures
+
+
+def test_a_grid_that_the_device_cannot_hold_at_once_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = open_device("order-forward")
+    module = type(device.compile(KERNEL, trained("order-forward")._epoch.plan.defines))
+    monkeypatch.setattr(module, "resident_blocks", lambda *arguments, **options: 0)
+    with pytest.raises(DeviceError, match="4 blocks must run at once, but the GPU holds 0; use engine='tiled'"):
+        trained("order-forward")
+
+
+def test_a_network_without_room_is_refused_in_words_and_left_alone() -> None:
+    engine = PersistentEngine(LECTURE, Adam(), start(LECTURE), open_device("order-forward"))
+    images, labels, _ = problem(LECTURE, 4, input_bytes=True)
+    with pytest.raises(DeviceError, match=r"engine persistent: a thread would look after .* too large for 4 multipro"):
+        engine.train_epoch(engine.place(images), engine.place(labels), np.arange(4, dtype=np.int32), 1)
+    assert engine.predict(engine.place(images)).shape == (4, 10)
+
+
+def test_a_plan_for_which_registers_run_out_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    device = open_device("order-forward")
+    module = type(device.compile(KERNEL, trained("order-forward")._epoch.plan.defines))
+    left = iter([8, 8, 0])
+    monkeypatch.setattr(module, "local_bytes", lambda *arguments, **options: next(left))
+    monkeypatch.setattr(persistent_plan, "WORKING_REGISTERS", {2: (200, 240, 250)})
+    engine = trained("order-forward")
+    assert engine._epoch.plan.kept_numbers <= 5
+    assert next(left, None) is None
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_what_lies_behind_rows_stays_zero(kind) -> None:
+    network = Network((20, 16, 13, 10), ("sigmoid", "sigmoid", "softmax"))
+    engine = trained(kind, network)
+    for layer in engine._layers:
+        rows = engine.device.download(layer.weights).reshape(layer.inputs + 1, -1)
+        assert not rows[:, layer.units :].any()
+    numbers = [*engine.weights, *(array for slot in engine.optimizer_state.slots.values() for array in slot)]
+    everything = [engine.device.download(array) for array in (engine._all_weights, engine._all_slots)]
+    assert sum(map(np.count_nonzero, everything)) <= sum(map(np.size, numbers))
+
+
+CLEAN = {
+    "one example": {"batch_size": 1},
+    "not staged": {"batch_size": 3, "staged": False},
+    "in shared memory": {"batch_size": 3, "in_shared": (1, 3, 2, 0)},
+    "one block": {"batch_size": 3, "multiprocessors": 1},
+}
+
+
+@pytest.mark.parametrize("kind", ["race", "address"])
+@pytest.mark.parametrize("way", CLEAN)
+def test_every_way_of_keeping_things_is_clean_under_sanitizers(kind, way) -> None:
+    assert distance(trained(kind, epochs=1, **CLEAN[way]).weights, trained("order-forward", epochs=1).weights) < 1
+
+
+@pytest.fixture
+def with_a_gpu(monkeypatch: pytest.MonkeyPatch):
+    """A machine on which CUDA can be used: the emulator in place of the GPU."""
+    device = open_device("order-forward")
+    monkeypatch.setattr(choice, "cuda_problem", lambda: None)
+    monkeypatch.setattr(choice, "cuda_device", lambda: device)
+
+
+@pytest.mark.usefixtures("with_a_gpu")
+def test_the_choice_of_engine_says_why(monkeypatch) -> None:
+    assert engines.choose(SMALL, 1).reason == "cuda, emulator: 1 CPU thread, forward order, engine persistent"
+    assert engines.choose(SMALL, 1, engine="tiled").engine == "tiled"
+    assert engines.choose(SMALL, 33).reason.endswith("engine tiled (batches of more than 32)")
+    assert re.search(
+        r"engine tiled \(persistent: .* is too large for 4 multiprocessors\)", engines.choose(LECTURE, 1)[1]
+    )
+    assert engines.choose(Network((5, 3), ("softmax",)), 1).reason.endswith(
+        "(persistent: the network has no hidden layer to spread over the blocks)"
+    )
+    assert engines.choose(LECTURE, 1, engine="persistent").engine == "persistent"  # what it cannot do, it says itself
+
+
+@pytest.mark.usefixtures("with_a_gpu")
+def test_with_a_gpu_a_model_with_small_batches_is_trained_by_it(blobs) -> None:
+    model = gpunet.Sequential([gpunet.Dense(6, "tanh", input_dim=8), gpunet.Dense(3, "softmax")], seed=0)
+    model.compile(Adam(0.02), "sparse_categorical_crossentropy")
+    history = model.fit(*blobs, batch_size=7, epochs=3, verbose=0, validation_split=0.2)
+    assert model._engine.name == "persistent"
+    on_cpu = gpunet.Sequential([gpunet.Dense(6, "tanh", input_dim=8), gpunet.Dense(3, "softmax")], seed=0)
+    on_cpu.compile(Adam(0.02), "sparse_categorical_crossentropy", device="cpu", engine="reference")
+    expected = on_cpu.fit(*blobs, batch_size=7, epochs=3, verbose=0, validation_split=0.2)
+    assert history.history["val_loss"] == pytest.approx(expected.history["val_loss"], rel=1e-5)
+
+
+@pytest.mark.usefixtures("with_a_gpu")
+def test_where_the_gpu_refuses_it_the_tiled_engine_serves_unless_it_was_asked_for(blobs, monkeypatch) -> None:
+    def refused(*arguments):
+        raise DeviceError("engine persistent: 9 blocks must run at once")
+
+    monkeypatch.setattr("gpunet.engines.cuda.persistent._require_room", refused)
+    model = gpunet.Sequential([gpunet.Dense(6, "tanh", input_dim=8), gpunet.Dense(3, "softmax")], seed=0)
+    model.compile(Adam(0.02), "sparse_categorical_crossentropy")
+    with pytest.warns(UserWarning, match="device cuda, engine tiled: engine persistent: 9 blocks"):
+        model.fit(*blobs, batch_size=7, verbose=0)
+    assert model._engine.name == "tiled"
+    model.compile(Adam(0.02), "sparse_categorical_crossentropy", engine="persistent")
+    with pytest.raises(DeviceError, match="9 blocks"):
+        model.fit(*blobs, batch_size=7, verbose=0)
+
+
+@pytest.mark.usefixtures("with_a_gpu")
+def test_the_optimizer_decides_with_whether_there_is_room() -> None:
+    network = Network((700, 120, 10), ("tanh", "softmax"))
+    assert engines.choose(network, 1, optimizer=SGD()).engine == "persistent"
+    assert engines.choose(network, 1, optimizer=Adam()).engine == "tiled"
+
+
+@pytest.mark.gpu
+def test_mnist_reaches_98_percent_on_the_gpu(command) -> None:
+    open_device("gpu")
+    result = command(
+        "gpunet.train", "--device", "cuda", "--engine", "persistent", "--batch-size", "10", "--epochs", "10", "--quiet"
+    )
+    assert result.returncode == 0, result.stderr
+    assert float(re.match(r"test accuracy ([\d.]+) %", result.stdout)[1]) >= 98.0
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("batch_size", [1, 10])
+def test_long_runs_of_the_lectures_network_repeat_bit_by_bit_on_the_gpu(batch_size, mnist: gpunet.Dataset) -> None:
+    """What the emulator cannot show: the memory of a real GPU under 125 blocks that poll."""
+    images, labels = mnist.train.images[:10_000].reshape(-1, 784), mnist.train.labels[:10_000]
+
+    def run(**plan) -> PersistentEngine:
+        device = open_device("gpu")
+        engine = PersistentEngine(LECTURE, Adam(), start(LECTURE), device, adjust=lambda made: replace(made, **plan))
+        placed = engine.place(images), engine.place(labels)
+        for seed in range(3):
+            engine.train_epoch(*placed, np.random.default_rng(seed).permutation(10_000).astype(np.int32), batch_size)
+        return engine
+
+    expected = run()
+    assert_same_bits(run(), expected)
+    assert_same_bits(run(extra=(("STORE_OUTGOING", 1),)), expected)
+
+
+def test_a_plan_says_its_launches_length() -> None:
+    plan = trained("order-forward")._epoch.plan
+    assert plan.launch_updates == persistent_plan.LAUNCH_EXAMPLES // 3
+    assert replace(plan, batch=10**6).launch_updates == 1
+
+
+def test_phases_can_be_left_out_or_made_twice_to_be_timed() -> None:
+    """Twice is the same but for the optimizer's steps; without its steps nothing is learnt."""
+    expected = trained("order-forward", SMALL)
+    for phase in ("FORWARD", "LOSS", "BACKWARD", "STAGE"):
+        assert_same_bits(trained("order-forward", SMALL, extra=((f"{phase}_TIMES", 2),)), expected)
+    untouched = trained("order-forward", SMALL, extra=(("STEPS_TIMES", 0),))
+    for one, other in zip(untouched.weights, start(SMALL), strict=True):
+        np.testing.assert_array_equal(one, other)

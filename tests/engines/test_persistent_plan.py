@@ -1,0 +1,102 @@
+"""The persistent engine's plan, by itself: what lies where, and why a network does not fit."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpunet.engines.cuda import persistent_plan
+from gpunet.engines.cuda.persistent_plan import DoesNotFitError, Plan, make_plan
+from gpunet.layers import Network
+
+
+class Gpu(NamedTuple):
+    multiprocessors: int
+    shared_bytes: int
+    cooperative: bool = True
+
+
+GTX_980, GTX_1080, RTX_2080_TI = Gpu(16, 48 << 10, False), Gpu(20, 48 << 10), Gpu(68, 64 << 10)
+RTX_3090, A100, H100 = Gpu(82, 99 << 10), Gpu(108, 163 << 10), Gpu(132, 227 << 10)
+
+
+def network(*widths: int) -> Network:
+    return Network(widths, ("sigmoid",) * (len(widths) - 2) + ("softmax",))
+
+
+def plan(widths: tuple[int, ...], batch: int, gpu: Gpu, optimizer: str = "adam") -> Plan:
+    return make_plan(network(*widths), optimizer, batch, True, True, gpu)
+
+
+LECTURE = (784, 500, 500, 10)
+
+
+@pytest.mark.parametrize(("gpu", "blocks"), [(H100, 125), (A100, 100), (RTX_3090, 72), (RTX_2080_TI, 63)])
+def test_as_few_blocks_as_leave_the_busiest_no_more_neurons(gpu: Gpu, blocks: int) -> None:
+    assert plan(LECTURE, 1, gpu).blocks == blocks
+
+
+def test_the_lectures_network_on_an_h100() -> None:
+    one = plan(LECTURE, 1, H100)
+    assert (one.threads, one.owned(1), one.owned(2), one.columns(0), one.columns(1)) == (256, 4, 4, 4, 2)
+    assert one.staged
+    assert one.shared_bytes < 48 << 10
+    assert one.exchanges == 2
+    assert plan(LECTURE, 32, H100).shared_bytes <= H100.shared_bytes
+
+
+def test_every_block_owns_a_neuron_of_every_hidden_layer() -> None:
+    assert plan((30, 200, 7, 4), 1, H100).blocks == 7
+
+
+@pytest.mark.parametrize(
+    ("widths", "batch", "gpu", "reason"),
+    [
+        (LECTURE, 1, GTX_980, "cannot make all blocks of a launch run at once"),
+        (LECTURE, 1, GTX_1080, "784-500-500-10 is too large for 20 multiprocessors"),
+        ((784, 10), 1, H100, "no hidden layer"),
+        (LECTURE, 100, H100, r"batches of 100 need \d+ KB of shared memory for activations, a block has 227 KB"),
+        (LECTURE, 10, RTX_3090, r"in registers, \d+ at most, with the 99 KB of shared memory full"),
+    ],
+)
+def test_what_does_not_fit_is_said_in_words(widths, batch, gpu, reason) -> None:
+    with pytest.raises(DoesNotFitError, match=reason):
+        plan(widths, batch, gpu)
+
+
+@pytest.mark.parametrize("batch", [1, 10])
+def test_each_attempt_keeps_less_in_registers(batch: int) -> None:
+    attempts = range(persistent_plan.ATTEMPTS)
+    kept = [make_plan(network(*LECTURE), "adam", batch, True, True, H100, attempt).kept_numbers for attempt in attempts]
+    assert kept == sorted(kept, reverse=True)
+    assert kept[0] > kept[-1]
+
+
+def test_exchanges_are_named_as_the_kernel_numbers_them() -> None:
+    deep = plan((9, 7, 5, 8, 6, 3), 1, H100)  # four hidden layers
+    assert [deep.exchange_name(number) for number in range(deep.exchanges)] == [
+        *(f"the activations of hidden layer {layer}" for layer in (1, 2, 3, 4)),
+        *(f"the gradients of hidden layer {layer}" for layer in (2, 3)),
+    ]
+
+
+GPUS = st.builds(Gpu, st.integers(1, 170), st.integers(48 << 10, 227 << 10))
+WIDTHS = st.lists(st.integers(1, 900), min_size=3, max_size=6).map(tuple)
+
+
+@given(WIDTHS, st.integers(1, 64), GPUS, st.sampled_from(sorted(persistent_plan.SLOTS)))
+def test_a_plan_stays_within_every_limit(widths, batch, gpu, optimizer) -> None:
+    try:
+        one = plan(widths, batch, gpu, optimizer)
+    except DoesNotFitError:
+        return
+    assert one.shared_bytes <= gpu.shared_bytes
+    assert one.blocks <= min(gpu.multiprocessors, *widths[1:-1])
+    assert all(0 <= count <= one.arrays for count in one.in_shared)
+    working = persistent_plan.WORKING_REGISTERS[min(batch, 2)][0]
+    assert one.kept_numbers + working <= min(255, 65536 // one.threads)
+    assert all(one.owned(layer) * one.blocks >= widths[layer] for layer in range(1, len(widths) - 1))
+    assert all(one.columns(layer) * one.threads >= widths[layer] for layer in range(len(widths) - 1))

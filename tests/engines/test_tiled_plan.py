@@ -1,0 +1,103 @@
+"""The choice of kernel and launch geometry, by itself: from shapes and device, no launch."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gpunet.engines.cuda import tiled_plan
+from gpunet.engines.cuda.tiled_plan import LARGE, MEDIUM, SMALL, SPLITS, Launch
+
+
+class Gpu(NamedTuple):
+    capability: tuple[int, int]
+    multiprocessors: int
+
+
+GTX_980, RTX_3090, H100 = Gpu((5, 2), 16), Gpu((8, 6), 82), Gpu((9, 0), 132)
+
+
+def forward(batch: int, hardware: Gpu, inputs: int = 784, units: int = 500) -> Launch:
+    return tiled_plan.dense_forward(True, "sigmoid", batch, inputs, units, hardware)
+
+
+@pytest.mark.parametrize("hardware", [GTX_980, RTX_3090, H100])
+def test_single_examples_are_matrix_vector_products(hardware: Gpu) -> None:
+    for batch in (1, 2):
+        assert forward(batch, hardware).configuration.kernel == "dense_forward_vector"
+        assert tiled_plan.dense_backward("relu", batch, 500, 10, hardware).configuration.kernel.endswith("_vector")
+        assert tiled_plan.dense_update(True, "adam", batch, 784, 500, hardware).configuration.kernel.endswith("_vector")
+
+
+@pytest.mark.parametrize(
+    ("batch", "hardware", "tile"),
+    [
+        (10, H100, SMALL),
+        (16, H100, SMALL),
+        (100, H100, MEDIUM),
+        (1000, H100, LARGE),
+        (10_000, H100, LARGE),
+        (10_000, RTX_3090, LARGE),
+        (10, GTX_980, SMALL),
+        (1000, GTX_980, LARGE),
+    ],
+)
+def test_larger_batches_get_larger_tiles(batch: int, hardware: Gpu, tile) -> None:
+    assert forward(batch, hardware).configuration.tile[:3] == tile[:3]
+
+
+@pytest.mark.parametrize("hardware", [GTX_980, RTX_3090, H100])
+@pytest.mark.parametrize("batch", [3, 10, 32, 100, 300, 1000, 10_000])
+def test_most_multiprocessors_get_a_block(hardware: Gpu, batch: int) -> None:
+    launch = forward(batch, hardware)
+    assert launch.tiles * launch.split >= 0.75 * hardware.multiprocessors
+
+
+@pytest.mark.parametrize("hardware", [GTX_980, RTX_3090, H100])
+@pytest.mark.parametrize("batch", [3, 16, 17, 200, 1000, 10_000])
+def test_no_other_tiling_is_estimated_to_be_faster(hardware: Gpu, batch: int) -> None:
+    def cycles(tile, split: int) -> float:
+        return tiled_plan.estimated_cycles(tile, split, batch, 500, 784, hardware)
+
+    tiles = tiled_plan.tiles_for(hardware.capability)
+    tile, (_, _, split) = tiled_plan.choose_tiling(batch, 500, 784, tiles, hardware)
+    assert cycles(tile, split) == min(cycles(tile, split) for tile in tiles for split in SPLITS)
+
+
+def test_small_batches_step_without_tiles_and_narrow_results_waste_little() -> None:
+    for batch, kernel in ((16, "dense_update_vector"), (17, "dense_update")):
+        assert tiled_plan.dense_update(True, "adam", batch, 784, 500, H100).configuration.kernel == kernel
+    tile = tiled_plan.dense_forward(False, "linear", 10_000, 500, 10, GTX_980).configuration.tile
+    assert tile.n == 64  # not 128 columns for 10 units
+
+
+@given(
+    batch=st.integers(1, 20_000),
+    inputs=st.integers(1, 3000),
+    units=st.integers(1, 3000),
+    multiprocessors=st.integers(1, 200),
+    major=st.sampled_from([5, 6, 7, 8, 9, 10, 12]),
+)
+def test_every_launch_covers_its_results_within_cudas_limits(batch, inputs, units, multiprocessors, major) -> None:
+    hardware = Gpu((major, 0), multiprocessors)
+    known = set(tiled_plan.configurations(hardware.capability))
+    for launch, rows, columns, terms in (
+        (forward(batch, hardware, inputs, units), batch, units, inputs),
+        (tiled_plan.dense_backward("tanh", batch, inputs, units, hardware), batch, inputs, units),
+        (tiled_plan.dense_update(True, "sgd", batch, inputs, units, hardware), inputs + 1, units, batch),
+        (tiled_plan.softmax_cross_entropy(True, batch), batch, units, 1),
+    ):
+        assert launch.configuration in known
+        x, y, z = launch.grid
+        assert min(launch.grid) >= 1
+        assert x < 2**31
+        assert max(y, z) <= 65535
+        tile = launch.configuration.tile
+        if tile:
+            assert x * tile.n >= columns > (x - 1) * tile.n
+            assert y * tile.m >= rows > (y - 1) * tile.m
+            assert (z - 1) * tile.k < terms  # every share has something to sum
+            assert launch.shared_numbers == (x * y * z * tile.m * tile.n if z > 1 else 0)

@@ -1,0 +1,111 @@
+"""Every kernel, in every configuration that engines use, compiled for every GPU generation. Needs no GPU."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from gpunet.engines.cuda.architectures import ARCHITECTURES, Architecture
+from gpunet.engines.cuda.compiler import CompileError, Resources, compile_kernel
+from gpunet.engines.cuda.sources import source_folder
+from gpunet.kernel_report import Row, compile_all, configurations
+
+(H100,) = [architecture for architecture in ARCHITECTURES if architecture.number == 90]
+
+pytest.importorskip("cupy_backends", reason="the CUDA compiler comes with CuPy, which has no wheel for this system")
+
+
+def complaints(row: Row) -> list[str]:
+    """What is wrong with a compiled kernel: spills, a stack, or fewer resident blocks than promised."""
+    found = []
+    if row.resources.spill_bytes or row.resources.stack_bytes:
+        found.append(f"{row.resources.spill_bytes} bytes spilled, {row.resources.stack_bytes} bytes of stack")
+    if row.resident_blocks < row.configuration.resident_blocks:
+        found.append(f"{row.resident_blocks} blocks an SM, promised {row.configuration.resident_blocks}")
+    return found
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES, ids=lambda architecture: f"sm_{architecture.number}")
+def test_every_kernel_compiles_within_budget_for(architecture: Architecture) -> None:
+    from cupy_backends.cuda.libs import nvrtc
+
+    if architecture.number not in nvrtc.getSupportedArchs():
+        pytest.skip(f"NVRTC {nvrtc.getVersion()} no longer or not yet compiles for sm_{architecture.number}")
+    rows = list(compile_all([architecture]))
+    assert len(rows) == len(list(configurations(architecture))) > 50
+    bad = [f"{row.configuration}: {', '.join(complaints(row))}" for row in rows if complaints(row)]
+    assert not bad, "\n".join(bad)
+
+
+def test_every_kernel_source_is_compiled() -> None:
+    used = {configuration.kernel for configuration in configurations(H100)}
+    assert used == {path.stem for path in source_folder().glob("*.cu")}
+
+
+def test_configurations_differ_from_one_another() -> None:
+    listed = list(configurations(H100))
+    assert len(set(listed)) == len(listed)
+
+
+def test_kernel_headers_promise_what_configurations_ask_for() -> None:
+    """The header comment of a kernel names every number of resident blocks that is asked for."""
+    for architecture in ARCHITECTURES:
+        for configuration in configurations(architecture):
+            header = (source_folder() / f"{configuration.kernel}.cu").read_text().split("#include")[0]
+            (promise,) = re.findall(r"^// Residency (.*)", header, re.MULTILINE)
+            assert str(configuration.resident_blocks) in re.findall(r"\d+", promise), configuration
+
+
+@pytest.fixture
+def broken(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    """Compile a text as a kernel."""
+
+    def compile_text(text: str, architecture: int = 75) -> dict[str, Resources]:
+        (tmp_path / "broken.cu").write_text(text)
+        monkeypatch.setattr("gpunet.engines.cuda.sources.source_folder", lambda: tmp_path)
+        return compile_kernel("broken", {}, architecture)
+
+    return compile_text
+
+
+def test_a_warning_is_an_error(broken) -> None:
+    with pytest.raises(CompileError, match=r"warning.*never referenced"):
+        broken('extern "C" __global__ void broken(float* x) { int unused; x[0] = 1; }')
+
+
+def test_an_error_names_file_and_line(broken) -> None:
+    with pytest.raises(CompileError, match=r"broken\.cu\(2\)"):
+        broken('extern "C" __global__ void broken(float* x) {\n x = 1.0f; }')
+
+
+def test_spills_and_stack_are_seen(broken) -> None:
+    spilling = """
+    extern "C" __global__ void __launch_bounds__(1024, 2) broken(float* x) {
+        float kept[96];
+        #pragma unroll
+        for (int i = 0; i < 96; ++i) kept[i] = x[threadIdx.x + i * 1024];
+        __syncthreads();
+        #pragma unroll
+        for (int i = 0; i < 96; ++i) x[threadIdx.x * 96 + i] = kept[(i * 7) % 96] * kept[95 - i];
+    }"""
+    resources = broken(spilling, 80)["broken"]
+    assert resources.spill_bytes > 0
+    assert resources.stack_bytes > 0
+    assert resources.registers == 32
+
+
+@pytest.mark.parametrize(
+    ("number", "registers", "shared", "threads", "expected"),
+    [
+        (52, 64, 0, 256, 4),  # by registers
+        (52, 32, 49152, 256, 2),  # by shared memory
+        (75, 32, 0, 256, 4),  # by threads: 1024
+        (86, 16, 0, 32, 16),  # by blocks
+        (80, 16, 16384, 64, 9),  # 164 KB hold nine blocks of 16 KB and 1 KB for the system
+        (90, 65, 0, 256, 3),  # 65 registers count as 72
+    ],
+)
+def test_persistent_blocks_are_counted_as_the_occupancy_calculator_does(number, registers, shared, threads, expected):
+    (architecture,) = [each for each in ARCHITECTURES if each.number == number]
+    assert architecture.resident_blocks(Resources(registers, shared, 0, 0), threads) == expected

@@ -1,0 +1,205 @@
+"""gpunet.sklearn.MLPClassifier: scikit-learn's own checks, and the tools it is there for."""
+
+from __future__ import annotations
+
+import pickle
+import subprocess
+import sys
+import warnings
+
+import numpy as np
+import pytest
+
+from conftest import command_environment
+
+pytest.importorskip("sklearn", reason="tests the scikit-learn classifier; pip install scikit-learn")
+
+from sklearn.base import clone
+from sklearn.exceptions import ConvergenceWarning, NotFittedError
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.neural_network import MLPClassifier as Original
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import gpunet
+from gpunet.sklearn import MLPClassifier
+
+ESTIMATORS = [
+    MLPClassifier(max_iter=100),
+    MLPClassifier((), solver="sgd", learning_rate_init=0.1, batch_size=20),
+    MLPClassifier(10, "logistic", learning_rate_init=0.05, early_stopping=True, validation_fraction=0.3),
+]
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@parametrize_with_checks(ESTIMATORS)
+def test_scikit_learn_takes_it_for_one_of_its_own(estimator, check) -> None:
+    check(estimator)
+
+
+def quick(**arguments) -> MLPClassifier:
+    return MLPClassifier(**{"hidden_layer_sizes": 8, "learning_rate_init": 0.02, "random_state": 0, **arguments})
+
+
+def test_parameters_have_the_names_and_defaults_of_scikit_learn() -> None:
+    ours, theirs = MLPClassifier().get_params(), Original().get_params()
+    assert ours.keys() - theirs.keys() == {"device", "engine"}
+    assert theirs.keys() - ours.keys() <= {"max_fun", "power_t", "loss"}  # of the solvers that gpunet has not
+    different = {name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]}
+    assert different == {"alpha", "nesterovs_momentum"}
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_pipeline_grid_search_and_cross_validation(blobs) -> None:
+    x, y = blobs
+    names = np.array(["a", "b", "c"])[y]
+    assert make_pipeline(StandardScaler(), quick()).fit(x * 1000, names).score(x * 1000, names) > 0.95
+    assert cross_val_score(quick(max_iter=100), x, names, cv=3).min() > 0.9
+    search = GridSearchCV(
+        quick(max_iter=100), {"activation": ["relu", "tanh"], "hidden_layer_sizes": [4, (4, 4)]}, cv=2
+    )
+    search.fit(x, names)
+    assert search.best_score_ > 0.9
+    assert set(search.predict(x)) <= set(names)
+
+
+def test_it_is_the_gpunet_model_that_was_trained(blobs) -> None:
+    x, y = blobs
+    classifier = quick(max_iter=3, batch_size=20, tol=0, n_iter_no_change=99)
+    with pytest.warns(ConvergenceWarning, match="did not converge in 3 epochs"):
+        classifier.fit(x, y)
+    model = gpunet.Sequential([gpunet.Dense(8, "relu"), gpunet.Dense(3, "softmax")], seed=classifier.model_.seed)
+    model.compile(gpunet.Adam(0.02), "sparse_categorical_crossentropy")
+    history = model.fit(x, y, 20, 3, verbose=0)
+    np.testing.assert_array_equal(classifier.predict_proba(x), model.predict(x))
+    assert classifier.loss_curve_ == history.history["loss"]
+    assert (classifier.n_iter_, classifier.t_, classifier.n_layers_, classifier.n_outputs_) == (3, 180, 3, 3)
+    assert [w.shape for w in classifier.coefs_] == [(8, 8), (8, 3)]
+    np.testing.assert_array_equal(classifier.intercepts_[1], model.get_weights()[3])
+
+
+@pytest.mark.parametrize("early_stopping", [False, True])
+def test_training_ends_as_in_scikit_learn(blobs, early_stopping: bool) -> None:
+    """The rule is tried on the curve that came out: one more epoch than n_iter_no_change without an improvement."""
+    x, y = blobs
+    classifier = quick(tol=1e-2, n_iter_no_change=4, early_stopping=early_stopping, max_iter=2000).fit(x, y)
+    values = classifier.validation_scores_ if early_stopping else [-loss for loss in classifier.loss_curve_]
+    best, waited = -np.inf, 0
+    for epoch, value in enumerate(values):
+        assert waited <= 4, epoch
+        waited = waited + 1 if value < best + 1e-2 else 0
+        best = max(best, value)
+    assert waited == 5
+    if early_stopping:
+        assert classifier.best_validation_score_ == best
+        assert classifier.best_loss_ is None
+    else:
+        assert classifier.best_loss_ == -best
+
+
+def test_warm_start_goes_on(blobs) -> None:
+    x, y = blobs
+    whole, parts = quick(max_iter=6, warm_start=True), quick(max_iter=3, warm_start=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        whole.fit(x, y)
+        parts.fit(x, y).fit(x, y)
+    np.testing.assert_array_equal(whole.predict_proba(x), parts.predict_proba(x))
+    assert parts.n_iter_ == 6
+    assert parts.loss_curve_ == whole.loss_curve_
+    with pytest.raises(gpunet.ArgumentError, match=r"warm_start: y has the classes \[0 1\]"):
+        parts.fit(x, y % 2)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_warm_start_takes_the_parameters_as_they_are_then(blobs) -> None:
+    x, y = blobs
+    kept, slower = (quick(max_iter=2, warm_start=True).fit(x, y) for _ in range(2))
+    kept.fit(x, y)
+    slower.set_params(learning_rate_init=1e-5).fit(x, y)
+    assert slower.model_.optimizer.learning_rate == 1e-5
+    assert not np.array_equal(kept.coefs_[0], slower.coefs_[0])
+    assert slower.model_.optimizer_state.updates == kept.model_.optimizer_state.updates
+    slower.set_params(solver="sgd").fit(x, y)
+    assert slower.model_.optimizer == gpunet.SGD(1e-5, 0.9)
+    for change in ({"hidden_layer_sizes": 9}, {"activation": "tanh"}):
+        with pytest.raises(gpunet.ArgumentError, match="warm_start: the network was 8-8-3 with relu, softmax"):
+            clone_fitted(slower).set_params(**change).fit(x, y)
+
+
+def clone_fitted(classifier: MLPClassifier) -> MLPClassifier:
+    return pickle.loads(pickle.dumps(classifier))
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_random_state_fixes_the_result_and_decides_it(blobs) -> None:
+    one, same, other = (quick(max_iter=2, random_state=n).fit(*blobs).coefs_[0] for n in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert not np.array_equal(one, other)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_early_stopping_ends_with_the_best_weights(blobs) -> None:
+    """Those of the first epoch, here: every later one is too far off."""
+    x, y = blobs
+    classifier = quick(early_stopping=True, solver="sgd", momentum=0.99, learning_rate_init=0.5, max_iter=30).fit(x, y)
+    best = int(np.argmax(classifier.validation_scores_))
+    assert best < classifier.n_iter_ - 1
+    until = quick(early_stopping=True, solver="sgd", momentum=0.99, learning_rate_init=0.5, max_iter=best + 1).fit(x, y)
+    np.testing.assert_array_equal(classifier.coefs_[0], until.coefs_[0])
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+@pytest.mark.parametrize("change", [{"shuffle": False}, {"momentum": 0.5}], ids=str)
+def test_parameters_reach_the_training(blobs, change) -> None:
+    plain, changed = (quick(solver="sgd", max_iter=2, batch_size=10, **c).fit(*blobs) for c in ({}, change))
+    assert not np.array_equal(plain.coefs_[0], changed.coefs_[0])
+
+
+def test_bytes_are_numbers_here(blobs) -> None:
+    x = (np.abs(blobs[0]) * 50).astype(np.uint8)
+    one, other = (quick(max_iter=50).fit(data, blobs[1]) for data in (x, x.astype(float)))
+    np.testing.assert_array_equal(one.predict_proba(x), other.predict_proba(x))
+
+
+def test_clone_and_pickle(blobs) -> None:
+    classifier = quick().fit(*blobs)
+    again = pickle.loads(pickle.dumps(classifier))
+    np.testing.assert_array_equal(again.predict_proba(blobs[0]), classifier.predict_proba(blobs[0]))
+    with pytest.raises(NotFittedError):
+        clone(classifier).predict(blobs[0])
+
+
+FAULTS = {
+    "alpha": ({"alpha": 1e-4}, r"alpha: gpunet knows alpha=0\.0 only, got 0\.0001"),
+    "learning-rate": ({"learning_rate": "adaptive"}, "learning_rate: gpunet knows learning_rate='constant' only"),
+    "nesterov": ({"nesterovs_momentum": True}, "nesterovs_momentum: gpunet knows nesterovs_momentum=False only"),
+    "solver": ({"solver": "lbfgs"}, "solver: expected 'adam' or 'sgd', got 'lbfgs'"),
+    "activation": ({"activation": "swish"}, "activation: expected one of identity, logistic"),
+    "sizes": ({"hidden_layer_sizes": (5, 0)}, "hidden_layer_sizes: expected a whole number above 0, got 0"),
+    "sizes-text": ({"hidden_layer_sizes": "10"}, "hidden_layer_sizes: expected a whole number above 0, got '10'"),
+    "batch": ({"batch_size": 0}, "batch_size: expected a whole number above 0, got 0"),
+    "max-iter": ({"max_iter": 0}, "max_iter: expected a whole number above 0, got 0"),
+    "device": ({"device": "tpu"}, "device: expected one of auto"),
+    "rate": ({"learning_rate_init": -1}, "Adam: learning_rate: expected a number from 0 on, got -1"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_what_gpunet_cannot_do_is_one_clear_line(blobs, fault: str) -> None:
+    arguments, message = FAULTS[fault]
+    classifier = quick(**arguments)
+    with pytest.raises(gpunet.ArgumentError, match=message):
+        classifier.fit(*blobs)
+    assert not hasattr(classifier, "model_")
+
+
+def test_without_scikit_learn_the_import_says_what_to_do() -> None:
+    code = "import sys; sys.modules['sklearn'] = None; import gpunet.sklearn"
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=command_environment(), check=False
+    )
+    last = result.stderr.splitlines()[-1]
+    assert last.startswith("ImportError: gpunet.sklearn needs scikit-learn 1.6 or newer")
+    assert last.endswith("pip install 'gpunet[sklearn]'")

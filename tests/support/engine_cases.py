@@ -1,0 +1,89 @@
+"""What every engine's tests use: problems, and the comparison with the float64 reference, update by update."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from gpunet.engines import Engine
+from gpunet.engines.reference import ReferenceEngine
+from gpunet.layers import Network
+from gpunet.optimizers import SGD, Adam
+
+OPTIMIZERS = {"adam": lambda: Adam(0.01, 0.8, 0.95), "sgd": lambda: SGD(0.1), "momentum": lambda: SGD(0.05, 0.9)}
+SMALL = Network((20, 16, 12, 10), ("sigmoid", "sigmoid", "softmax"))
+LECTURE = Network((784, 500, 500, 10), ("sigmoid", "sigmoid", "softmax"))
+
+# How far weights may be from the float64 reference's, as a share of the largest weight, as root mean square, at worst
+# over a run. float32 itself costs about as much: NumPy's float32 engine is measured beside, and an engine may be
+# FACTOR times as far. Single weights may be further: where a gradient is nearly 0, Adam divides noise by noise.
+FACTOR = 2
+LEAST = 2.0**-26  # a quarter of a rounding: what a run of few updates may differ by where NumPy was lucky
+
+
+def problem(network: Network, examples: int, *, input_bytes: bool = False, one_hot: bool = False, seed: int = 0):
+    """(images, labels, weights) drawn at random, in the engines' form."""
+    rng = np.random.default_rng(seed)
+    shape = (examples, network.inputs)
+    images = rng.integers(256, size=shape, dtype=np.uint8) if input_bytes else rng.normal(size=shape).astype(np.float32)
+    labels = rng.integers(network.classes, size=examples).astype(np.int32)
+    targets = np.eye(network.classes, dtype=np.float32)[labels] if one_hot else labels
+    return images, targets, start(network, seed)
+
+
+def start(network: Network, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng([seed, 1])
+    scale = [1 / np.sqrt(shape[0]) if len(shape) == 2 else 0.1 for shape in network.weight_shapes]
+    return [
+        (rng.normal(size=shape) * s).astype(np.float32) for shape, s in zip(network.weight_shapes, scale, strict=True)
+    ]
+
+
+def flat(arrays) -> np.ndarray:
+    return np.concatenate([np.asarray(array, np.float64).ravel() for array in arrays])
+
+
+def distance(weights, truth) -> float:
+    """Root mean square difference, as a share of the largest weight."""
+    difference = flat(weights) - flat(truth)
+    return float(np.sqrt(np.mean(difference**2)) / np.abs(flat(truth)).max())
+
+
+def assert_follows_the_reference(engine, network, optimizer, images, labels, batch_size, epochs) -> None:
+    """Train beside the reference in float64 and float32, an update at a time."""
+    weights = engine.weights
+    truth = ReferenceEngine(network, optimizer, weights, np.float64)
+    plain = ReferenceEngine(network, optimizer, weights, np.float32)
+    placed, rng, far, allowed = (engine.place(images), engine.place(labels)), np.random.default_rng(9), 0.0, LEAST
+    for _ in range(epochs):
+        order = rng.permutation(len(images)).astype(np.int32)
+        for first in range(0, len(order), batch_size):
+            batch = order[first : first + batch_size]
+            statistics = engine.train_epoch(*placed, batch, batch_size=len(batch))
+            expected = truth.train_epoch(images, labels, batch, len(batch))
+            plain.train_epoch(images, labels, batch, len(batch))
+            assert statistics.loss == pytest.approx(expected.loss, rel=1e-5, abs=1e-6)
+            far = max(far, distance(engine.weights, truth.weights))
+            allowed = max(allowed, distance(plain.weights, truth.weights))
+    assert far <= FACTOR * allowed
+
+
+def assert_epochs_report_what_the_reference_reports(engine, images, labels, weights, batch_size) -> None:
+    """Three epochs of SMALL over 150 examples with Adam(0.01), then evaluate and predict."""
+    reference = ReferenceEngine(SMALL, Adam(0.01), weights, np.float64)
+    placed, rng = (engine.place(images), engine.place(labels)), np.random.default_rng(2)
+    seen: list[int] = []
+    for _ in range(3):
+        order = rng.permutation(150).astype(np.int32)
+        statistics = engine.train_epoch(*placed, order, batch_size, seen.append)
+        expected = reference.train_epoch(images, labels, order, batch_size)
+        assert statistics.updates == expected.updates == seen[-1] == -(-150 // batch_size)
+        assert statistics.accuracy == pytest.approx(expected.accuracy)
+        assert statistics.loss == pytest.approx(expected.loss, rel=1e-5)
+    assert engine.evaluate(*placed) == pytest.approx(reference.evaluate(images, labels), rel=1e-5)
+    np.testing.assert_allclose(engine.predict(placed[0]), reference.predict(images), atol=1e-5)
+
+
+def assert_same_bits(one: Engine, other: Engine) -> None:
+    for a, b in zip(one.weights, other.weights, strict=True):
+        np.testing.assert_array_equal(a, b)

@@ -1,0 +1,255 @@
+"""One launch of one operation: arguments made at random, run on a device, with the truth in float64 beside it.
+
+Error bounds are derived, not guessed. U is float32's unit roundoff. A sum of k products of float32 numbers, in any
+order, is off by at most gamma(k) times the sum of the products' magnitudes (Higham, Accuracy and Stability of
+Numerical Algorithms, 2nd ed., section 3.1), plus what is lost where denormal numbers are flushed to zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpunet.engines import reference
+from gpunet.engines.cuda.device import Array, Device
+from gpunet.engines.cuda.engine import pad_columns
+from gpunet.engines.cuda.tiled_launches import Batches, DeviceLayer, Launches, padded
+from gpunet.optimizers import SGD, Adam
+
+U = 2.0**-24
+SMALLEST = 2.0**-126
+ACTIVATION_ROUNDINGS = 8  # of an activation or its derivative: exp, log or tanh (2 ulp each), and a few sums
+Floats = NDArray[np.floating]
+
+
+def gamma(terms: int) -> float:
+    return terms * U / (1 - terms * U)
+
+
+def sum_bound(terms: int, magnitudes: Floats) -> Floats:
+    """The most by which a float32 sum may be off; magnitudes: the sums of its terms' magnitudes, in float64."""
+    return gamma(terms) * magnitudes + (terms + 1) * SMALLEST
+
+
+def assert_within(got: Floats, truth: Floats, bound: Floats, what: str) -> None:
+    excess = np.abs(got - truth) - bound
+    worst = np.unravel_index(np.argmax(np.where(np.isnan(excess), np.inf, excess)), excess.shape)
+    ok = bool((excess <= 0).all())  # written so that NaN fails
+    assert ok, f"{what}{list(map(int, worst))}: got {got[worst]}, expected {truth[worst]} +- {bound[worst]:.3g}"
+
+
+@dataclass
+class Case:
+    """A batch within an epoch: the second of two, of which the last may be smaller, in a shuffled order."""
+
+    batch: int
+    inputs: int
+    units: int
+    rows: int  # of the batch that is looked at: batch, or fewer
+    gather: bool
+    input_bytes: bool
+    rng: np.random.Generator
+
+    @classmethod
+    def of(cls, batch: int, inputs: int, units: int, *, input_bytes: bool = False, gather: bool = False, seed: int = 0):
+        rng = np.random.default_rng([seed, batch, inputs, units])
+        rows = batch if seed % 2 == 0 or batch == 1 else int(rng.integers(1, batch))
+        return cls(batch, inputs, units, rows, gather or input_bytes, input_bytes, rng)
+
+    def __post_init__(self) -> None:
+        self.examples = self.batch + self.rows
+        self.order = self.rng.permutation(self.examples).astype(np.int32)
+        shape = (self.examples if self.gather else self.batch, self.inputs)
+        self.x = (
+            self.rng.integers(256, size=shape, dtype=np.uint8)
+            if self.input_bytes
+            else self.rng.normal(size=shape).astype(np.float32)
+        )
+        self.weights = (self.rng.normal(size=(self.inputs, self.units)) / np.sqrt(self.inputs)).astype(np.float32)
+        self.bias = self.rng.normal(size=self.units).astype(np.float32)
+
+    @property
+    def picked(self) -> NDArray[np.intp]:
+        """Which examples the batch holds."""
+        return self.order[self.batch :] if self.gather else np.arange(self.rows)
+
+    @property
+    def batch_x(self) -> Floats:
+        """The batch's input in float64."""
+        x = self.x[self.picked].astype(np.float64)
+        return x / 255 if self.input_bytes else x
+
+    def batches(self, device: Device) -> Batches:
+        """The cursors stand at the second batch of two."""
+        return Batches(
+            device.upload(self.order), self.gather, device.upload(np.ones(2, np.int32)), self.batch, self.examples
+        )
+
+    def layer(self, device: Device, activation: str = "linear", state: Floats | None = None) -> DeviceLayer:
+        joined = pad_columns(np.vstack([self.weights, self.bias]))
+        if state is None:
+            state = np.zeros((1, *joined.shape), np.float32)
+        return DeviceLayer(self.inputs, self.units, activation, device.upload(joined), device.upload(state))
+
+    def room(self, device: Device, columns: int) -> Array:
+        return device.zeros((self.batch, padded(columns)), np.float32)
+
+    def result(self, device: Device, array: Array, columns: int) -> Floats:
+        """The batch's rows of a result; what must not be touched was not: padding, and rows beyond the batch."""
+        values = device.download(array)
+        assert not values[:, columns:].any(), "padding must stay 0"
+        assert not values[self.rows :].any(), "rows beyond the batch must stay untouched"
+        return values[: self.rows, :columns]
+
+
+def run_twice(launches: Launches, result: Array) -> Array:
+    """The result of the second of two runs, which must find the counters of the split as the first did."""
+    launches.run()
+    first = launches.device.download(result)
+    launches.device.write(result, np.zeros(result.shape, np.float32))
+    launches.run()
+    np.testing.assert_array_equal(launches.device.download(result), first)
+    return result
+
+
+def dense_forward(device: Device, case: Case, activation: str) -> Floats:
+    """y (rows, units), checked against float64."""
+    launches, y = Launches(device), case.room(device, case.units)
+    layer, x = case.layer(device, activation), device.upload(pad_columns(case.x))
+    launches.dense_forward(layer, x, y, case.batches(device), case.gather)
+    got = case.result(device, run_twice(launches, y), case.units)
+
+    wide, bias = case.weights.astype(np.float64), case.bias.astype(np.float64)
+    truth = reference.dense_forward(case.batch_x, wide, bias, activation)
+    magnitudes = np.abs(case.batch_x) @ np.abs(wide) + np.abs(bias)
+    # Every activation's slope is at most 1, so z's error bounds y's; hard_sigmoid's own terms may be larger than y.
+    own = np.abs(truth) + (0.2 * magnitudes + 0.5 if activation == "hard_sigmoid" else 0)
+    bound = sum_bound(case.inputs + 3, magnitudes) + ACTIVATION_ROUNDINGS * (U * own + SMALLEST)
+    assert_within(got, truth, bound, "y")
+    return got
+
+
+def softmax_cross_entropy(device: Device, case: Case, kind: str, spread: float) -> tuple[Floats, Floats, Floats]:
+    """(losses, hits, dz) of logits (rows, units), checked against float64. kind: integer, one-hot or soft targets."""
+    classes, rng = case.units, case.rng
+    logits = (rng.normal(size=(case.batch, classes)) * spread).astype(np.float32)
+    labels = rng.integers(classes, size=case.examples).astype(np.int32)
+    if spread == 0:
+        labels %= 2  # with equal logits the guess is class 0: right for one half
+    targets = labels if kind == "integer" else np.eye(classes, dtype=np.float32)[labels]
+    if kind == "soft":
+        targets = rng.dirichlet(np.ones(classes), size=case.examples).astype(np.float32)
+    case.gather = True
+    launches, batches = Launches(device), case.batches(device)
+    losses, hits = device.zeros(case.examples, np.float32), device.zeros(case.examples, np.uint8)
+    dz = device.upload(pad_columns(np.zeros((case.batch, classes), np.float32)))
+    launches.softmax_cross_entropy(
+        device.upload(pad_columns(logits)), device.upload(pad_columns(targets)), dz, losses, hits, classes, batches
+    )
+    launches.run()
+
+    picked = targets[case.order[case.batch :]]
+    wide_targets = picked if kind == "integer" else picked.astype(np.float64)
+    wide = logits[: case.rows].astype(np.float64)
+    true_losses, _, true_dz = reference.softmax_cross_entropy(wide, wide_targets)
+    got_losses, got_hits = device.download(losses)[case.batch :], device.download(hits)[case.batch :]
+    assert not device.download(losses)[: case.batch].any(), "other examples' losses must stay untouched"
+    # exp(d) of a rounded d <= 0 is off by |d| U exp(d) <= U / e, and by 2 ulp; so the sum, at least 1, is off by less
+    # than (2 classes + 3) U of itself, and so are the probabilities and the logarithm; the rest is a few roundings.
+    shares = (2 * classes + 8) * U
+    distance = (wide.max(axis=1, keepdims=True) - wide).max(axis=1)
+    assert_within(got_losses, true_losses, shares + 4 * U * (true_losses + distance), "loss")
+    got_dz = case.result(device, dz, classes)
+    scale = 1 / case.rows
+    assert_within(got_dz, true_dz, scale * (shares + 4 * U) + np.zeros_like(true_dz), "dz")
+    target_classes = picked if kind == "integer" else picked.argmax(axis=1)
+    np.testing.assert_array_equal(got_hits, logits[: case.rows].argmax(axis=1) == target_classes)
+    assert device.download(batches.cursors).tolist() == [1, 1]
+    return got_losses, got_hits, got_dz
+
+
+def dense_backward(device: Device, case: Case, activation: str) -> Floats:
+    """dz_previous (rows, inputs), checked against float64."""
+    rng = case.rng
+    dz = rng.normal(size=(case.batch, case.units)).astype(np.float32)
+    y_previous = reference.activate(rng.normal(size=(case.batch, case.inputs)), activation).astype(np.float32)
+    launches, dz_previous = Launches(device), case.room(device, case.inputs)
+    launches.dense_backward(
+        case.layer(device),
+        activation,
+        device.upload(pad_columns(dz)),
+        device.upload(pad_columns(y_previous)),
+        dz_previous,
+        case.batches(device),
+    )
+    got = case.result(device, run_twice(launches, dz_previous), case.inputs)
+
+    wide_dz, wide_y, weights = (a.astype(np.float64) for a in (dz[: case.rows], y_previous[: case.rows], case.weights))
+    truth = reference.dense_backward(wide_dz, weights, wide_y, activation)
+    magnitudes = np.abs(wide_dz) @ np.abs(weights).T  # derivatives are at most 1, and made of numbers of at most 1
+    bound = sum_bound(case.units + 1, magnitudes) + ACTIVATION_ROUNDINGS * (U * magnitudes + SMALLEST)
+    assert_within(got, truth, bound, "dz_previous")
+    return got
+
+
+def dense_update(device: Device, case: Case, optimizer: Adam | SGD, update: int = 7) -> Floats:
+    """The weights (inputs + 1, units) after a step, checked against float64; so is the optimizer's state."""
+    rng, shape = case.rng, (case.inputs + 1, case.units)
+    dz = rng.normal(size=(case.batch, case.units)).astype(np.float32) / np.float32(case.rows)
+    before = [rng.normal(size=shape).astype(np.float32) * np.float32(0.01) for _ in optimizer.slots]
+    if isinstance(optimizer, Adam):
+        before[1] = np.abs(before[1])
+        alpha, epsilon = (float(size) for size in optimizer.step_sizes(np.array(update)))
+        constants = [optimizer.beta_1, 1 - optimizer.beta_1, optimizer.beta_2, 1 - optimizer.beta_2]
+    else:
+        alpha, epsilon, constants = optimizer.learning_rate, 0.0, [optimizer.momentum, 0, 0, 0]
+    state = np.stack([pad_columns(slot) for slot in before]) if before else None
+    layer, batches, launches = case.layer(device, state=state), case.batches(device), Launches(device)
+    kind = "adam" if isinstance(optimizer, Adam) else "momentum" if optimizer.momentum else "sgd"
+    launches.dense_update(
+        layer,
+        kind,
+        device.upload(pad_columns(case.x)),
+        device.upload(pad_columns(dz)),
+        device.upload(np.array(constants, np.float32)),
+        device.upload(np.array([[np.nan, np.nan], [alpha, epsilon]], np.float32)),  # the second update of the epoch
+        batches,
+        case.gather,
+        last_of_update=True,
+    )
+    launches.run()
+    assert device.download(batches.cursors).tolist() == [2, 1]
+    got = device.download(layer.weights)
+    got_state = device.download(layer.state)
+    assert not got[:, case.units :].any(), "padding must stay 0"
+    assert not got_state[..., case.units :].any(), "padding must stay 0"
+    got = got[:, : case.units]
+
+    x = np.hstack([case.batch_x, np.ones((case.rows, 1))])
+    wide_dz = dz[: case.rows].astype(np.float64)
+    g, g_bound = x.T @ wide_dz, sum_bound(case.rows + 2, np.abs(x).T @ np.abs(wide_dz))
+    w = np.vstack([case.weights, case.bias]).astype(np.float64)
+    if not before:
+        step, step_bound = alpha * g, alpha * g_bound
+    else:
+        slots = [slot.astype(np.float64) for slot in before]
+        after = [values[:, : case.units].astype(np.float64) for values in got_state]
+        if isinstance(optimizer, Adam):
+            rest_1, rest_2 = 1 - optimizer.beta_1, 1 - optimizer.beta_2
+            _check_slot(after[0], slots[0], optimizer.beta_1, rest_1 * g, rest_1 * g_bound, "m")
+            square_bound = 2 * np.abs(g) * g_bound + g_bound**2
+            _check_slot(after[1], slots[1], optimizer.beta_2, rest_2 * g * g, rest_2 * square_bound, "v")
+            step = alpha * after[0] / (np.sqrt(after[1]) + epsilon)
+        else:
+            _check_slot(after[0], slots[0], optimizer.momentum, -alpha * g, alpha * g_bound, "velocity")
+            step = -after[0]
+        step_bound = np.zeros_like(step)  # the state's own error is accounted for above
+    assert_within(got, w - step, step_bound + 8 * U * (np.abs(w) + np.abs(step)) + SMALLEST, "weights")
+    return got
+
+
+def _check_slot(got: Floats, before: Floats, keep: float, added: Floats, added_bound: Floats, name: str) -> None:
+    truth = keep * before + added
+    assert_within(got, truth, added_bound + 6 * U * (np.abs(keep * before) + np.abs(added)) + SMALLEST, name)
