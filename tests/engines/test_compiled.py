@@ -287,8 +287,7 @@ def test_activations_are_as_accurate_as_numpys(activation) -> None:
     z = np.concatenate([np.linspace(-120, 120, 9984), [0, -0.0, 1e-30, -1e-30, 1e-3, np.inf, -np.inf, np.nan] * 4])
     z = z.astype(np.float32)[: len(z) // LANES * LANES]
     y = np.empty_like(z)
-    rows, vectors = len(z) // LANES, 1
-    _call(vectors.ACTIVATIONS[activation][0], y, LANES, z, rows, vectors)
+    _call(vectors.ACTIVATIONS[activation][0], y, LANES, z, len(z) // LANES, 1)
     with np.errstate(all="ignore"):
         expected = activate(z.astype(np.float64), activation)
         plain = activate(z.copy(), activation)
@@ -512,7 +511,7 @@ def test_loops_are_compiled_again_when_the_vector_code_has_changed(tmp_path) -> 
         return "1}" in run.stdout
 
     assert [found(), found()] == [False, True]
-    with open(package / "engines" / "vectors.py", "a") as source:
+    with open(package / "engines" / "cpu" / "vectors.py", "a") as source:
         source.write("# another version\n")
     assert [found(), found()] == [False, True]
 
@@ -524,7 +523,7 @@ def test_an_installation_that_cannot_be_written_to_works(tmp_path, small_npz) ->
 
     package = tmp_path / "installed" / "gpunet"
     shutil.copytree(Path(gpunet.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    (package / "engines" / "__pycache__").write_text("")
+    (package / "engines" / "cpu" / "__pycache__").write_text("")
     home = tmp_path / "home"
     home.write_text("")
     environment = {**os.environ, "PYTHONPATH": str(package.parent), "HOME": str(home), "XDG_CACHE_HOME": str(home)}
