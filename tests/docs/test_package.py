@@ -70,3 +70,4 @@ def test_the_bounds_in_the_docs_are_the_ones_that_the_script_prints() -> None:
     document = (ROOT / "docs" / "kernels.md").read_text()
     for table in tables:
         assert table in document
+    assert tables[0] in (ROOT / "docs" / "performance.md").read_text()
