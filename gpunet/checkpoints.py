@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from gpunet import commandline, engines, saving
+from gpunet import commandline, engines, files, saving
 from gpunet.callbacks import Callback, Logs
 from gpunet.data import Dataset
 from gpunet.errors import ArgumentError, ModelFileError
@@ -101,7 +101,7 @@ def checkpointer(
     model.set_weights(saved.weights)
     model.optimizer_state, model.epochs_trained = saved.optimizer_state, saved.epochs_trained
     checkpointer = Checkpointer(path, options.checkpoint_every or 1, training, saved.optimizer.learning_rate)
-    if saved.epochs_trained == options.epochs and commandline.same_file(path, options.resume):
+    if saved.epochs_trained == options.epochs and files.same_file(path, options.resume):
         checkpointer.saved_epochs = saved.epochs_trained  # nothing will be new
     return checkpointer
 
@@ -163,7 +163,7 @@ class Checkpointer(Callback):
     def on_train_begin(self, logs: Logs | None = None) -> None:
         if self._rate is not None and self.model.optimizer is not None:
             self.model.optimizer.learning_rate = self._rate  # after a schedule in front of this has read the first one
-        saving.remove_leftovers(self.path)
+        files.remove_leftovers(self.path)
         if self.saved_epochs is None:
             self._save()  # what keeps it from being written shows now, not after the first epochs
 
@@ -228,7 +228,7 @@ def _require_in_order(options: argparse.Namespace, saved: Saved) -> None:
 def _require_unused(options: argparse.Namespace) -> None:
     """No file may be overwritten that is not meant to be."""
     path = options.checkpoint
-    if path is not None and not (options.resume is not None and commandline.same_file(path, options.resume)):
+    if path is not None and not (options.resume is not None and files.same_file(path, options.resume)):
         saving.as_path(path)
         if os.path.lexists(path):
             raise ArgumentError(

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import argparse
 import io
-import itertools
 import os
 import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from gpunet.errors import ArgumentError, GpunetError, OutputError, TrainingDivergedError
+from gpunet.errors import GpunetError, OutputError, TrainingDivergedError
 
 DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 STATUSES = """\
@@ -63,34 +61,6 @@ def run(program: str, command: Callable[[Sequence[str] | None], int], argv: Sequ
 def ignore_interrupts() -> None:
     """One Ctrl-C is enough: what is left to do is short."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-def check_distinct(paths: Mapping[str, str | None]) -> None:
-    """Raise ArgumentError if two options, by name, were given the same file: one would overwrite the other's."""
-    given = [(option, path) for option, path in paths.items() if path]
-    for (one, first), (other, second) in itertools.combinations(given, 2):
-        if same_file(first, second):
-            raise ArgumentError(f"{other}: {second} is also the file of {one}; choose another file")
-
-
-def same_file(one: str, other: str) -> bool:
-    """Whether two paths are of one file, there already or not."""
-    if os.path.exists(one) and os.path.exists(other):
-        return os.path.samefile(one, other)
-    return os.path.realpath(one) == os.path.realpath(other)
-
-
-def check_output(option: str, path: str) -> None:
-    """Raise ArgumentError unless a file can be made, or replaced, at `path`; to be asked before any work."""
-    if path == "":
-        raise ArgumentError(f"{option}: expected a path, got ''")
-    target = Path(os.path.realpath(path))
-    if target.exists() and not target.is_file():
-        raise ArgumentError(f"{option}: {path}: not a file; choose another name")
-    if not target.parent.is_dir():
-        raise ArgumentError(f"{option}: {path}: there is no folder {target.parent}")
-    if not os.access(target.parent, os.W_OK):
-        raise ArgumentError(f"{option}: {path}: the folder {target.parent} cannot be written to")
 
 
 def whole_number(text: str, smallest: int = 1) -> int:

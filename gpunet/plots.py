@@ -14,9 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpunet import cache_folders, commandline
+from gpunet import cache_folders, files
 from gpunet.errors import ArgumentError
-from gpunet.saving import atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -31,7 +30,7 @@ MOST_NUMBERED = 20  # classes, up to which the confusion matrix has numbers in i
 
 def check(path: str) -> None:
     """Raise ArgumentError, before any work, if --plot PATH cannot be drawn."""
-    commandline.check_output("--plot", path)
+    files.check_output("--plot", path)
     if Path(path).suffix.lower() not in SUFFIXES:
         raise ArgumentError(f"--plot: {path}: expected a name that ends in {', '.join(SUFFIXES)}")
     _new_figure("--plot: ")
@@ -41,7 +40,7 @@ def write(figure: Figure, path: str) -> None:
     """Write the figure in the format that the name ends in. Raises OutputError; an old file then stays."""
     content = io.BytesIO()
     figure.savefig(content, format=Path(path).suffix[1:].lower(), dpi=DOTS_PER_INCH)
-    atomic.write_bytes(Path(path), content.getvalue())
+    files.write_bytes(path, content.getvalue())
 
 
 def curves(epochs: Sequence[int], history: Mapping[str, Sequence[float]]) -> Figure:

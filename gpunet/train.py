@@ -9,13 +9,25 @@ import math
 import sys
 from collections.abc import Sequence
 
-from gpunet import __version__, checkpoints, commandline, data, engines, losses, optimizers, plots, saving, threads
+from gpunet import (
+    __version__,
+    checkpoints,
+    commandline,
+    data,
+    engines,
+    files,
+    losses,
+    optimizers,
+    plots,
+    saving,
+    threads,
+)
 from gpunet.callbacks import Callback, History, Logs, ProgressDisplay
 from gpunet.data import Dataset
 from gpunet.errors import ArgumentError, DataError, OutputError, TrainingDivergedError
+from gpunet.files import LineFile
 from gpunet.layers import HIDDEN_ACTIVATIONS, Dense
 from gpunet.model import Sequential
-from gpunet.saving.lines import LineFile
 
 PROGRAM = "gpunet train"
 SCHEDULES = ("linear", "constant")
@@ -191,16 +203,16 @@ def _width(text: str) -> int:
 def _check_outputs(options: argparse.Namespace) -> None:
     """Raise ArgumentError, before any work, if a file that is to be written cannot be, or is another option's."""
     checkpoint = options.checkpoint
-    if checkpoint is not None and options.resume is not None and commandline.same_file(checkpoint, options.resume):
+    if checkpoint is not None and options.resume is not None and files.same_file(checkpoint, options.resume):
         checkpoint = None  # the one pair that may be the same
     elif checkpoint is not None:
-        commandline.check_output("--checkpoint", checkpoint)
+        files.check_output("--checkpoint", checkpoint)
     named = {f"--{name}": getattr(options, name) for name in ("data", "resume", "metrics", "save", "plot")}
-    commandline.check_distinct({**named, "--checkpoint": checkpoint})
+    files.check_distinct({**named, "--checkpoint": checkpoint})
     if options.plot is not None:
         plots.check(options.plot)
     if options.save is not None:
-        commandline.check_output("--save", options.save)
+        files.check_output("--save", options.save)
         try:
             saving.as_path(options.save)
         except ArgumentError as error:

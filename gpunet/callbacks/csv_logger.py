@@ -8,7 +8,7 @@ import os
 
 from gpunet.callbacks.base import Callback, Logs
 from gpunet.errors import ArgumentError
-from gpunet.saving.lines import LineFile
+from gpunet.files import LineFile
 
 
 class CSVLogger(Callback):

@@ -18,8 +18,8 @@ import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
+from gpunet import files
 from gpunet.errors import ArgumentError, ModelFileError
-from gpunet.saving import atomic
 
 Arrays = dict[str, NDArray[Any]]
 TEXT = "gpunet"  # the text's name: in the metadata of .safetensors, and in an .npz among the arrays
@@ -39,7 +39,7 @@ def write(path: str | os.PathLike[str], raw: Raw) -> None:
     """Raises ArgumentError for a suffix of no known format, OutputError if the file cannot be written."""
     checked = as_path(path)
     _, to_bytes = FORMATS[checked.suffix]
-    atomic.write_bytes(checked, to_bytes(raw))
+    files.write_bytes(checked, to_bytes(raw))
 
 
 def read(path: str | os.PathLike[str], sizes: Sizes) -> Raw:

@@ -20,9 +20,8 @@ import pytest
 
 import gpunet
 from conftest import Command, command_environment
-from gpunet import train
+from gpunet import files, train
 from gpunet.errors import OutputError
-from gpunet.saving import atomic
 
 RESULT = re.compile(
     r"test accuracy ([\d.]+) %, loss [\d.]+, after (\d+) epochs?: "
@@ -215,7 +214,7 @@ def test_the_result_outlives_files_that_cannot_be_written(small_npz: Path, monke
     def full(path: Path, content: bytes) -> None:
         raise OutputError(f"{path}: cannot be written: No space left on device")
 
-    monkeypatch.setattr(atomic, "write_bytes", full)
+    monkeypatch.setattr(files, "write_bytes", full)
     options = ["--data", "blobs.npz", "--batch-size", "9", "--epochs", "2", "--hidden", "5", "--device", "cpu"]
     status = train.main([*options, "--save", "s.npz", "--plot", "p.png", "--metrics", "m", "--quiet"])
     out, err = capsys.readouterr()

@@ -1,0 +1,269 @@
+"""The files that gpunet writes: whole ones, those that grow by lines, and what is to be asked before any work.
+
+A whole file is written aside, forced to the disk, and moved into place. What is written aside has a short hidden name
+of its own, `.gpunet-KEY-RANDOM.part`, with a key for each file, so that the next one who writes that file can tell what
+a killed process left behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import itertools
+import os
+import secrets
+import shutil
+import stat
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import IO
+
+from gpunet.errors import ArgumentError, OutputError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+LETTERS = 8  # of what tells the names apart under which several processes write at the same time
+FAR = 2**30  # where Windows locks a byte: behind what is in the file, because a locked byte cannot be read
+
+
+def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+    """Replace the file, or make it; whoever reads it meanwhile, and whatever happens, finds the old or the new one.
+
+    It keeps the old one's permissions.
+
+    Raises OutputError, naming the file, if it cannot be written, or must not be; the old one then stays.
+    """
+    try:
+        target = Path(os.path.realpath(path))  # through a link, which stays one
+        if reason := _protection(target):
+            raise OutputError(f"{path}: cannot be written: {reason}")
+        remove_leftovers(target)
+        file = _open_aside(target)
+        aside = Path(file.name)
+        try:
+            if target.exists():
+                shutil.copymode(target, aside)  # before there is anything in it to be read
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+            if sys.platform == "win32":
+                file.close()  # an open file cannot be moved there; elsewhere it stays locked until it is in place
+            os.replace(aside, target)
+            file.close()
+        except BaseException:  # Ctrl-C as well
+            with contextlib.suppress(OSError):
+                file.close()
+            with contextlib.suppress(OSError):
+                aside.unlink(missing_ok=True)
+            raise
+        _sync_folder(target.parent)
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{path}: cannot be written: {_reason(error)}") from error
+
+
+def remove_leftovers(path: str | os.PathLike[str]) -> None:
+    """Remove what killed processes left behind that were writing the file; never what a living one is writing.
+
+    A living one has it locked. Where there are no locks, leftovers stay.
+    """
+    target = Path(os.path.realpath(path))
+    for aside in target.parent.glob(f"{_hidden_name(target)}-{'?' * LETTERS}.part"):
+        with contextlib.suppress(OSError):
+            if sys.platform == "win32":
+                aside.unlink()  # which is refused there while a process has it open
+            else:
+                with open(aside, "r+b") as file:
+                    if _lock(file):
+                        aside.unlink()
+
+
+class LineFile:
+    """A text file that is written a line, or some whole lines, at a time; each is in the file when `write` returns.
+
+    owner:  what to call it in errors, in front of the path.
+    append: go on with an existing file instead of replacing it. Either way lines go to the file's end, wherever that is
+            by then: two programs that write the same file do not overwrite each other.
+    Raises: OutputError if the file cannot be written, or must not be.
+    """
+
+    def __init__(self, owner: str, path: str, append: bool = False) -> None:
+        self._name = f"{owner}: {path}"
+        extra = 0 if append else os.O_TRUNC
+        try:
+            if reason := _protection(Path(path), grows=True):
+                raise OutputError(f"{self._name}: cannot be written: {reason}")
+            self._file = open(path, "ab", buffering=0, opener=lambda name, flags: os.open(name, flags | extra, 0o666))  # noqa: SIM115
+        except (OSError, ValueError) as error:
+            raise OutputError(f"{self._name}: cannot be written: {_reason(error)}") from error
+
+    @property
+    def empty(self) -> bool:
+        return os.fstat(self._file.fileno()).st_size == 0
+
+    def write(self, text: str) -> None:
+        """Append whole lines. Raises OutputError; nothing of them is then in the file."""
+        content, done = text.encode(), 0
+        try:
+            while done < len(content):  # a disk that is almost full takes a part, and tells of it by the count alone
+                done += self._file.write(content[done:])
+        except OSError as error:
+            raise OutputError(f"{self._name}: cannot be written: {_reason(error)}") from error
+        finally:
+            if 0 < done < len(content):
+                self._take_back(done)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def _take_back(self, written: int) -> None:
+        with contextlib.suppress(OSError):  # not possible in a pipe
+            self._file.truncate(os.fstat(self._file.fileno()).st_size - written)
+
+
+@contextlib.contextmanager
+def owned(option: str, path: str) -> Iterator[None]:
+    """No other process owns the file meanwhile, there already or not: a hidden file beside it is locked.
+
+    A lock ends with its process, however that ends. Where there are no locks, or no file can be made, there is none.
+    Raises ArgumentError, with the option's name, if another process owns the file.
+    """
+    file = _open_lock(option, path)
+    try:
+        yield
+    finally:
+        if file is not None:
+            with contextlib.suppress(OSError):
+                if sys.platform == "win32":
+                    file.close()
+                os.unlink(file.name)  # while it is still locked: else it could be another one's by now
+            file.close()
+
+
+def check_output(option: str, path: str, *, size: int = 0, grows: bool = False) -> None:
+    """Raise ArgumentError unless a file can be made, or replaced, at `path`; to be asked before any work.
+
+    size:  bytes that it will have at least.
+    grows: it will be written line by line where it is, and may be a device or a pipe.
+    """
+    if path == "":
+        raise ArgumentError(f"{option}: expected a path, got ''")
+    try:
+        target = Path(os.path.realpath(path))
+        if not target.parent.is_dir():
+            raise ArgumentError(f"{option}: {path}: there is no folder {target.parent}")
+        if reason := _protection(target, grows):
+            raise ArgumentError(f"{option}: {path}: {reason}; choose another name")
+        if grows and target.exists():
+            return
+    except (OSError, ValueError) as error:  # a name that is too long, a folder that must not be looked into
+        raise ArgumentError(f"{option}: {path}: cannot be written: {_reason(error)}") from error
+    try:
+        with _open_aside(target) as file:
+            pass
+        os.unlink(file.name)
+    except OSError as error:
+        raise ArgumentError(
+            f"{option}: {path}: the folder {target.parent} cannot be written to: {_reason(error)}"
+        ) from error
+    with contextlib.suppress(OSError):
+        disk = shutil.disk_usage(target.parent)
+        if disk.free < size and disk.total:
+            raise ArgumentError(
+                f"{option}: {path}: will have {size:,} bytes, but the disk has {disk.free:,} left; choose another one"
+            )
+
+
+def check_distinct(paths: Mapping[str, str | None]) -> None:
+    """Raise ArgumentError if two options, by name, were given the same file: one would overwrite the other's."""
+    given = [(option, path) for option, path in paths.items() if path]
+    for (one, first), (other, second) in itertools.combinations(given, 2):
+        if same_file(first, second):
+            raise ArgumentError(f"{other}: {second} is also the file of {one}; choose another file")
+
+
+def same_file(one: str, other: str) -> bool:
+    """Whether two paths are of one file, there already or not."""
+    if os.path.exists(one) and os.path.exists(other):
+        return os.path.samefile(one, other)
+    return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _protection(target: Path, grows: bool = False) -> str | None:
+    """Why what is at the path must not be replaced (or, with `grows`, added to), if anything is there."""
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if stat.S_ISDIR(mode) or not (grows or stat.S_ISREG(mode)):
+        return "not a file"
+    # The second question is for the superuser, whom the system lets write everything.
+    if not os.access(target, os.W_OK) or (stat.S_ISREG(mode) and not mode & 0o222):
+        return "the file is write-protected"
+    return None
+
+
+def _hidden_name(target: Path) -> str:
+    """The start of hidden names that belong to a file: as long for a long name as for a short one."""
+    return f".gpunet-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:LETTERS]}"
+
+
+def _open_aside(target: Path) -> IO[bytes]:
+    """A new file beside the target, locked where that is possible."""
+    while True:
+        aside = target.with_name(f"{_hidden_name(target)}-{secrets.token_hex(LETTERS // 2)}.part")
+        file = open(aside, "xb")  # noqa: SIM115 - the caller's
+        if _lock(file) is not False and aside.exists():
+            return file
+        file.close()  # another process took it for a leftover, before it was locked
+
+
+def _open_lock(option: str, path: str) -> IO[bytes] | None:
+    target = Path(os.path.realpath(path))
+    while True:
+        try:
+            file = open(target.with_name(f"{_hidden_name(target)}.lock"), "ab")  # noqa: SIM115 - the caller's
+        except (OSError, ValueError):  # what keeps it from being made is told by check_output
+            return None
+        if _lock(file) is False:
+            file.close()
+            raise ArgumentError(
+                f"{option}: {path}: another training is saving to it; wait until that has ended, or choose another name"
+            )
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file.fileno()), os.stat(file.name)):
+                return file
+        file.close()  # its last owner has just removed it
+
+
+def _lock(file: IO[bytes]) -> bool | None:
+    """Lock an open file for this process: whether that was possible, or None where there are no locks."""
+    try:
+        if sys.platform == "win32":
+            file.seek(FAR)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            file.seek(0)
+        else:
+            fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        return None
+    return True
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make the new name outlast a power failure, where the system can (Windows cannot open a folder)."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _reason(error: OSError | ValueError) -> str:
+    return getattr(error, "strerror", None) or str(error)
