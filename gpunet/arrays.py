@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,9 +20,11 @@ from gpunet.engines.base import OptimizerState, on_host
 from gpunet.errors import ArgumentError, DeviceError, first_line
 from gpunet.layers import Network, require_positive_integer, whole_number
 from gpunet.optimizers import Optimizer
+from gpunet.scale import BYTES, Scale
 
 DLPACK_CUDA = (2, 13)  # the numbers of CUDA memory, ordinary and managed, in DLPack's list of devices
 NUMPYS_WAYS = ("__array__", "__array_interface__", "__array_struct__", "__buffer__", "__len__")
+CHUNK = 2**20  # numbers that are checked at a time where a check takes memory
 SUM_TOLERANCE = 1e-3  # how far a row of target probabilities may be from summing to 1
 
 
@@ -41,8 +43,8 @@ def to_categorical(labels: ArrayLike, num_classes: int | None = None) -> NDArray
     return one_hot
 
 
-def as_images(name: str, x: ArrayLike, inputs: int | None) -> NDArray[Any]:
-    """Examples as (n, inputs), uint8 as they are and everything else as float32.
+def as_images(name: str, x: ArrayLike, inputs: int | None) -> tuple[NDArray[Any], Scale]:
+    """Examples as (n, inputs), uint8 as they are and everything else as float32; and which numbers they are.
 
     inputs: what the network takes, or None if it takes what comes. Images (n, height, width) are flattened.
     Raises ArgumentError, naming the argument, for a wrong shape or type and for NaN or infinite values.
@@ -52,7 +54,7 @@ def as_images(name: str, x: ArrayLike, inputs: int | None) -> NDArray[Any]:
         return _checked_images(name, array, inputs)
 
 
-def _checked_images(name: str, array: NDArray[Any], inputs: int | None) -> NDArray[Any]:
+def _checked_images(name: str, array: NDArray[Any], inputs: int | None) -> tuple[NDArray[Any], Scale]:
     expected = f"(examples, {inputs})" if inputs else "(examples, inputs)"
     if array.dtype.kind not in "buif":
         raise ArgumentError(f"{name}: expected numbers, got data type {array.dtype}")
@@ -67,15 +69,30 @@ def _checked_images(name: str, array: NDArray[Any], inputs: int | None) -> NDArr
         raise ArgumentError(f"{name}: expected shape {expected}, got {array.shape}: {width} numbers an example{hint}")
     array = array.reshape(len(array), width)
     if array.dtype == np.uint8:
-        return array.astype(np.uint8, order="C", copy=False)
+        return array.astype(np.uint8, order="C", copy=False), BYTES
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused as such
         array = array.astype(np.float32, order="C", copy=False)
-    bad = ~np.isfinite(array).all(axis=1)
-    if bad.any():
-        raise ArgumentError(
-            f"{name}: example {int(bad.argmax())} has NaN or infinite values, or too large ones for float32"
-        )
-    return array
+    low, high = _range(array)
+    if not math.isfinite(low) or not math.isfinite(high):
+        row = _first_row(array, lambda rows: ~np.isfinite(rows).all(axis=1))
+        raise ArgumentError(f"{name}: example {row} has NaN or infinite values, or too large ones for float32")
+    return array, Scale(False, low, high)
+
+
+def _range(array: NDArray[np.floating]) -> tuple[float, float]:
+    """The smallest and the largest number, NaN if there is one: finite if all are. Takes no memory."""
+    with np.errstate(invalid="ignore"):
+        return float(array.min()), float(array.max())
+
+
+def _first_row(array: NDArray[Any], is_bad: Callable[[NDArray[Any]], NDArray[np.bool_]]) -> int | None:
+    """The first row that is bad, or None. In chunks, so that the check takes next to no memory."""
+    rows = max(1, CHUNK // math.prod(array.shape[1:]))
+    for first in range(0, len(array), rows):
+        bad = is_bad(array[first : first + rows])
+        if bad.any():
+            return first + int(bad.argmax())
+    return None
 
 
 def as_targets(name: str, y: ArrayLike, loss: str, classes: int, examples: int) -> NDArray[Any]:
@@ -119,14 +136,19 @@ def _probability_targets(name: str, array: NDArray[Any], classes: int) -> NDArra
         )
     with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
         targets: NDArray[np.float32] = array.astype(np.float32, order="C", copy=False)
-    bad = ~((targets >= 0).all(axis=1) & (np.abs(targets.sum(axis=1) - 1) <= SUM_TOLERANCE))  # NaN is bad too
-    if bad.any():
-        row = int(bad.argmax())
+    row = _first_row(targets, _are_no_probabilities)
+    if row is not None:
         raise ArgumentError(
             f"{name}: target {row} is {np.array2string(on_host(targets[row]), threshold=6, max_line_width=1000)}; "
             "expected probabilities that sum to 1, such as one-hot"
         )
     return targets
+
+
+def _are_no_probabilities(rows: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """For each row; those with NaN among them."""
+    bad: NDArray[np.bool_] = ~((rows >= 0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1) <= SUM_TOLERANCE))
+    return bad
 
 
 def _whole_numbers(name: str, array: NDArray[Any]) -> NDArray[np.integer]:
@@ -163,7 +185,8 @@ def as_weights(
             raise ArgumentError(f"weights: array {position} has data type {array.dtype}; expected numbers")
         with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
             arrays[position] = array.astype(np.float32)
-        if np.isnan(arrays[position]).any() or not (infinite or np.isfinite(arrays[position]).all()):
+        low, high = _range(arrays[position])
+        if math.isnan(low) or not (infinite or all(map(math.isfinite, (low, high)))):
             raise ArgumentError(f"weights: array {position} has NaN or infinite values; expected finite float32")
     return arrays
 

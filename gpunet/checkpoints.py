@@ -100,6 +100,7 @@ def checkpointer(
     assert saved.optimizer is not None
     model.set_weights(saved.weights)
     model.optimizer_state, model.epochs_trained = saved.optimizer_state, saved.epochs_trained
+    model.scale = saved.scale
     checkpointer = Checkpointer(path, options.checkpoint_every or 1, training, saved.optimizer.learning_rate)
     if saved.epochs_trained == options.epochs and files.same_file(path, options.resume):
         checkpointer.saved_epochs = saved.epochs_trained  # nothing will be new

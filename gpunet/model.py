@@ -20,6 +20,7 @@ from gpunet.engines import Choice, Engine, EpochStatistics, OptimizerState
 from gpunet.errors import ArgumentError, DeviceError, NotCompiledError, TrainingDivergedError
 from gpunet.layers import Activation, Dense, Input, Layer, Network, network_of, require_count, require_positive_integer
 from gpunet.optimizers import Optimizer
+from gpunet.scale import Scale
 
 PREDICT_BATCH = 1000  # the batch size for which an engine is chosen where nothing was trained
 DEFAULT_BATCH = 32  # Keras'
@@ -45,6 +46,7 @@ class Sequential:
         self.optimizer: Optimizer | None = None
         self.stop_training = False
         self.epochs_trained = 0  # over all calls of fit; decides the next shuffle
+        self.scale: Scale | None = None  # of the examples it was trained on; None if that is not known
         self._device, self._engine_name = "auto", "auto"
         self._network: Network | None = None
         self._weights: list[NDArray[np.floating]] = []  # up to date while there is no engine
@@ -156,7 +158,7 @@ class Sequential:
         if not isinstance(verbose, str | int) or verbose not in ("auto", 0, 1, 2):
             raise ArgumentError(f"verbose: expected 'auto', 0, 1 or 2; got {verbose!r}")
         callbacks = _check_callbacks(callbacks)
-        train, validation, network = self._check_examples(x, y, validation_split, validation_data)
+        train, validation, network, scale = self._check_examples(x, y, validation_split, validation_data)
         batch_size = _check_batch_size(batch_size, len(train[0]))
         assert self.optimizer is not None
         self.optimizer.check()
@@ -170,7 +172,7 @@ class Sequential:
         for hook in hooks:
             hook.set_model(self)
             hook.set_params({"epochs": epochs, "steps": updates, "do_validation": validation is not None})
-        self._run_epochs(choice, range(first_epoch, epochs), train, validation, batch_size, shuffle, hooks)
+        self._run_epochs(choice, range(first_epoch, epochs), train, validation, scale, batch_size, shuffle, hooks)
         return history
 
     def evaluate(
@@ -182,7 +184,8 @@ class Sequential:
         it, and nothing is printed.
         """
         self._require_compiled("evaluate")
-        images = as_images("x", x, self._inputs)
+        images, scale = as_images("x", x, self._inputs)
+        scale.require("x", self.scale)
         network = network_of(self.layers, images.shape[1])
         targets = as_targets("y", y, str(self.loss), network.classes, len(images))
         self._build(network)
@@ -191,7 +194,8 @@ class Sequential:
 
     def predict(self, x: ArrayLike, batch_size: int | None = None, verbose: str | int = "auto") -> NDArray[np.floating]:
         """Probabilities (examples, classes) float32. batch_size, verbose: as in `evaluate`."""
-        images = as_images("x", x, self._inputs)
+        images, scale = as_images("x", x, self._inputs)
+        scale.require("x", self.scale)
         self._build(network_of(self.layers, images.shape[1]))
         engine, (placed,) = self._engine_with(self._present_choice(), images)
         return engine.predict(placed)
@@ -202,10 +206,15 @@ class Sequential:
         return self._engine.weights if self._engine else [array.copy() for array in self._weights]
 
     def set_weights(self, weights: Sequence[ArrayLike]) -> None:
-        """Replace the weights, given as `get_weights` gives them; the optimizer's state stays."""
+        """Replace the weights, given as `get_weights` gives them; the optimizer's state stays.
+
+        What the model was trained on (`scale`) counts no longer, except where a callback brings back weights of before.
+        """
         network = self.network
         arrays = as_weights(weights, network.weight_shapes)
         self._build(network)
+        if not self._training:
+            self.scale = None
         if self._engine:
             self._engine.weights = arrays
         else:
@@ -248,7 +257,14 @@ class Sequential:
         """What `save` writes."""
         state = self.optimizer_state if include_optimizer else None
         return saving.Saved(
-            self.network, self.get_weights(), self.seed, self.epochs_trained, self.loss, self.optimizer, state
+            self.network,
+            self.get_weights(),
+            self.seed,
+            self.epochs_trained,
+            self.loss,
+            self.optimizer,
+            state,
+            scale=self.scale,
         )
 
     def load_weights(self, path: str | os.PathLike[str]) -> None:
@@ -256,9 +272,10 @@ class Sequential:
 
         Raises ModelFileError, before anything has changed, if the file is damaged or belongs to another network.
         """
-        network, weights = saving.read_weights(path, self.layers, self._inputs)
+        network, weights, scale = saving.read_weights(path, self.layers, self._inputs)
         self._build(network)
         self.set_weights(weights)
+        self.scale = scale
 
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
         """Print the layers with their output shapes and numbers of parameters."""
@@ -279,6 +296,7 @@ class Sequential:
         epochs: range,
         train: Arrays,
         validation: Arrays | None,
+        scale: Scale,
         batch_size: int,
         shuffle: bool,
         hooks: Sequence[Callback],
@@ -300,6 +318,7 @@ class Sequential:
                     hook.on_epoch_begin(epoch)
                 try:
                     logs = self._train_epoch(engine, placed, batch_size, shuffle, progress)
+                    self.scale = scale.joined(self.scale)
                     for hook in hooks:
                         hook.on_epoch_end(epoch, logs)
                 except TrainingDivergedError as error:
@@ -312,9 +331,11 @@ class Sequential:
                 if self.stop_training:
                     break
         finally:
-            self._training = False
-            for hook in begun:
-                hook.on_train_end()
+            try:
+                for hook in begun:
+                    hook.on_train_end()
+            finally:
+                self._training = False
 
     def _train_epoch(
         self,
@@ -366,32 +387,32 @@ class Sequential:
         y: ArrayLike,
         validation_split: float,
         validation_data: tuple[ArrayLike, ArrayLike] | None,
-    ) -> tuple[Arrays, Arrays | None, Network]:
-        """(training, validation, network), checked and in the engines' form; changes nothing."""
-        images = as_images("x", x, self._inputs)
+    ) -> tuple[Arrays, Arrays | None, Network, Scale]:
+        """(training, validation, network, scale of all that is trained on), checked and in the engines' form.
+
+        Changes nothing.
+        """
+        images, scale = as_images("x", x, self._inputs)
+        scale.require("x", self.scale)
         network = network_of(self.layers, images.shape[1])
         targets = as_targets("y", y, str(self.loss), network.classes, len(images))
         if validation_data is not None:
             if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
                 raise ArgumentError(f"validation_data: expected a pair (x, y), got {type(validation_data).__name__}")
-            val_images = as_images("validation_data x", validation_data[0], network.inputs)
+            val_images, val_scale = as_images("validation_data x", validation_data[0], network.inputs)
+            val_scale.require("validation_data x", scale, whose="x is")
             val_targets = as_targets(
                 "validation_data y", validation_data[1], str(self.loss), network.classes, len(val_images)
             )
-            if (images.dtype == np.uint8) != (val_images.dtype == np.uint8):
-                raise ArgumentError(
-                    f"validation_data x: {val_images.dtype}, but x is {images.dtype}; expected bytes (uint8, scaled to "
-                    "0..1) in both or in neither"
-                )
-            return (images, targets), (val_images, val_targets), network
+            return (images, targets), (val_images, val_targets), network, scale
         first = int(len(images) * (1 - _check_share("validation_split", validation_split)))  # as Keras rounds it
         if first == 0:
             raise ArgumentError(
                 f"validation_split: {validation_split!r} leaves nothing of {len(images)} examples to train on"
             )
         if first == len(images):
-            return (images, targets), None, network
-        return (images[:first], targets[:first]), (images[first:], targets[first:]), network
+            return (images, targets), None, network, scale
+        return (images[:first], targets[:first]), (images[first:], targets[first:]), network, scale
 
     def _require_compiled(self, method: str) -> None:
         if self.loss is None:
@@ -472,7 +493,7 @@ def restore(saved: saving.Saved, device: str = "auto", engine: str = "auto") -> 
     engines.check_device(device, engine)
     model._device, model._engine_name = device, engine
     model._network, model._weights = saved.network, saved.weights
-    model.epochs_trained = saved.epochs_trained
+    model.epochs_trained, model.scale = saved.epochs_trained, saved.scale
     if saved.optimizer_state is not None:
         model.optimizer_state = saved.optimizer_state
     return model

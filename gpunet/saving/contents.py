@@ -29,6 +29,7 @@ from gpunet.layers import MOST_UNITS, Layer, Network, network_of, require_count,
 from gpunet.optimizers import Optimizer
 from gpunet.saving import formats
 from gpunet.saving.formats import Arrays, Raw
+from gpunet.scale import Scale
 
 FORMAT = 1  # rises when an older gpunet would misread the file
 
@@ -40,6 +41,7 @@ class Saved:
     loss, optimizer: None if it was not compiled.
     optimizer_state: None if it was saved without.
     training:        for a checkpoint of `gpunet.train` what it needs to go on, else None.
+    scale:           of the examples it was trained on; None if that is not known, as in a file of an older gpunet.
     """
 
     network: Network
@@ -50,6 +52,7 @@ class Saved:
     optimizer: Optimizer | None = None
     optimizer_state: OptimizerState | None = None
     training: dict[str, Any] | None = None
+    scale: Scale | None = None
 
 
 def write(path: str | os.PathLike[str], saved: Saved) -> None:
@@ -73,8 +76,8 @@ def read(path: str | os.PathLike[str]) -> Saved:
 
 def read_weights(
     path: str | os.PathLike[str], layers: Iterable[Layer], inputs: int | None
-) -> tuple[Network, list[NDArray[np.floating]]]:
-    """The network that the layers describe, and the file's weights for it.
+) -> tuple[Network, list[NDArray[np.floating]], Scale | None]:
+    """The network that the layers describe, the file's weights for it, and what they were trained on, if it is known.
 
     Also takes what PyTorch's `safetensors.torch.save_file(network.state_dict(), path)` writes, which has no text.
     inputs: number of inputs, or None to take the file's.
@@ -94,12 +97,12 @@ def read_weights(
         inputs = int(first.shape[1]) if first is not None and first.ndim == 2 else 1
     network = network_of(layers, inputs)
     if saved is None:
-        return network, _take_arrays(path, raw.arrays, network, ())[""]
+        return network, _take_arrays(path, raw.arrays, network, ())[""], None
     if saved.network != network:
         raise ModelFileError(
             f"{path}: holds {_words(saved.network)}, but the model is {_words(network)}; gpunet.load makes the file's"
         )
-    return network, saved.weights
+    return network, saved.weights, saved.scale
 
 
 def _sizes(path: str | os.PathLike[str], text: str | None) -> dict[str, int]:
@@ -178,6 +181,7 @@ def _describe(saved: Saved) -> dict[str, Any]:
         "optimizer": optimizer and {"name": type(optimizer).__name__.lower(), **asdict(optimizer)},
         "updates": None if state is None else state.updates,
         "training": saved.training,
+        "scale": saved.scale and asdict(saved.scale),
     }
 
 
@@ -197,7 +201,8 @@ def _understand(path: str | os.PathLike[str], text: dict[str, Any], arrays: Arra
     if (loss is None) != (optimizer is None):
         raise ArgumentError("a loss without an optimizer, or the reverse")
     seed, epochs = (require_count(name, text[name]) for name in ("seed", "epochs_trained"))
-    return Saved(network, parts[""], seed, epochs, loss, optimizer, state, training)
+    scale = None if text.get("scale") is None else Scale(**text["scale"])
+    return Saved(network, parts[""], seed, epochs, loss, optimizer, state, training, scale)
 
 
 def _optimizer(values: dict[str, Any]) -> Optimizer:

@@ -83,6 +83,8 @@ def with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(autouse=True)
 def cupy_stand_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if "gpu" not in request.keywords:
+        if "torch" in request.fixturenames:
+            request.getfixturevalue("torch")  # whose import may look for CuPy, and must not find the stand-in
         cupy = SimpleNamespace(
             ndarray=GpuArray,
             from_dlpack=lambda array: array.gpu_array,

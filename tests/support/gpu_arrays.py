@@ -55,6 +55,9 @@ class GpuArray(np.lib.mixins.NDArrayOperatorsMixin):
     def __int__(self) -> int:
         return int(self._scalar())
 
+    def __float__(self) -> float:
+        return float(self._scalar())
+
 
 def _method(name: str) -> Any:
     return lambda self, *a, **k: GpuArray(getattr(self.on_device, name)(*a, **k))
