@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import io
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,9 @@ def curves(epochs: Sequence[int], history: Mapping[str, Sequence[float]]) -> Fig
             if key in history:
                 axes.plot(epochs, scale * np.array(history[key]), marker="o", markersize=3, label=label)
         axes.set(xlabel="epoch", ylabel=f"{name} ({unit})")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        if len(epochs):
+            axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)  # so that also a single epoch has one tick, its own
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend()
     return figure
@@ -92,11 +95,32 @@ def _new_figure(option: str = "", **settings: Any) -> Figure:
     # Without a folder of its own matplotlib takes a temporary one as well, and says so in two lines.
     cache_folders.ensure("MPLCONFIGDIR", *(_usual(kind) for kind in ("config", "cache")))
     try:
-        module = importlib.import_module("matplotlib.figure")
+        with _backend_put_off():
+            module = importlib.import_module("matplotlib.figure")
     except ImportError as error:
         raise ArgumentError(f"{option}matplotlib cannot be loaded ({error}); pip install 'gpunet[plot]'") from error
     figure: Figure = module.Figure(**settings)
     return figure
+
+
+@contextlib.contextmanager
+def _backend_put_off() -> Iterator[None]:
+    """matplotlib fails to load where MPLBACKEND names a backend that it does not know.
+
+    Jupyter sets it for all that it starts, also for a program of another environment, which lacks Jupyter's backend.
+    What draws files needs none; who shows figures in the same process gets the one that was named, if there is one.
+    """
+    backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
+    try:
+        yield
+    finally:
+        if backend is not None:
+            os.environ["MPLBACKEND"] = backend
+    if backend:
+        import matplotlib
+
+        with contextlib.suppress(ValueError):
+            matplotlib.rcParams["backend"] = backend
 
 
 def _usual(kind: str) -> str:

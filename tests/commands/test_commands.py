@@ -129,6 +129,38 @@ def test_curves_are_those_of_the_history() -> None:
     assert [len(axes.get_lines()) for axes in without.axes] == [1, 1]
 
 
+@pytest.mark.parametrize("epochs", [[1], [3], [1, 2], [4, 5, 6], list(range(5, 105))], ids=len)
+def test_epochs_are_counted_in_whole_numbers(epochs: list[int]) -> None:
+    figure = plots.curves(epochs, {"loss": [1.0] * len(epochs), "accuracy": [0.5] * len(epochs)})
+    figure.draw_without_rendering()
+    for axes in figure.axes:
+        low, high = axes.get_xlim()
+        shown = [float(tick) for tick in axes.get_xticks() if low <= tick <= high]
+        assert shown
+        assert set(shown) <= set(epochs)
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense", "svg"])
+def test_curves_are_drawn_whatever_backend_jupyter_has_named(backend: str, tmp_path: Path) -> None:
+    """Jupyter's may not be there in the environment of the command. The one that was named stays."""
+    if backend != "svg":
+        backend = backend.replace("matplotlib_inline", "no_such_package")
+    code = (
+        "import os; from gpunet import plots; plots.check('a.png');"
+        "plots.write(plots.curves([1], {'loss': [1.0], 'accuracy': [0.5]}), 'a.png');"
+        "import matplotlib; print(os.environ['MPLBACKEND'], matplotlib.rcParams['backend'].lower())"
+    )
+    environment = {**command_environment(), "MPLBACKEND": backend}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, result.stderr) == (0, "")
+    assert Image.open(tmp_path / "a.png").size == (1500, 600)
+    named, used = result.stdout.split()
+    assert named == backend
+    assert (used == "svg") == (backend == "svg")
+
+
 @pytest.mark.parametrize(("suffix", "start"), [(".png", b"\x89PNG"), (".svg", b"<?xml"), (".PDF", b"%PDF")])
 def test_the_suffix_decides_the_format(suffix: str, start: bytes, tmp_path: Path) -> None:
     path = tmp_path / f"a{suffix}"
@@ -268,6 +300,22 @@ def test_predict_goes_on_behind_an_unreadable_picture(command: Command, digit_mo
     result = command("gpunet.predict", digit_model, folder / "empty")
     assert (result.returncode, result.stdout) == (1, "")
     assert "no pictures in this folder" in result.stderr
+
+
+def test_predict_gives_the_networks_own_predictions_of_mnist(
+    command: Command, digit_model: Path, mnist: gpunet.Dataset, tmp_path: Path
+) -> None:
+    """1,000 test images as PNG: none is refused, and each has the probabilities of the image itself."""
+    examples, labels = (array[:1000] for array in mnist.test)
+    (tmp_path / "mnist").mkdir()
+    for number, example in enumerate(examples):
+        Image.fromarray(example).save(tmp_path / "mnist" / f"{number:04}.png")
+    result = command("gpunet.predict", digit_model, "mnist", "--json", "--device", "cpu")
+    assert (result.returncode, result.stderr) == (0, "")
+    read = np.array([json.loads(line)["probabilities"] for line in result.stdout.splitlines()])
+    expected = gpunet.load(digit_model, device="cpu").predict(examples)
+    np.testing.assert_allclose(read, expected, atol=1e-5)  # one at a time, or a thousand: sums in another order
+    assert (read.argmax(axis=1) == labels).sum() == (expected.argmax(axis=1) == labels).sum()
 
 
 def test_predict_prints_one_line_a_picture_whatever_its_name(command: Command, digit_model: Path, folder: Path) -> None:

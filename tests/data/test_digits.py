@@ -143,15 +143,43 @@ def test_printed_digits_are_told(font: str, digit_model: Path, tmp_path: Path) -
     assert (predictions == np.arange(10)).sum() >= 8
 
 
-def test_examples_of_mnist_stay_nearly_as_they_are(mnist: gpunet.Dataset) -> None:
+def test_examples_of_mnist_on_a_larger_ground_stay_nearly_as_they_are(mnist: gpunet.Dataset) -> None:
     """On average they change by less than half of what a shift by one pixel changes."""
     examples = mnist.test.images[:50].astype(int)
-    read = np.array([digits.normalize(example / 255) for example in examples], int)
+    read = np.array([digits.normalize(np.pad(example, 6) / 255) for example in examples], int)
     assert np.abs(read - examples).mean() < np.abs(np.roll(examples, 1, axis=2) - examples).mean() / 2
 
 
+def test_what_has_the_form_of_mnist_is_taken_as_it_is(mnist: gpunet.Dataset) -> None:
+    for example in mnist.test.images[::10]:
+        np.testing.assert_array_equal(digits.read_digit(example), example)
+    for example in mnist.test.images[:50]:
+        np.testing.assert_array_equal(digits.read_digit(255 - example), example)
+        np.testing.assert_array_equal(digits.read_digit(255 - example, "dark"), example)
+        made = digits.normalize(drawn(example, 100))
+        np.testing.assert_array_equal(digits.read_digit(made), made)
+
+
+def test_a_jpeg_of_an_example_is_taken_as_it_is(mnist: gpunet.Dataset) -> None:
+    for example in mnist.test.images[:100]:
+        content = io.BytesIO()
+        Image.fromarray(example).save(content, "JPEG", quality=75)
+        np.testing.assert_array_equal(digits.read_digit(content), np.asarray(Image.open(content)))
+
+
+@pytest.mark.parametrize("ink", ["auto", "light"])
+def test_28_pixels_alone_are_not_the_form_of_mnist(mnist: gpunet.Dataset, ink: str) -> None:
+    """Neither is a digit at the rim, a small one, a faint one, or one on a ground that is not black."""
+    example = mnist.test.images[0].astype(float)
+    small = np.pad(np.asarray(Image.fromarray(mnist.test.images[0]).resize((14, 14))), 7).astype(float)
+    for changed in (np.roll(example, 4, axis=0), small, example / 2, 60 + example * 0.75):
+        np.testing.assert_raises(
+            AssertionError, np.testing.assert_array_equal, digits.read_digit(np.uint8(changed), ink), np.uint8(changed)
+        )
+
+
 @settings(max_examples=40, deadline=None)
-@given(index=st.integers(0, 9999), side=st.integers(28, 300), inverted=st.booleans())
+@given(index=st.integers(0, 9999), side=st.integers(29, 300), inverted=st.booleans())
 def test_a_digit_fits_the_box_with_its_centre_of_mass_in_the_middle(
     mnist: gpunet.Dataset, index: int, side: int, inverted: bool
 ) -> None:
@@ -236,6 +264,119 @@ def test_every_mode_of_png_is_read(mode: str, tmp_path: Path) -> None:
     (image if mode == "I;16" else image.convert(mode)).save(tmp_path / "a.png")
     expected = np.asarray(seven().convert("1") if mode == "1" else seven(), float) / (1 if mode == "1" else 255)
     np.testing.assert_allclose(image_files.read_grey(tmp_path / "a.png"), expected, atol=0.01)
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_all_bits_of_a_16_bit_png_are_used(bits: int, tmp_path: Path) -> None:
+    """Whether the camera's 12 bits are at the lower end of the 16 or were brought to all of them."""
+    levels = np.rint(np.asarray(seven()) / 255 * (2**bits - 1)).astype(np.uint16)
+    Image.fromarray(levels).save(tmp_path / "a.png")
+    np.testing.assert_allclose(image_files.read_grey(tmp_path / "a.png"), np.asarray(seven()) / 255, atol=0.001)
+    assert digits.read_digit(tmp_path / "a.png").max() == 255
+
+
+@pytest.mark.parametrize("full", [1, 255, 4095, 65535])
+def test_a_tiff_of_floats_is_read(full: float, tmp_path: Path) -> None:
+    Image.fromarray(np.asarray(seven(), np.float32) / 255 * full).save(tmp_path / "a.tif")
+    np.testing.assert_allclose(image_files.read_grey(tmp_path / "a.tif"), np.asarray(seven()) / 255, atol=0.001)
+    assert digits.read_digit(tmp_path / "a.tif").max() == 255
+
+
+def test_fractions_below_0_go_from_the_lowest_to_the_highest() -> None:
+    grey = np.asarray(seven()) / 255
+    np.testing.assert_allclose(
+        image_files.read_grey(2 * grey - 1), (grey - grey.min()) / (grey.max() - grey.min()), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_levels_that_are_no_numbers_are_refused(wrong: float, tmp_path: Path) -> None:
+    levels = np.asarray(seven(), np.float32) / 255
+    levels[3, 4] = wrong
+    Image.fromarray(levels).save(tmp_path / "a.tif")
+    for picture, name in ((tmp_path / "a.tif", tmp_path / "a.tif"), (levels, "the array")):
+        with pytest.raises(DataError, match=f"^{name}: has NaN or infinite levels"):
+            digits.read_digit(picture)
+
+
+PICTURE_KINDS: dict[str, Callable[[Path], image_files.Picture]] = {
+    "text": str,
+    "path": lambda path: path,
+    "open file": lambda path: path.open("rb"),
+    "bytes in memory": lambda path: io.BytesIO(path.read_bytes()),
+    "PIL image of a file": Image.open,
+    "PIL image in memory": lambda path: seven(),
+    "PIL image of floats": lambda path: Image.fromarray(np.asarray(seven(), np.float32) / 255),
+    "array of bytes": lambda path: np.asarray(seven()),
+    "array not contiguous": lambda path: np.asarray(seven().transpose(Image.Transpose.TRANSPOSE)).T,
+    "array with a channel": lambda path: np.asarray(seven())[..., None],
+    "array in colour": lambda path: np.asarray(seven().convert("RGB")),
+    "array with opacity": lambda path: np.asarray(seven().convert("RGBA")),
+    "array of floats": lambda path: np.asarray(seven()) / 255,
+    "array of floats in colour": lambda path: np.asarray(seven().convert("RGB")) / 255,
+    "array of 16 bits": lambda path: np.asarray(seven()).astype(np.uint16) * 257,
+    "array of whole numbers": lambda path: np.asarray(seven()).astype(np.int64),
+}
+
+
+@pytest.mark.parametrize("kind", PICTURE_KINDS)
+def test_every_kind_of_picture_gives_the_same_digit(kind: str, tmp_path: Path) -> None:
+    seven().save(tmp_path / "a.png")
+    picture = PICTURE_KINDS[kind](tmp_path / "a.png")
+    read = digits.read_digit(picture).astype(int)
+    assert np.abs(read - digits.read_digit(tmp_path / "a.png")).max() <= 1
+    if hasattr(picture, "close"):
+        picture.close()
+
+
+def test_what_is_read_stays_as_it_is(tmp_path: Path) -> None:
+    seven((1200, 900)).save(tmp_path / "a.jpg")
+    image, array = seven((1200, 900)).convert("RGBA"), np.asarray(seven()) / 255
+    kept = image.copy(), array.copy()
+    for picture in (image, array):
+        digits.read_digit(picture)
+    assert image.size == (1200, 900)
+    np.testing.assert_array_equal(image, kept[0])
+    np.testing.assert_array_equal(array, kept[1])
+    with Image.open(tmp_path / "a.jpg") as undecoded:
+        digits.read_digit(undecoded)
+        assert undecoded.size == (1200, 900)
+    with (tmp_path / "a.jpg").open("rb") as file:
+        digits.read_digit(file)
+        assert not file.closed
+
+
+def test_what_is_no_kind_of_picture_is_one_clear_line(tmp_path: Path) -> None:
+    seven().save(tmp_path / "a.png")
+    expected = "picture: expected a path, an open file, a PIL image or a NumPy array, got"
+    with (tmp_path / "a.png").open() as text:
+        for picture, message in (
+            (None, f"{expected} NoneType"),
+            ([[0, 1]], f"{expected} list"),
+            (b"PNG", f"{expected} bytes; wrap bytes in io.BytesIO"),
+            (text, "picture: expected a file that is open for reading bytes, got one for text; open it as 'rb'"),
+        ):
+            with pytest.raises(ArgumentError) as raised:
+                digits.read_digit(picture)
+            assert str(raised.value) == message
+    closed = io.BytesIO()
+    closed.close()
+    for picture, message in (
+        (np.zeros(784, np.uint8), "the array: expected (height, width) or (height, width, channels)"),
+        (np.zeros((0, 3)), "the array: expected (height, width)"),
+        (np.zeros((9, 9, 5)), "the array: expected (height, width)"),
+        (np.full((9, 9), "a"), "the array: expected numbers, got data type <U1"),
+        (np.ma.array(np.ones((9, 9)), mask=False), "the array: a masked array, whose mask would be ignored"),
+        (np.zeros((60, 60)), "the array: no digit to be seen"),
+        (np.broadcast_to(np.uint8(0), (20_000, 20_000)), "the array: more than 120,000,000 pixels"),
+        (Image.new("L", (60, 60)), "the image: no digit to be seen"),
+        (io.BytesIO(b"hello"), "the file: not a picture that can be read"),
+        (closed, "the file: cannot be read: "),
+    ):
+        with pytest.raises(DataError) as raised:
+            digits.read_digit(picture)
+        assert str(raised.value).startswith(message)
+        assert "\n" not in str(raised.value)
 
 
 def test_cmyk_is_read(tmp_path: Path) -> None:

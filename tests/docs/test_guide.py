@@ -8,9 +8,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import gpunet
 from conftest import command_environment
+from gpunet import saving
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
 # Where gpunet is used from a checkout there is no script of that name, and the test is of this Python's.
@@ -40,6 +43,26 @@ def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert "cut.safetensors: damaged, cut short or no .safetensors file" in printed
     assert "holds 784-30-10 with sigmoid, softmax, but the model is 784-40-10 with sigmoid, softmax" in printed
     assert '"class": 7' in Path("digits.jsonl").read_text()
+
+
+def test_what_differs_from_keras_is_so(tmp_path: Path) -> None:
+    """hard_sigmoid, Adam's epsilon, and what model.save leaves out."""
+    assert "- `hard_sigmoid` is `0.2 x + 0.5`, cut to 0..1" in GUIDE
+    assert "- Adam's `epsilon` is 1e-8 if not given" in GUIDE
+    assert "`model.save` leaves out where the optimizer\n  stands, unless `include_optimizer=True` is given" in GUIDE
+    model = gpunet.Sequential([gpunet.Dense(1, "hard_sigmoid", input_dim=1), gpunet.Dense(2, "softmax")], seed=0)
+    model.compile("adam", "sparse_categorical_crossentropy", device="cpu")
+    assert model.optimizer is not None
+    assert model.optimizer.epsilon == 1e-8
+    model.set_weights([np.ones((1, 1)), np.zeros(1), np.array([[0.0, 1.0]]), np.zeros(2)])
+    x = np.array([-3.0, -2.5, -1.0, 0.0, 1.0, 2.5, 3.0])
+    probabilities = model.predict(x[:, None])
+    hidden = np.log(probabilities[:, 1] / probabilities[:, 0])  # the second class' sum is what the unit gives
+    np.testing.assert_allclose(hidden, np.clip(0.2 * x + 0.5, 0, 1), atol=1e-5)
+    model.fit(x[:, None], [0, 0, 0, 1, 1, 1, 1], batch_size=7, epochs=1, verbose=0)
+    for include, left_out in ((False, True), (True, False)):
+        model.save(tmp_path / "a.npz", include_optimizer=include)
+        assert (saving.read(tmp_path / "a.npz").optimizer_state is None) == left_out
 
 
 def test_links_lead_somewhere() -> None:
