@@ -1,4 +1,7 @@
-"""The optimizers' names and hyper-parameters. Their arithmetic is in the engines and kernels.
+"""The optimizers: what each is called, what it remembers, and the numbers that its rule reads in an update.
+
+A rule's arithmetic is in three places that know it by its name, in each a few lines: gpunet/engines/reference.py,
+gpunet/engines/cpu/vectors.py and kernels/optimizer.cuh.
 
 Hyper-parameters may be changed between epochs (`model.optimizer.learning_rate = 1e-4`); engines read them anew.
 `lr` is the name that `learning_rate` had in 2016.
@@ -6,6 +9,7 @@ Hyper-parameters may be changed between epochs (`model.optimizer.learning_rate =
 
 from __future__ import annotations
 
+import abc
 import math
 import numbers
 from dataclasses import dataclass, fields
@@ -16,10 +20,43 @@ from numpy.typing import NDArray
 from gpunet.errors import ArgumentError
 
 
-class _WithLearningRate:
-    """What the optimizers share: a learning rate by both of its names."""
+@dataclass(init=False)
+class Optimizer(abc.ABC):
+    """What an optimizer says of itself.
+
+    rule:  the name of its arithmetic, by which engines and kernels choose their code.
+    slots: the names of what it remembers for every weight, in the paper's words.
+    """
 
     learning_rate: float
+
+    @property
+    @abc.abstractmethod
+    def rule(self) -> str: ...
+
+    @property
+    @abc.abstractmethod
+    def slots(self) -> tuple[str, ...]: ...
+
+    @abc.abstractmethod
+    def _constants(self, t: NDArray[np.float64]) -> list[float | NDArray[np.float64]]:
+        """The rule's numbers, each for all updates alike or one for each of `t`."""
+
+    def constants(self, updates: NDArray[np.integer]) -> NDArray[np.float32]:
+        """(updates, n): the n numbers that the rule reads in each update, in the order that its engines expect.
+
+        Worked out in double precision: 1 - 0.999 is off by 1e-5 in float32. What float32 cannot hold becomes infinite,
+        and shows in the loss.
+        updates: counted from 1 over the whole training.
+        """
+        columns = self._constants(updates.astype(np.float64))
+        with np.errstate(over="ignore"):
+            return np.stack([np.broadcast_to(column, updates.shape) for column in columns], axis=1).astype(np.float32)
+
+    def check(self) -> None:
+        """Raise ArgumentError for a hyper-parameter that cannot be used."""
+        _require_numbers(self)
+        self._require("learning_rate", self.learning_rate >= 0, "a number from 0 on")
 
     @property
     def lr(self) -> float:
@@ -37,21 +74,26 @@ class _WithLearningRate:
         rate = lr if learning_rate is None else learning_rate
         self.learning_rate = default if rate is None else rate
 
+    def _require(self, parameter: str, holds: bool, expected: str) -> None:
+        if not holds:
+            value = getattr(self, parameter)
+            raise ArgumentError(f"{type(self).__name__}: {parameter}: expected {expected}, got {value!r}")
+
 
 @dataclass(init=False)
-class Adam(_WithLearningRate):
+class Adam(Optimizer):
     """Adam: Algorithm 1 of Kingma & Ba, "Adam: A Method for Stochastic Optimization" (2015).
 
     For update t = 1, 2, ... with gradient g:  m = beta_1 m + (1 - beta_1) g,  v = beta_2 v + (1 - beta_2) g^2,
     w -= learning_rate * m_hat / (sqrt(v_hat) + epsilon),  m_hat = m / (1 - beta_1^t),  v_hat = v / (1 - beta_2^t).
     """
 
-    learning_rate: float
     beta_1: float
     beta_2: float
     epsilon: float
 
-    slots = ("m", "v")  # what is remembered for every weight, in the words of the paper
+    rule = "adam"
+    slots = ("m", "v")
 
     def __init__(
         self,
@@ -67,32 +109,32 @@ class Adam(_WithLearningRate):
         self.check()
 
     def check(self) -> None:
-        """Raise ArgumentError for a hyper-parameter that cannot be used."""
-        _require_numbers(self)
-        _require("Adam: learning_rate", self.learning_rate, self.learning_rate >= 0, "a number from 0 on")
-        _require("Adam: beta_1", self.beta_1, 0 <= self.beta_1 < 1, "a number in [0, 1)")
-        _require("Adam: beta_2", self.beta_2, 0 <= self.beta_2 < 1, "a number in [0, 1)")
-        _require("Adam: epsilon", self.epsilon, self.epsilon > 0, "a number above 0")
+        super().check()
+        self._require("beta_1", 0 <= self.beta_1 < 1, "a number in [0, 1)")
+        self._require("beta_2", 0 <= self.beta_2 < 1, "a number in [0, 1)")
+        self._require("epsilon", self.epsilon > 0, "a number above 0")
 
-    def step_sizes(self, updates: NDArray[np.integer]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def step_sizes(self, t: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(alpha_t, epsilon_t) for w -= alpha_t * m / (sqrt(v) + epsilon_t): the bias corrections, folded in exactly.
 
-        updates: the values of t, counted from 1 over the whole training. The paper gives this form at the end of its
-        section 2; scaling epsilon along keeps it equal to Algorithm 1.
+        The paper gives this form at the end of its section 2; scaling epsilon along keeps it equal to Algorithm 1.
         """
-        t = updates.astype(np.float64)
         correction = np.sqrt(1.0 - self.beta_2**t)
         return self.learning_rate * correction / (1.0 - self.beta_1**t), self.epsilon * correction
 
+    def _constants(self, t: NDArray[np.float64]) -> list[float | NDArray[np.float64]]:
+        """beta_1, 1 - beta_1, beta_2, 1 - beta_2, -alpha_t, epsilon_t"""
+        alpha, epsilon = self.step_sizes(t)
+        return [self.beta_1, 1 - self.beta_1, self.beta_2, 1 - self.beta_2, -alpha, epsilon]
+
 
 @dataclass(init=False)
-class SGD(_WithLearningRate):
+class SGD(Optimizer):
     """Stochastic gradient descent, with momentum if it is above 0.
 
     velocity = momentum * velocity - learning_rate * g,  w += velocity (Keras' form).
     """
 
-    learning_rate: float
     momentum: float
 
     def __init__(self, learning_rate: float | None = None, momentum: float = 0.0, *, lr: float | None = None) -> None:
@@ -101,42 +143,54 @@ class SGD(_WithLearningRate):
         self.check()
 
     @property
+    def rule(self) -> str:
+        return "momentum" if self.momentum else "sgd"
+
+    @property
     def slots(self) -> tuple[str, ...]:
         return ("velocity",) if self.momentum else ()
 
     def check(self) -> None:
-        """Raise ArgumentError for a hyper-parameter that cannot be used."""
-        _require_numbers(self)
-        _require("SGD: learning_rate", self.learning_rate, self.learning_rate >= 0, "a number from 0 on")
-        _require("SGD: momentum", self.momentum, 0 <= self.momentum < 1, "a number in [0, 1)")
+        super().check()
+        self._require("momentum", 0 <= self.momentum < 1, "a number in [0, 1)")
+
+    def _constants(self, t: NDArray[np.float64]) -> list[float | NDArray[np.float64]]:
+        """-learning_rate, and momentum if there is any"""
+        return [-self.learning_rate, self.momentum] if self.momentum else [-self.learning_rate]
 
 
-Optimizer = Adam | SGD
+def _require_numbers(optimizer: Optimizer) -> None:
+    """Hyper-parameters become Python's own: NumPy's float32 would change the arithmetic of what they are used in."""
+    for parameter in fields(optimizer):
+        value = getattr(optimizer, parameter.name)
+        name = f"{type(optimizer).__name__}: {parameter.name}"
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
+            raise ArgumentError(f"{name}: expected a finite number, got {value!r}")
+        setattr(optimizer, parameter.name, float(value))
 
-OPTIMIZERS: dict[str, type[Adam] | type[SGD]] = {"adam": Adam, "sgd": SGD}
+
+OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "sgd": SGD}
+
+# One optimizer of each rule.
+RULES: dict[str, Optimizer] = {optimizer.rule: optimizer for optimizer in (Adam(), SGD(momentum=0.9), SGD())}
 
 
 def get(optimizer: str | Optimizer) -> Optimizer:
-    """An optimizer by name, with its defaults, or the optimizer itself."""
-    if isinstance(optimizer, Adam | SGD):
-        return optimizer
+    """An optimizer by name, with its defaults, or the optimizer itself.
+
+    Raises ArgumentError for another class, a subclass of one of these included: engines know rules, not methods.
+    """
+    if type(optimizer) in OPTIMIZERS.values():
+        return optimizer  # type: ignore[return-value]
     if not isinstance(optimizer, str) or optimizer.lower() not in OPTIMIZERS:
+        classes = ", ".join(cls.__name__ for cls in OPTIMIZERS.values())
         raise ArgumentError(
-            f"optimizer: expected one of {', '.join(OPTIMIZERS)}, or an Adam or SGD object; got {optimizer!r}"
+            f"optimizer: expected one of {', '.join(OPTIMIZERS)}, or an object of the class {classes} itself; "
+            f"got {optimizer!r}"
         )
     return OPTIMIZERS[optimizer.lower()]()
 
 
-def _require_numbers(optimizer: Optimizer) -> None:
-    """Hyper-parameters become Python floats: NumPy's float32 would change the arithmetic of what they are used in."""
-    for parameter in fields(optimizer):
-        value = getattr(optimizer, parameter.name)
-        name = f"{type(optimizer).__name__}: {parameter.name}"
-        real = isinstance(value, numbers.Real) and not isinstance(value, bool)
-        _require(name, value, real and math.isfinite(value), "a finite number")
-        setattr(optimizer, parameter.name, float(value))
-
-
-def _require(name: str, value: object, holds: bool, expected: str) -> None:
-    if not holds:
-        raise ArgumentError(f"{name}: expected {expected}, got {value!r}")
+def name_of(optimizer: Optimizer) -> str:
+    """The name that `get` takes."""
+    return next(name for name, cls in OPTIMIZERS.items() if cls is type(optimizer))

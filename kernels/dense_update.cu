@@ -4,7 +4,7 @@
 //
 // Arrays  row-major, rows padded to a multiple of 4 (matrix.cuh), no overlap: x as in dense_forward.cu; dz (batch_size,
 //         units), weights (inputs + 1, units), the last row being the bias, and state (slots, inputs + 1, units)
-//         float32; constants, steps: see optimizer.cuh; cursors: see batch.cuh; last_of_update: 1 in the kernel that
+//         float32; constants: see optimizer.cuh; cursors: see batch.cuh; last_of_update: 1 in the kernel that
 //         ends an update. partials, arrivals: see product.cuh; used if gridDim.z > 1.
 // Launch  THREADS threads; grid (ceil(units / TILE_N), ceil((inputs + 1) / TILE_M), blocks that split the examples).
 // Range   any sizes >= 1.
@@ -21,7 +21,7 @@ constexpr int ROWS_AT_ONCE = 2;  // of a thread: read together, to wait for memo
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_update(
         const InputElement* __restrict__ x, const int* __restrict__ order, int gather,
         const float* __restrict__ dz, int* cursors, int batch_size, int examples, int last_of_update,
-        float* __restrict__ weights, float* __restrict__ state, const float* __restrict__ constants, const Step* __restrict__ steps,
+        float* __restrict__ weights, float* __restrict__ state, const float* __restrict__ constants,
         int inputs, int units, float* partials, unsigned* arrivals) {
     const int update = cursors[BACKWARD];
     const Batch batch = batch_at(update, batch_size, examples);
@@ -29,7 +29,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_upd
     const int first_n = blockIdx.x * TILE_N;
     if (last_of_update && blockIdx.x + blockIdx.y + blockIdx.z + threadIdx.x == 0) cursors[FORWARD] = update + 1;
 
-    const Rule rule{read_four(constants), steps[update]};
+    const Rule rule = read_rule(constants, update);
 
     Products products{};
     multiply_tile<K_ALONG_COLUMNS, K_ALONG_COLUMNS>(

@@ -14,7 +14,7 @@
 extern "C" __global__ void __launch_bounds__(256, 4) dense_update_vector(
         const InputElement* __restrict__ x, const int* __restrict__ order, int gather,
         const float* __restrict__ dz, int* cursors, int batch_size, int examples, int last_of_update,
-        float* __restrict__ weights, float* __restrict__ state, const float* __restrict__ constants, const Step* __restrict__ steps,
+        float* __restrict__ weights, float* __restrict__ state, const float* __restrict__ constants,
         int inputs, int units) {
     const int update = cursors[BACKWARD];
     if (last_of_update && blockIdx.x == 0 && threadIdx.x == 0) cursors[FORWARD] = update + 1;
@@ -27,7 +27,7 @@ extern "C" __global__ void __launch_bounds__(256, 4) dense_update_vector(
     const size_t slot_size = (size_t)(inputs + 1) * padded(units);
     FourWeights four;
     four.read(weights + at, state + at, slot_size);  // on its way while the gradient is made
-    const Rule rule{read_four(constants), steps[update]};
+    const Rule rule = read_rule(constants, update);
     const Batch batch = batch_at(update, batch_size, examples);
 
     const Input input = input_of(x, order, gather, batch, inputs);

@@ -5,7 +5,7 @@
 //
 // Arrays  images, targets: as in dense_forward.cu and softmax_cross_entropy.cu, gathered through order (examples,).
 //         weights_in and slots_in are read at the start; weights_out and slots_out are written at the end, if all went
-//         well (persistent_block.cuh has their layout). steps (updates of the epoch,) and constants: optimizer.cuh.
+//         well (persistent_block.cuh has their layout). constants: optimizer.cuh.
 //         packets, status, patience: exchange.cuh. losses (examples,) float32 and hits (examples,) uint8 are written in
 //         the epoch's order.
 // Launch  cooperative, BLOCKS blocks of THREADS threads, SHARED_FLOATS floats of dynamic shared memory; updates
@@ -35,12 +35,11 @@ struct Epoch {
     const int* order;
     int batch_size, examples;
     const float* constants;
-    const Step* steps;
     float* losses;
     unsigned char* hits;
 
     __device__ __forceinline__ Update update(int number) const {
-        return {number, batch_at(number, batch_size, examples), {read_four(constants), steps[number]}};
+        return {number, batch_at(number, batch_size, examples), read_rule(constants, number)};
     }
 
     __device__ __forceinline__ InputElement input(const Update& update, int example, int column) const {
@@ -220,12 +219,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) persistent_epoch(
         int batch_size, int examples, int first_update, int last_update,
         const float* __restrict__ weights_in, const float* __restrict__ slots_in,
         float* __restrict__ weights_out, float* __restrict__ slots_out,
-        const float* __restrict__ constants, const Step* __restrict__ steps,
+        const float* __restrict__ constants,
         Packet* packets, int* status, int patience, float* __restrict__ losses, unsigned char* __restrict__ hits) {
     DYN_SHARED(float, memory);
     Block block(memory);
     load(block, {const_cast<float*>(weights_in), const_cast<float*>(slots_in)});
-    const Epoch epoch{images, targets, order, batch_size, examples, constants, steps, losses, hits};
+    const Epoch epoch{images, targets, order, batch_size, examples, constants, losses, hits};
     Update update = epoch.update(first_update), before{};  // nothing was before: its steps must not be made
     Fetched fetched;
     fetched.ask(epoch, update);

@@ -20,6 +20,7 @@ import pytest
 import gpunet
 from gpunet import engines
 from gpunet.layers import HIDDEN_ACTIVATIONS, Network
+from gpunet.optimizers import RULES
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -30,8 +31,10 @@ def _compiled_loops() -> None:
     if engines.numba_problem() is None:
         from gpunet.engines.cpu.engine import compile_loops
 
-        for optimizer in ("adam", "momentum", "sgd"):
-            compile_loops(Network((1, *[1] * 7, 1), (*HIDDEN_ACTIVATIONS, "softmax")), optimizer)
+        for optimizer in RULES:
+            compile_loops(
+                Network((1, *[1 for _ in HIDDEN_ACTIVATIONS], 1), (*HIDDEN_ACTIVATIONS, "softmax")), optimizer
+            )
 
 
 @pytest.fixture(scope="session")

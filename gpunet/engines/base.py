@@ -61,7 +61,7 @@ class Engine(abc.ABC):
 
     def __init__(self, network: Network, optimizer: Optimizer, weights: Sequence[NDArray[np.floating]]) -> None:
         self.network, self.optimizer = network, optimizer
-        self._slots = tuple(optimizer.slots)
+        self._rule, self._slots = optimizer.rule, tuple(optimizer.slots)
         self._allocate()
         self.weights = list(weights)
 
@@ -147,8 +147,11 @@ class Engine(abc.ABC):
         Raises:  TrainingDivergedError if a batch's loss is not finite.
         """
         self.optimizer.check()
-        if tuple(self.optimizer.slots) != self._slots:
-            raise ArgumentError("optimizer: momentum was switched on or off after the start; call compile again")
+        if self.optimizer.rule != self._rule:
+            raise ArgumentError(
+                f"optimizer: its rule was {self._rule} at the start, and now is {self.optimizer.rule} (momentum or "
+                "nesterov was switched on or off); call compile again"
+            )
         self._back_up()
         try:
             return self._train_epoch(images, labels, order, batch_size, progress or (lambda updates: None))

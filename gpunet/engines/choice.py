@@ -14,7 +14,6 @@ from gpunet import threads
 from gpunet.engines.base import Engine
 from gpunet.engines.cuda.device import CudaDevice, Device
 from gpunet.engines.cuda.diagnosis import cuda_problem
-from gpunet.engines.cuda.engine import kernel_optimizer
 from gpunet.engines.cuda.persistent import PersistentEngine
 from gpunet.engines.cuda.persistent_plan import DoesNotFitError, make_plan
 from gpunet.engines.cuda.tiled import TiledEngine
@@ -107,7 +106,7 @@ def _cuda_engine(network: Network, batch_size: int, optimizer: Optimizer, device
         return "tiled", f" (batches of more than {PERSISTENT_BATCH})"
     try:
         # Inputs as bytes and targets as classes would need a little less.
-        make_plan(network, kernel_optimizer(optimizer), batch_size, False, False, device)
+        make_plan(network, optimizer.rule, batch_size, False, False, device)
     except DoesNotFitError as reason:
         return "tiled", f" (persistent: {reason})"
     return "persistent", ""

@@ -8,7 +8,7 @@ the optimizer goes through them in place, in blocks that stay in the processor's
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -99,14 +99,10 @@ class ReferenceEngine(Engine):
         """One optimizer step on one batch; returns the loss of each example and the number correct, before it."""
         losses, correct = self.gradients(images, labels)
         self._updates += 1
-        if isinstance(self.optimizer, Adam):
-            (m, _), (v, _) = self._slot_vectors["m"], self._slot_vectors["v"]
-            adam_step(self._weights_vector, self._gradients_vector, m, v, self.optimizer, self._updates)
-        elif self._slots:
-            velocity, _ = self._slot_vectors["velocity"]
-            momentum_step(self._weights_vector, self._gradients_vector, velocity, self.optimizer)
-        else:
-            sgd_step(self._weights_vector, self._gradients_vector, self.optimizer)
+        slots = [vector for vector, _ in self._slot_vectors.values()]
+        for block in _blocks(len(self._weights_vector), OPTIMIZER_BLOCK):
+            arrays = [vector[block] for vector in (self._weights_vector, self._gradients_vector, *slots)]
+            STEPS[self.optimizer.rule](self.optimizer, self._updates, *arrays)
         return losses, correct
 
     def gradients(self, images: NDArray[Any], labels: NDArray[Any]) -> tuple[Floats, int]:
@@ -253,38 +249,42 @@ def activation_derivative(y: Floats, activation: str) -> Floats:
     return derivative
 
 
-def adam_step(weights: Floats, gradients: Floats, m: Floats, v: Floats, adam: Adam, update: int) -> None:
-    """Algorithm 1 of Kingma & Ba (2015), in place on vectors; the gradients are used up. update: from 1."""
-    alpha, epsilon = (float(size) for size in adam.step_sizes(np.array(update)))
-    scratch = np.empty(OPTIMIZER_BLOCK, weights.dtype)
-    for block in _blocks(len(weights), OPTIMIZER_BLOCK):
-        w, g, m_, v_ = weights[block], gradients[block], m[block], v[block]
-        s = scratch[: len(w)]
-        m_ *= adam.beta_1
-        m_ += np.multiply(g, 1 - adam.beta_1, out=s)
-        v_ *= adam.beta_2
-        g *= g
-        v_ += np.multiply(g, 1 - adam.beta_2, out=g)
-        np.sqrt(v_, out=s)
-        s += epsilon
-        np.divide(m_, s, out=s)
-        w -= np.multiply(s, alpha, out=s)
+# Each rule's step, in place on vectors; the gradients g are used up. update: counted from 1. The formulas are in the
+# optimizers' classes.
 
 
-def momentum_step(weights: Floats, gradients: Floats, velocity: Floats, sgd: SGD) -> None:
-    """velocity = momentum velocity - learning_rate gradient; weights += velocity. In place, as `adam_step`."""
-    for block in _blocks(len(weights), OPTIMIZER_BLOCK):
-        w, g, velocity_ = weights[block], gradients[block], velocity[block]
-        velocity_ *= sgd.momentum
-        velocity_ -= np.multiply(g, sgd.learning_rate, out=g)
-        w += velocity_
+def adam_step(adam: Adam, update: int, w: Floats, g: Floats, m: Floats, v: Floats) -> None:
+    alpha, epsilon = (float(size) for size in adam.step_sizes(np.array(float(update))))
+    m *= adam.beta_1
+    m += (1 - adam.beta_1) * g
+    v *= adam.beta_2
+    g *= g
+    g *= 1 - adam.beta_2
+    v += g
+    np.sqrt(v, out=g)
+    g += epsilon
+    np.divide(m, g, out=g)
+    g *= alpha
+    w -= g
 
 
-def sgd_step(weights: Floats, gradients: Floats, sgd: SGD) -> None:
-    """weights -= learning_rate gradient. In place, as `adam_step`."""
-    for block in _blocks(len(weights), OPTIMIZER_BLOCK):
-        w, g = weights[block], gradients[block]
-        w -= np.multiply(g, sgd.learning_rate, out=g)
+def momentum_step(sgd: SGD, update: int, w: Floats, g: Floats, velocity: Floats) -> None:
+    velocity *= sgd.momentum
+    g *= sgd.learning_rate
+    velocity -= g
+    w += velocity
+
+
+def sgd_step(sgd: SGD, update: int, w: Floats, g: Floats) -> None:
+    g *= sgd.learning_rate
+    w -= g
+
+
+STEPS: dict[str, Callable[..., None]] = {
+    "adam": adam_step,
+    "momentum": momentum_step,
+    "sgd": sgd_step,
+}
 
 
 def _blocks(length: int, size: int) -> Iterator[slice]:

@@ -178,7 +178,7 @@ def _describe(saved: Saved) -> dict[str, Any]:
         "seed": saved.seed,
         "epochs_trained": saved.epochs_trained,
         "loss": saved.loss,
-        "optimizer": optimizer and {"name": type(optimizer).__name__.lower(), **asdict(optimizer)},
+        "optimizer": optimizer and {"name": optimizers.name_of(optimizer), **asdict(optimizer)},
         "updates": None if state is None else state.updates,
         "training": saved.training,
         "scale": saved.scale and asdict(saved.scale),

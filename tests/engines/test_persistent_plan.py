@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from gpunet.engines.cuda import persistent_plan
 from gpunet.engines.cuda.persistent_plan import DoesNotFitError, Plan, make_plan
 from gpunet.layers import Network
+from gpunet.optimizers import RULES
 
 
 class Gpu(NamedTuple):
@@ -87,7 +88,7 @@ GPUS = st.builds(Gpu, st.integers(1, 170), st.integers(48 << 10, 227 << 10))
 WIDTHS = st.lists(st.integers(1, 900), min_size=3, max_size=6).map(tuple)
 
 
-@given(WIDTHS, st.integers(1, 64), GPUS, st.sampled_from(sorted(persistent_plan.SLOTS)))
+@given(WIDTHS, st.integers(1, 64), GPUS, st.sampled_from(sorted(RULES)))
 def test_a_plan_stays_within_every_limit(widths, batch, gpu, optimizer) -> None:
     try:
         one = plan(widths, batch, gpu, optimizer)

@@ -16,7 +16,7 @@ from gpunet.engines import reference
 from gpunet.engines.cuda.device import Array, Device
 from gpunet.engines.cuda.engine import pad_columns
 from gpunet.engines.cuda.tiled_launches import Batches, DeviceLayer, Launches, padded
-from gpunet.optimizers import SGD, Adam
+from gpunet.optimizers import SGD, Adam, Optimizer
 
 U = 2.0**-24
 SMALLEST = 2.0**-126
@@ -194,27 +194,22 @@ def dense_backward(device: Device, case: Case, activation: str) -> Floats:
     return got
 
 
-def dense_update(device: Device, case: Case, optimizer: Adam | SGD, update: int = 7) -> Floats:
+def dense_update(device: Device, case: Case, optimizer: Optimizer, update: int = 7) -> Floats:
     """The weights (inputs + 1, units) after a step, checked against float64; so is the optimizer's state."""
     rng, shape = case.rng, (case.inputs + 1, case.units)
     dz = rng.normal(size=(case.batch, case.units)).astype(np.float32) / np.float32(case.rows)
     before = [rng.normal(size=shape).astype(np.float32) * np.float32(0.01) for _ in optimizer.slots]
-    if isinstance(optimizer, Adam):
+    if "v" in optimizer.slots:
         before[1] = np.abs(before[1])
-        alpha, epsilon = (float(size) for size in optimizer.step_sizes(np.array(update)))
-        constants = [optimizer.beta_1, 1 - optimizer.beta_1, optimizer.beta_2, 1 - optimizer.beta_2]
-    else:
-        alpha, epsilon, constants = optimizer.learning_rate, 0.0, [optimizer.momentum, 0, 0, 0]
+    constants = pad_columns(optimizer.constants(np.array([update])))
     state = np.stack([pad_columns(slot) for slot in before]) if before else None
     layer, batches, launches = case.layer(device, state=state), case.batches(device), Launches(device)
-    kind = "adam" if isinstance(optimizer, Adam) else "momentum" if optimizer.momentum else "sgd"
     launches.dense_update(
         layer,
-        kind,
+        optimizer.rule,
         device.upload(pad_columns(case.x)),
         device.upload(pad_columns(dz)),
-        device.upload(np.array(constants, np.float32)),
-        device.upload(np.array([[np.nan, np.nan], [alpha, epsilon]], np.float32)),  # the second update of the epoch
+        device.upload(np.concatenate([np.full_like(constants, np.nan), constants])),  # the second update of the epoch
         batches,
         case.gather,
         last_of_update=True,
@@ -231,23 +226,38 @@ def dense_update(device: Device, case: Case, optimizer: Adam | SGD, update: int 
     wide_dz = dz[: case.rows].astype(np.float64)
     g, g_bound = x.T @ wide_dz, sum_bound(case.rows + 2, np.abs(x).T @ np.abs(wide_dz))
     w = np.vstack([case.weights, case.bias]).astype(np.float64)
-    if not before:
-        step, step_bound = alpha * g, alpha * g_bound
-    else:
-        slots = [slot.astype(np.float64) for slot in before]
-        after = [values[:, : case.units].astype(np.float64) for values in got_state]
-        if isinstance(optimizer, Adam):
-            rest_1, rest_2 = 1 - optimizer.beta_1, 1 - optimizer.beta_2
-            _check_slot(after[0], slots[0], optimizer.beta_1, rest_1 * g, rest_1 * g_bound, "m")
-            square_bound = 2 * np.abs(g) * g_bound + g_bound**2
-            _check_slot(after[1], slots[1], optimizer.beta_2, rest_2 * g * g, rest_2 * square_bound, "v")
-            step = alpha * after[0] / (np.sqrt(after[1]) + epsilon)
-        else:
-            _check_slot(after[0], slots[0], optimizer.momentum, -alpha * g, alpha * g_bound, "velocity")
-            step = -after[0]
-        step_bound = np.zeros_like(step)  # the state's own error is accounted for above
+    slots = [slot.astype(np.float64) for slot in before]
+    after = [values[:, : case.units].astype(np.float64) for values in got_state]
+    step, step_bound = STEPS[optimizer.rule](optimizer, update, g, g_bound, slots, after)
     assert_within(got, w - step, step_bound + 8 * U * (np.abs(w) + np.abs(step)) + SMALLEST, "weights")
     return got
+
+
+# For each rule: checks the slots after the step against those before it, and gives (step, bound of its error) of what
+# is taken from the weights. The slots' own error is accounted for in their check: the step starts from what they are.
+
+
+def _adam(adam: Adam, update: int, g: Floats, g_bound: Floats, before: list[Floats], after: list[Floats]):
+    rest_1, rest_2 = 1 - adam.beta_1, 1 - adam.beta_2
+    _check_slot(after[0], before[0], adam.beta_1, rest_1 * g, rest_1 * g_bound, "m")
+    square_bound = 2 * np.abs(g) * g_bound + g_bound**2
+    _check_slot(after[1], before[1], adam.beta_2, rest_2 * g * g, rest_2 * square_bound, "v")
+    alpha, epsilon = (float(size) for size in adam.step_sizes(np.array(float(update))))
+    step = alpha * after[0] / (np.sqrt(after[1]) + epsilon)
+    return step, np.zeros_like(step)
+
+
+def _momentum(sgd: SGD, update: int, g: Floats, g_bound: Floats, before: list[Floats], after: list[Floats]):
+    rate = sgd.learning_rate
+    _check_slot(after[0], before[0], sgd.momentum, -rate * g, rate * g_bound, "velocity")
+    return -after[0], np.zeros_like(g)
+
+
+def _sgd(sgd: SGD, update: int, g: Floats, g_bound: Floats, before: list[Floats], after: list[Floats]):
+    return sgd.learning_rate * g, sgd.learning_rate * g_bound
+
+
+STEPS = {"adam": _adam, "momentum": _momentum, "sgd": _sgd}
 
 
 def _check_slot(got: Floats, before: Floats, keep: float, added: Floats, added_bound: Floats, name: str) -> None:

@@ -29,7 +29,7 @@ from gpunet.engines.cpu.vectors import LANES, MOST_CONSTANTS, TILE_ROWS, CFuncti
 from gpunet.engines.reference import softmax, softmax_cross_entropy
 from gpunet.errors import DeviceError, TrainingDivergedError
 from gpunet.layers import Network
-from gpunet.optimizers import Adam, Optimizer
+from gpunet.optimizers import Optimizer
 
 Floats = NDArray[np.floating]
 Plan = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]  # table, sizes and room of a Work
@@ -99,12 +99,12 @@ class CompiledEngine(Engine):
         return np.require(on_host(array), requirements=["C", "W"])
 
     def prepare(self, images: NDArray[Any], labels: NDArray[Any], examples: int, batch_size: int) -> None:
-        compile_loops(self.network, self._kind)
+        compile_loops(self.network, self.optimizer.rule)
 
     def _train_epoch(
         self, images: NDArray[Any], labels: NDArray[Any], order: NDArray[np.int32], batch_size: int, progress: Progress
     ) -> EpochStatistics:
-        compile_loops(self.network, self._kind)
+        compile_loops(self.network, self.optimizer.rule)
         count = self._threads(batch_size)
         work = self._work("train", images, labels, order, batch_size, count)
         started = time.perf_counter()
@@ -129,7 +129,7 @@ class CompiledEngine(Engine):
         return float(losses.mean(dtype=np.float64)), correct / len(images)
 
     def _logits(self, images: NDArray[Any]) -> Floats:
-        compile_loops(self.network, self._kind)
+        compile_loops(self.network, self.optimizer.rule)
         order, batch_size = np.arange(len(images), dtype=np.int32), min(FORWARD_ROWS, len(images))
         count = self._threads(batch_size)
         # A batch of one is laid out for training on single examples, so there are two.
@@ -175,7 +175,7 @@ class CompiledEngine(Engine):
         return Work(
             table=table,
             sizes=sizes,
-            functions=np.array([*[f.address for f in functions_of(self._kind)], yield_address()], np.int64),
+            functions=np.array([*[f.address for f in functions_of(self.optimizer.rule)], yield_address()], np.int64),
             weights=arrays[0],
             slot_1=arrays[1],
             slot_2=arrays[2],
@@ -193,11 +193,6 @@ class CompiledEngine(Engine):
             logits=no_matrix,
             sync=aligned(2 * loops.SYNC_SIZE).view(np.int64),
         )
-
-    @property
-    def _kind(self) -> str:
-        """The optimizer's name in vectors.OPTIMIZERS."""
-        return "adam" if isinstance(self.optimizer, Adam) else "momentum" if self._slots else "sgd"
 
     def _moving_inputs(self) -> NDArray[np.uint8]:
         """1 for each row of the first layer's weights that has a slot other than 0, and for the bias."""
@@ -250,19 +245,10 @@ def lay_out(network: Network, starts: Sequence[int], batch_size: int, count: int
     return table, sizes, room
 
 
-@np.errstate(over="ignore")  # a rate beyond float32 shows in the loss
 def constants_of(optimizer: Optimizer, updates_before: int, updates: int) -> NDArray[np.float32]:
     """(updates, MOST_CONSTANTS): what the steps in vectors.py take, in their order, for each update."""
-    steps = np.zeros((updates, MOST_CONSTANTS), np.float32)
-    if isinstance(optimizer, Adam):
-        alphas, epsilons = optimizer.step_sizes(np.arange(updates_before + 1, updates_before + updates + 1))
-        betas = [optimizer.beta_1, 1 - optimizer.beta_1, optimizer.beta_2, 1 - optimizer.beta_2]
-        steps[:, :4], steps[:, 4], steps[:, 5] = betas, -alphas, epsilons
-    elif optimizer.momentum:
-        steps[:, :2] = optimizer.momentum, -optimizer.learning_rate
-    else:
-        steps[:, 0] = -optimizer.learning_rate
-    return steps
+    constants = optimizer.constants(updates_before + 1 + np.arange(updates))
+    return np.pad(constants, ((0, 0), (0, MOST_CONSTANTS - constants.shape[1])))
 
 
 def run_on_threads(loop: Callable[..., None], work: Work, count: int, progress: Progress) -> None:

@@ -259,7 +259,7 @@ def product_of_columns(sums, a, stride, b, steps, rows, vectors, fresh):
 
 
 # The optimizers: (code, constants, gradient, weights, *slots) -> new (weights, *slots), a vector of each. What the
-# constants are says engine.constants_of.
+# constants are says `constants` of the optimizer's class.
 
 
 def _adam(code: _Code, constants: Sequence[Value], g: Value, w: Value, m: Value, v: Value) -> Sequence[Value]:
@@ -270,7 +270,7 @@ def _adam(code: _Code, constants: Sequence[Value], g: Value, w: Value, m: Value,
 
 
 def _momentum(code: _Code, constants: Sequence[Value], g: Value, w: Value, velocity: Value) -> Sequence[Value]:
-    momentum, minus_rate = constants
+    minus_rate, momentum = constants
     velocity = code.fma(momentum, velocity, code.mul(minus_rate, g))
     return code.add(w, velocity), velocity
 
@@ -279,8 +279,9 @@ def _sgd(code: _Code, constants: Sequence[Value], g: Value, w: Value) -> Sequenc
     return (code.fma(constants[0], g, w),)
 
 
-SHAPES = {_adam: (2, 6), _momentum: (1, 2), _sgd: (0, 1)}  # numbers of slots and of constants
-MOST_CONSTANTS = 6
+# Numbers of slots and of constants.
+SHAPES = {_adam: (2, 6), _momentum: (1, 2), _sgd: (0, 1)}
+MOST_CONSTANTS = 8
 
 
 def _write_step(

@@ -20,7 +20,7 @@ from gpunet.engines.cuda.tiled_launches import Batches, DeviceLayer, Launches, p
 from gpunet.engines.reference import softmax
 from gpunet.errors import TrainingDivergedError
 from gpunet.layers import Network
-from gpunet.optimizers import Adam, Optimizer
+from gpunet.optimizers import Optimizer
 
 FORWARD_ROWS = 1024  # rows of examples at a time in predict and evaluate
 
@@ -110,7 +110,7 @@ class CudaEngine(Engine):
     def prepare(self, images: Array, labels: Array, examples: int, batch_size: int) -> None:
         if self._epoch is None or not self._epoch.data.serves(images, labels, examples, batch_size):
             self._epoch = None  # frees its memory before the next one takes some
-            self._epoch = self._make_epoch(EpochData(self.device, images, labels, examples, batch_size))
+            self._epoch = self._make_epoch(EpochData(self.device, images, labels, examples, batch_size, self.optimizer))
 
     def _train_epoch(
         self, images: Array, labels: Array, order: NDArray[np.int32], batch_size: int, progress: Progress
@@ -135,17 +135,20 @@ class CudaEngine(Engine):
 
 
 class EpochData:
-    """What kernels read and write in an epoch besides images and targets; see kernels/optimizer.cuh for the steps.
+    """What kernels read and write in an epoch besides images and targets.
 
-    order: (examples,) int32; constants: (4,) float32; steps: (updates, 2) float32.
+    order: (examples,) int32. constants: (updates, padded(n)) float32, the optimizer's numbers of each update.
     losses, hits: (examples,) float32 and uint8, of each example of the last epoch, in its order.
     """
 
-    def __init__(self, device: Device, images: Array, labels: Array, examples: int, batch_size: int) -> None:
+    def __init__(
+        self, device: Device, images: Array, labels: Array, examples: int, batch_size: int, optimizer: Optimizer
+    ) -> None:
         self._device, self.images, self.labels = device, images, labels
         self.examples, self.batch_size, self.updates = examples, batch_size, -(-examples // batch_size)
         self.order = device.empty(examples, np.int32)
-        self.constants, self.steps = device.zeros(4, np.float32), device.empty((self.updates, 2), np.float32)
+        numbers = optimizer.constants(np.ones(1, np.int64)).shape[1]
+        self.constants = device.empty((self.updates, padded(numbers)), np.float32)
         self.losses, self.hits = device.empty(examples, np.float32), device.empty(examples, np.uint8)
 
     def serves(self, images: Array, labels: Array, examples: int, batch_size: int) -> bool:
@@ -154,16 +157,10 @@ class EpochData:
         return same_arrays and (self.examples, self.batch_size) == (examples, batch_size)
 
     def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int) -> None:
-        """Hand the device what is new in an epoch: the order and the step sizes."""
+        """Hand the device what is new in an epoch: the order and the optimizer's numbers."""
         self._device.write(self.order, order)
-        steps, constants = np.zeros((self.updates, 2)), np.zeros(4)
-        if isinstance(optimizer, Adam):
-            steps[:, 0], steps[:, 1] = optimizer.step_sizes(updates_before + 1 + np.arange(self.updates))
-            constants[:] = optimizer.beta_1, 1 - optimizer.beta_1, optimizer.beta_2, 1 - optimizer.beta_2
-        else:
-            steps[:, 0], constants[0] = optimizer.learning_rate, optimizer.momentum
-        self._device.write(self.steps, steps.astype(np.float32))
-        self._device.write(self.constants, constants.astype(np.float32))
+        constants = optimizer.constants(updates_before + 1 + np.arange(self.updates))
+        self._device.write(self.constants, pad_columns(constants))
 
     def statistics(self, started: float) -> EpochStatistics:
         """Waits for the epoch's end. started: time.perf_counter() at its start.
@@ -215,13 +212,6 @@ class _ForwardPass:
             launches.dense_forward(layer, x, y, batches, gather=False)
             x = y
         return launches, batches
-
-
-def kernel_optimizer(optimizer: Optimizer) -> str:
-    """The optimizer's name in kernels/optimizer.cuh."""
-    if isinstance(optimizer, Adam):
-        return "adam"
-    return "momentum" if optimizer.momentum else "sgd"
 
 
 def pad_columns(array: NDArray[Any]) -> NDArray[Any]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from gpunet.engines.base import Progress
 from gpunet.engines.cuda.device import Array, Device, Module
-from gpunet.engines.cuda.engine import CudaEngine, EpochData, kernel_optimizer
+from gpunet.engines.cuda.engine import CudaEngine, EpochData
 from gpunet.engines.cuda.persistent_plan import ATTEMPTS, DoesNotFitError, Plan, make_plan
 from gpunet.errors import DeviceError
 from gpunet.layers import Network
@@ -68,8 +68,9 @@ class PersistentEngine(CudaEngine):
 
     def _plan(self, images: Array, labels: Array, batch: int, attempt: int) -> Plan:
         input_bytes, classes_as_targets = images.dtype == np.uint8, labels.dtype == np.int32
-        optimizer = kernel_optimizer(self.optimizer)
-        return make_plan(self.network, optimizer, batch, input_bytes, classes_as_targets, self.device, attempt)
+        return make_plan(
+            self.network, self.optimizer.rule, batch, input_bytes, classes_as_targets, self.device, attempt
+        )
 
 
 class _Epoch:
@@ -106,7 +107,7 @@ class _Epoch:
         numbers = (data.batch_size, data.examples, first, last)
         arguments = [
             data.images, data.labels, data.order, *map(np.int32, numbers), *self._state, *self._new_state,
-            data.constants, data.steps, self._packets, self._status, np.int32(self.patience), data.losses, data.hits,
+            data.constants, self._packets, self._status, np.int32(self.patience), data.losses, data.hits,
         ]  # fmt: skip
         plan = self.plan
         self._module.launch(KERNEL, (plan.blocks,), (plan.threads,), arguments, plan.shared_bytes, cooperative=True)

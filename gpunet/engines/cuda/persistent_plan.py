@@ -13,6 +13,7 @@ from typing import Protocol
 from gpunet.engines.cuda.tiled_launches import padded
 from gpunet.engines.cuda.tiled_plan import ACTIVATION_NAMES, Configuration, Defines, ceil_div
 from gpunet.layers import Network
+from gpunet.optimizers import RULES
 
 THREADS = (256, 128, 512)  # a block's, in the order in which they are tried; multiples of 128, or ptxas caps registers
 NARROW = 128  # networks no wider than this take as many threads
@@ -23,7 +24,6 @@ MOST_REGISTERS = 255  # a thread
 WORKING_REGISTERS = {1: (58, 84, 110), 2: (88, 110, 132)}
 ATTEMPTS = 3
 MOST_NUMBERS = 512  # a thread may look after: its code is written out for each of them
-SLOTS = {"adam": 2, "momentum": 1, "sgd": 0}
 LAUNCH_EXAMPLES = 20_000  # of a launch: 50 to 100 ms, which a display and Ctrl-C can wait
 # Widths, optimizer, batch, bytes as input, classes as targets.
 REPORTED = (
@@ -102,7 +102,7 @@ class Plan:
 
     @property
     def arrays(self) -> int:
-        return 1 + SLOTS[self.optimizer]
+        return 1 + len(RULES[self.optimizer].slots)
 
     @property
     def slices(self) -> list[Slice]:
@@ -206,7 +206,7 @@ def make_plan(
 ) -> Plan:
     """The plan for a network with batches of up to `batch` examples; DoesNotFitError, in words, if there is none.
 
-    optimizer: "adam", "momentum" or "sgd". input_bytes: images are uint8. classes_as_targets: not probabilities.
+    optimizer: a rule by name. input_bytes: images are uint8. classes_as_targets: not probabilities.
     attempt:   0, or how many plans before this one the compiler had too few registers for; up to ATTEMPTS - 1.
     """
     if not hardware.cooperative:

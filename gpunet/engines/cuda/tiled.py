@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gpunet.engines.base import Progress
 from gpunet.engines.cuda.device import Array, Device, Graph
-from gpunet.engines.cuda.engine import CudaEngine, EpochData, kernel_optimizer
+from gpunet.engines.cuda.engine import CudaEngine, EpochData
 from gpunet.engines.cuda.tiled_launches import Batches, DeviceLayer, Launches, padded
 from gpunet.layers import Network
 from gpunet.optimizers import Optimizer
@@ -65,7 +65,7 @@ class _Epoch:
         self._cursors = device.zeros(2, np.int32)
         self._batches = Batches(data.order, True, self._cursors, data.batch_size, data.examples)
         self._launches = Launches(device)
-        self._add_launches(layers, kernel_optimizer(optimizer))
+        self._add_launches(layers, optimizer.rule)
         self._launches.make_room()
         self._graph: Graph | None = None
         if use_graph and data.updates >= GRAPH_UPDATES:
@@ -115,6 +115,6 @@ class _Epoch:
                 before = layers[number - 1].activation
                 update.dense_backward(layer, before, gradients[number], inputs[number], gradients[number - 1], batches)
             update.dense_update(
-                layer, optimizer, inputs[number], gradients[number], self.data.constants, self.data.steps, batches,
+                layer, optimizer, inputs[number], gradients[number], self.data.constants, batches,
                 gather=number == 0, last_of_update=number == 0,
             )  # fmt: skip

@@ -127,20 +127,19 @@ class Launches:
     def dense_update(
         self,
         layer: DeviceLayer,
-        optimizer: str,
+        rule: str,
         x: Array,
         dz: Array,
         constants: Array,
-        steps: Array,
         batches: Batches,
         gather: bool,
         last_of_update: bool,
     ) -> None:
-        """One optimizer step of the layer's weights; constants and steps: see kernels/optimizer.cuh."""
+        """One optimizer step of the layer's weights; constants: see kernels/optimizer.cuh."""
         launch = tiled_plan.dense_update(
-            x.dtype == np.uint8, optimizer, batches.batch_size, layer.inputs, layer.units, self.device
+            x.dtype == np.uint8, rule, batches.batch_size, layer.inputs, layer.units, self.device
         )
         self._add(
             launch, x, batches.order, gather, dz, batches.cursors, batches.batch_size, batches.examples,
-            last_of_update, layer.weights, layer.state, constants, steps, layer.inputs, layer.units,
+            last_of_update, layer.weights, layer.state, constants, layer.inputs, layer.units,
         )  # fmt: skip

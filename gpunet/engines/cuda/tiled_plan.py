@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from gpunet.layers import HIDDEN_ACTIVATIONS
+from gpunet.optimizers import RULES
 
 VECTOR_BATCH = 2  # up to this many examples, matrix-vector products
 VECTOR_THREADS = 256
@@ -27,7 +28,6 @@ PANEL_LATENCY = 800  # from one panel to the next, if nothing but waiting bounds
 SPLIT_LATENCY = 2500  # fences, counting the arrivals, and the first shares
 SHARE_LATENCY = 150  # each share that the last block adds
 
-OPTIMIZERS = ("adam", "momentum", "sgd")  # as in kernels/optimizer.cuh
 
 # The names of activations that would be functions of C's library are spelt out in kernels/activation.cuh.
 ACTIVATION_NAMES = {name: name for name in HIDDEN_ACTIVATIONS} | {"tanh": "hyperbolic_tangent"}
@@ -194,7 +194,7 @@ def configurations(capability: tuple[int, int]) -> Iterator[Configuration]:
         yield _backward_vector(activation)
         for tile in tiles_for(capability):
             yield _backward(activation, tile)
-    for optimizer in OPTIMIZERS:
+    for optimizer in RULES:
         for input_bytes in (False, True):
             yield _update_vector(input_bytes, optimizer)
             for tile in tiles_for(capability, optimizer_step=True):
