@@ -11,9 +11,7 @@ import contextlib
 import dataclasses
 import hashlib
 import os
-import signal
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,7 +19,8 @@ import numpy as np
 from gpunet import commandline, engines, files, saving
 from gpunet.callbacks import Callback, Logs
 from gpunet.data import Dataset
-from gpunet.errors import ArgumentError, ModelFileError
+from gpunet.errors import ArgumentError, ModelFileError, OutputError
+from gpunet.interruption import Interruption
 from gpunet.model import Sequential
 from gpunet.saving import Saved
 
@@ -29,8 +28,6 @@ from gpunet.saving import Saved
 SETTINGS = (
     *("epochs", "batch_size", "hidden", "activation", "optimizer", "learning_rate", "schedule", "momentum", "seed"),
 )
-REPEATED = 1.0  # seconds
-SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := getattr(signal, name, None))]
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -40,14 +37,26 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--resume", metavar="FILE", help="go on with the training saved in FILE, with its settings, and save to it")
 
 
-def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[argparse.Namespace, Saved | None]:
-    """The options, and the checkpoint to resume from, whose settings are then among them.
-
-    Raises ArgumentError for options that contradict it, ModelFileError if it is no checkpoint.
-    """
+def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options as they were given; `settle` completes them."""
     options = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(SETTINGS)))  # None: not given
     if options.checkpoint_every is not None and options.checkpoint is None and options.resume is None:
         raise ArgumentError("--checkpoint-every: expected with --checkpoint or --resume")
+    return options
+
+
+def owned(options: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
+    """No other training reads or writes the checkpoint that this one writes. Raises ArgumentError if one does."""
+    if options.checkpoint:
+        return files.owned("--checkpoint", options.checkpoint)
+    return files.owned("--resume", options.resume) if options.resume else contextlib.nullcontext()
+
+
+def settle(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Saved | None:
+    """Complete the options by defaults, or by the settings of the checkpoint to resume from, which is returned.
+
+    Raises ArgumentError for options that contradict it, ModelFileError if it is no checkpoint.
+    """
     options.data_of_checkpoint = False  # whether the path of the data is not from the command line
     if options.resume is None:
         saved, settings = None, {name: parser.get_default(name) for name in SETTINGS}
@@ -68,11 +77,16 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple[
     if saved is not None:
         _require_in_order(options, saved)
     _require_unused(options)
-    return options, saved
+    return saved
 
 
 def checkpointer(
-    options: argparse.Namespace, saved: Saved | None, dataset: Dataset, model: Sequential, engine: str
+    options: argparse.Namespace,
+    saved: Saved | None,
+    dataset: Dataset,
+    model: Sequential,
+    engine: str,
+    interruption: Interruption,
 ) -> Checkpointer | None:
     """What saves the training, if that was asked for; puts the model where the checkpoint to resume from stood.
 
@@ -95,13 +109,14 @@ def checkpointer(
     settings["momentum"] = getattr(model.optimizer, "momentum", None)
     training = {"settings": settings, "data": data, "engine": engine}
     if saved is None:
-        return Checkpointer(path, options.checkpoint_every or 1, training)
+        return Checkpointer(path, options.checkpoint_every or 1, training, interruption)
     assert saved.optimizer_state is not None
     assert saved.optimizer is not None
     model.set_weights(saved.weights)
     model.optimizer_state, model.epochs_trained = saved.optimizer_state, saved.epochs_trained
     model.scale = saved.scale
-    checkpointer = Checkpointer(path, options.checkpoint_every or 1, training, saved.optimizer.learning_rate)
+    rate = saved.optimizer.learning_rate
+    checkpointer = Checkpointer(path, options.checkpoint_every or 1, training, interruption, rate)
     if saved.epochs_trained == options.epochs and files.same_file(path, options.resume):
         checkpointer.saved_epochs = saved.epochs_trained  # nothing will be new
     return checkpointer
@@ -124,42 +139,24 @@ def fingerprint(dataset: Dataset) -> str:
 
 
 class Checkpointer(Callback):
-    """Saves every so many epochs and at the end; on Ctrl-C, SIGTERM and a closed terminal ends training, and saves.
+    """Saves every so many epochs, and however training ends, unless that was interrupted twice.
 
-    What is saved is always as of the end of an epoch. A second signal ends at once; the file is then the last one.
-    One that comes within REPEATED seconds is the first one again: `timeout`, terminals and launchers often tell both
-    the process and its group.
+    What is saved is always as of the end of an epoch. What cannot be saved in the end is saved beside the file or among
+    the temporary ones.
     rate: the learning rate at which a training that is resumed had arrived; its schedule goes on from the first one.
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], every: int, training: dict[str, Any], rate: float | None = None
+        self,
+        path: str | os.PathLike[str],
+        every: int,
+        training: dict[str, Any],
+        interruption: Interruption,
+        rate: float | None = None,
     ) -> None:
         self.path, self._every, self._training, self._rate = path, every, training, rate
-        self.signal: int | None = None
-        self._signalled = 0.0
-        self._at_once = False
+        self._interruption = interruption
         self.saved_epochs: int | None = None  # as of what the file is
-
-    @contextlib.contextmanager
-    def catching_signals(self) -> Iterator[None]:
-        """Around `fit`: a signal waits for a moment at which the model is as of the end of an epoch.
-
-        Raises KeyboardInterrupt at its end if a signal came too late to end the training.
-        """
-        numbers = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-        handlers = [signal.signal(number, self._on_signal) for number in numbers]
-        try:
-            yield
-        finally:
-            for number, handler in zip(numbers, handlers, strict=True):
-                signal.signal(number, handler)
-        self._heed_signal()
-
-    @property
-    def exit_status(self) -> int:
-        """The shell's number for a program that such a signal has ended."""
-        return commandline.INTERRUPTED if self.signal is None else 128 + self.signal
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         if self._rate is not None and self.model.optimizer is not None:
@@ -168,34 +165,28 @@ class Checkpointer(Callback):
         if self.saved_epochs is None:
             self._save()  # what keeps it from being written shows now, not after the first epochs
 
-    def on_progress(self, updates: int) -> None:
-        self._heed_signal()  # inside the epoch, which the engine then undoes
-
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if (epoch + 1) % self._every == 0:
             self._save()
-        self._heed_signal()
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        if not self._at_once and self.model.epochs_trained != self.saved_epochs:
+        if self._interruption.at_once or self.model.epochs_trained == self.saved_epochs:
+            return
+        try:
             self._save()
+        except OutputError as error:
+            for path in files.instead_of(self.path):
+                try:
+                    self._save(path)
+                except OutputError:
+                    continue
+                raise OutputError(f"--checkpoint: {error}; --resume {path} goes on") from error
+            raise
 
-    def _save(self) -> None:
+    def _save(self, path: str | os.PathLike[str] | None = None) -> None:
         saved = self.model.saved(include_optimizer=True)
-        saving.write(self.path, dataclasses.replace(saved, training=self._training))
+        saving.write(path or self.path, dataclasses.replace(saved, training=self._training))
         self.saved_epochs = saved.epochs_trained
-
-    def _on_signal(self, number: int, _: object) -> None:
-        now = time.monotonic()
-        if self.signal is None:
-            self.signal, self._signalled = number, now
-        elif now - self._signalled > REPEATED:
-            self._at_once = True
-            raise KeyboardInterrupt
-
-    def _heed_signal(self) -> None:
-        if self.signal is not None:
-            raise KeyboardInterrupt
 
 
 def _settings(parser: argparse.ArgumentParser, path: str, saved: Saved) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
-from typing import NoReturn
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NoReturn, TextIO, cast
 
 from gpunet.errors import GpunetError, OutputError, TrainingDivergedError
 
@@ -17,7 +18,7 @@ STATUSES = """\
   0    done
   1    something failed on the way, or a picture cannot be used
   2    the command line, the data, the model or the device cannot be used
-  130  interrupted by Ctrl-C; 143 by SIGTERM, where training is saved to a checkpoint"""
+  130  interrupted by Ctrl-C; 143 by SIGTERM, where the model or the training is saved"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -51,11 +52,67 @@ def run(program: str, command: Callable[[Sequence[str] | None], int], argv: Sequ
     except MemoryError as error:
         return _fail(program, f"not enough memory: {error}; a smaller network or batch needs less", FAILED)
     except BrokenPipeError:  # the reader of our output is gone, as after `| head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # so that the flush at exit has a place to go
+        _discard(sys.stdout)
         return FAILED
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         return _fail(program, f"{name}{error.strerror or error}", FAILED)
+
+
+class Output:
+    """A stream in front of another one: what that one refuses is left out, with all that follows, and stops nothing.
+
+    program: what to call this one in the line on stderr that says so, if anything; a closed pipe is no failure.
+    """
+
+    def __init__(self, stream: TextIO, program: str | None = None) -> None:
+        self._stream, self._program = stream, program
+        self._stopped = self.failed = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        self._try(lambda: self._stream.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, action: Callable[[], object]) -> None:
+        if self._stopped:
+            return
+        try:
+            action()
+        except OSError as error:
+            self._stopped, self.failed = True, not isinstance(error, BrokenPipeError)
+            _discard(self._stream)
+            if self._program is not None:
+                reason = error.strerror if self.failed else "nobody reads it any more"
+                print(f"{self._program}: the output cannot be written: {reason}; the work goes on", file=sys.stderr)
+
+
+@contextlib.contextmanager
+def outliving_output(program: str, wanted: bool) -> Iterator[Output]:
+    """If `wanted`, printing cannot stop the work meanwhile: for what makes files as well. Tells whether it failed."""
+    streams = sys.stdout, sys.stderr
+    output, errors = Output(sys.stdout, program), Output(sys.stderr)
+    if wanted:
+        sys.stdout, sys.stderr = cast(TextIO, output), cast(TextIO, errors)
+    try:
+        yield output
+        if wanted:
+            output.flush()
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
+def _discard(stream: TextIO) -> None:
+    """Give what is still to be written to the stream, at exit at the latest, a place to go."""
+    with contextlib.suppress(OSError, ValueError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, stream.fileno())
+        os.close(null)
 
 
 def ignore_interrupts() -> None:
@@ -94,5 +151,6 @@ def one_line(text: str) -> str:
 
 
 def _fail(program: str, message: str, status: int) -> int:
-    print(f"{program}: {one_line(message)}", file=sys.stderr)
+    with contextlib.suppress(OSError):  # nobody reads it
+        print(f"{program}: {one_line(message)}", file=sys.stderr, flush=True)
     return status

@@ -68,13 +68,14 @@ def _evaluate(argv: Sequence[str] | None) -> int:
     result = evaluate(model, dataset.test, options.quiet or options.json)
     if not math.isfinite(result.loss):
         raise ArgumentError(f"{options.model}: the loss is not a finite number; the weights are too large")
-    if options.plot is not None:
-        figure = plots.report(
-            result.confusion, _mistakes(dataset.test, result), model.get_weights()[0], dataset.test.images.shape[1:]
-        )
-        plots.write(figure, options.plot)
-    _print(options, result)
-    return commandline.DONE
+    with commandline.outliving_output(PROGRAM, options.plot is not None) as output:
+        _print(options, result)
+        if options.plot is not None:
+            figure = plots.report(
+                result.confusion, _mistakes(dataset.test, result), model.get_weights()[0], dataset.test.images.shape[1:]
+            )
+            plots.write(figure, options.plot)
+    return commandline.FAILED if output.failed else commandline.DONE
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

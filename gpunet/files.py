@@ -15,6 +15,7 @@ import secrets
 import shutil
 import stat
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO
@@ -159,6 +160,8 @@ def check_output(option: str, path: str, *, size: int = 0, grows: bool = False) 
             raise ArgumentError(f"{option}: {path}: {reason}; choose another name")
         if grows and target.exists():
             return
+    except ArgumentError:
+        raise
     except (OSError, ValueError) as error:  # a name that is too long, a folder that must not be looked into
         raise ArgumentError(f"{option}: {path}: cannot be written: {_reason(error)}") from error
     try:
@@ -190,6 +193,15 @@ def same_file(one: str, other: str) -> bool:
     if os.path.exists(one) and os.path.exists(other):
         return os.path.samefile(one, other)
     return os.path.realpath(one) == os.path.realpath(other)
+
+
+def instead_of(path: str | os.PathLike[str]) -> list[Path]:
+    """Where to put what cannot be written to the path in the end: beside it, or among the temporary files."""
+    name = f"gpunet-{secrets.token_hex(LETTERS // 2)}{Path(path).suffix}"
+    places = [Path(path).with_name(name)]
+    with contextlib.suppress(OSError):  # where there is no temporary folder either
+        places.append(Path(tempfile.gettempdir()) / name)
+    return places
 
 
 def _protection(target: Path, grows: bool = False) -> str | None:

@@ -7,7 +7,9 @@ import contextlib
 import json
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TextIO
 
 from gpunet import (
     __version__,
@@ -26,10 +28,12 @@ from gpunet.callbacks import Callback, History, Logs, ProgressDisplay
 from gpunet.data import Dataset
 from gpunet.errors import ArgumentError, DataError, OutputError, TrainingDivergedError
 from gpunet.files import LineFile
+from gpunet.interruption import Interruption
 from gpunet.layers import HIDDEN_ACTIVATIONS, Dense
 from gpunet.model import Sequential
 
 PROGRAM = "gpunet train"
+STANDARD_OUTPUT = "-"  # as the path of --metrics
 SCHEDULES = ("linear", "constant")
 # Adam at a constant 0.001 jumps about at the end; twice that, falling to 0, comes to rest at a higher accuracy.
 DEFAULT_RATES = {"adam": 0.002, "sgd": 0.01}
@@ -48,11 +52,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _train(argv: Sequence[str] | None) -> int:
-    options, saved = checkpoints.parse(_parser(), argv)
-    for option in ("data", "metrics"):
-        if getattr(options, option) == "":
-            raise ArgumentError(f"--{option}: expected a path, got ''")
-    _check_outputs(options)
+    parser = _parser()
+    options = checkpoints.parse(parser, argv)
+    alone = options.metrics == STANDARD_OUTPUT  # where nothing else may then go
+    written = [options.save, options.plot, options.checkpoint, options.resume, None if alone else options.metrics]
+    with checkpoints.owned(options), commandline.outliving_output(PROGRAM, any(written)) as output:
+        saved = checkpoints.settle(parser, options)
+        for option in ("data", "metrics"):
+            if getattr(options, option) == "":
+                raise ArgumentError(f"--{option}: expected a path, got ''")
+        _check_outputs(options, saved)
+        records = sys.stdout
+        with contextlib.redirect_stdout(sys.stderr) if alone else contextlib.nullcontext():
+            status = _train_with(options, saved, records)
+    return commandline.FAILED if output.failed and status == commandline.DONE else status
+
+
+def _train_with(options: argparse.Namespace, saved: saving.Saved | None, records: TextIO) -> int:
+    """Train as the options say. records: where `--metrics -` goes."""
     if options.threads is not None:
         threads.limit(options.threads)
     dataset = _load(options)
@@ -62,8 +79,11 @@ def _train(argv: Sequence[str] | None) -> int:
             f"got {options.batch_size}"
         )
     model = _model(options, dataset)
+    _check_room(options, model)
     choice = engines.choose(model.network, options.batch_size, options.device, options.engine, model.optimizer)
-    checkpointer = checkpoints.checkpointer(options, saved, dataset, model, choice.engine)
+    interruption = Interruption()
+    checkpointer = checkpoints.checkpointer(options, saved, dataset, model, choice.engine, interruption)
+    keeps = checkpointer is not None or options.save is not None
     if not options.quiet:
         _introduce(options, dataset, model, choice.reason)
         if saved is not None:
@@ -73,42 +93,36 @@ def _train(argv: Sequence[str] | None) -> int:
     callbacks: list[Callback] = [timing, history] if options.quiet else [timing, history, ProgressDisplay()]
     if options.schedule == "linear":
         callbacks.append(LinearDecay())
-    metrics = MetricsFile(options.metrics, append=saved is not None) if options.metrics else None
+    metrics = MetricsFile(options.metrics, records, append=saved is not None) if options.metrics else None
     callbacks += [callback for callback in (metrics, checkpointer) if callback]
-    status, unsaved = commandline.DONE, options.save
+    final = FinalModel(model, options.save)
+    status = commandline.DONE
     try:
-        with checkpointer.catching_signals() if checkpointer else contextlib.nullcontext():
+        with interruption.catching() if keeps else contextlib.nullcontext():
             model.fit(
                 *dataset.train,
                 batch_size=options.batch_size,
                 epochs=options.epochs,
                 verbose=0,
-                callbacks=callbacks,
+                callbacks=[*callbacks, interruption],
                 validation_data=dataset.validation,
                 initial_epoch=model.epochs_trained,
             )
-        test_loss, test_accuracy = model.evaluate(*dataset.test)
-        if not math.isfinite(test_loss):
-            raise TrainingDivergedError(-(-len(dataset.train.labels) // options.batch_size), options.epochs)
-        try:
-            accuracy = f"test accuracy {100 * test_accuracy:.2f} %, loss {test_loss:.4f}"
-            print(f"{accuracy}, after {timing.summary()}", flush=True)
-        finally:  # also where nobody reads what is printed, and in front of what is worth less than the model
+            test_loss, test_accuracy = model.evaluate(*dataset.test)
+            if not math.isfinite(test_loss):
+                raise TrainingDivergedError(-(-len(dataset.train.labels) // options.batch_size), options.epochs)
             if metrics:
                 metrics.result = {"test_loss": test_loss, "test_accuracy": test_accuracy}
-            if options.save is not None:
-                model.save(options.save)
-                unsaved = None
+            accuracy = f"test accuracy {100 * test_accuracy:.2f} %, loss {test_loss:.4f}"
+            print(f"{accuracy}, after {timing.summary()}", flush=True)
+            final.save()  # in front of what is worth less
     except KeyboardInterrupt:
         commandline.ignore_interrupts()
-        hint = "; nothing was saved: --save waits for the end, --checkpoint does not" if unsaved else ""
-        if checkpointer:
-            hint = f"; --resume {checkpointer.path} goes on"
-        with contextlib.suppress(BrokenPipeError):  # Ctrl-C ends the reader of a pipe as well
-            print(f"interrupted after {timing.summary()}{timing.last_epoch()}{hint}", flush=True)
-        status = checkpointer.exit_status if checkpointer else commandline.INTERRUPTED
+        kept = f"; --resume {checkpointer.path} goes on" if checkpointer else final.save_interrupted(interruption)
+        print(f"interrupted after {timing.summary()}{timing.last_epoch()}{kept}", flush=True)
+        status = interruption.exit_status
     finally:
-        failures = _finish(metrics, history, options.plot)
+        failures = [*final.failures, *_finish(metrics, history, options.plot)]
         for failure in failures:
             print(f"{PROGRAM}: {failure}", file=sys.stderr)
     return commandline.FAILED if failures and status == commandline.DONE else status
@@ -184,7 +198,12 @@ def _parser() -> argparse.ArgumentParser:
     add("--device", choices=engines.DEVICES, default="auto", help="where to compute (auto)")
     add("--engine", choices=engines.ENGINES, default="auto", help="how to compute (auto)")
     add("--threads", type=whole_number, metavar="N", help="cores to compute with, on a CPU (all that may be used)")
-    add("--metrics", metavar="FILE", help="write one JSON object an epoch, and one with the test result, to FILE")
+    add(
+        "--metrics",
+        metavar="FILE",
+        help="write one JSON object an epoch, and one with the test result, to FILE; - is the standard output, "
+        "and all else then goes to the standard error",
+    )
     add("--save", metavar="FILE", help="write the trained model to FILE: .safetensors or .npz")
     add("--plot", metavar="FILE", help="draw loss and accuracy over the epochs into FILE: .png, .svg or .pdf")
     checkpoints.add_options(parser)
@@ -200,14 +219,20 @@ def _width(text: str) -> int:
     return commandline.whole_number(text)
 
 
-def _check_outputs(options: argparse.Namespace) -> None:
+def _check_outputs(options: argparse.Namespace, saved: saving.Saved | None) -> None:
     """Raise ArgumentError, before any work, if a file that is to be written cannot be, or is another option's."""
     checkpoint = options.checkpoint
     if checkpoint is not None and options.resume is not None and files.same_file(checkpoint, options.resume):
         checkpoint = None  # the one pair that may be the same
     elif checkpoint is not None:
         files.check_output("--checkpoint", checkpoint)
+    if saved is not None and checkpoint is None and saved.epochs_trained < options.epochs:
+        files.check_output("--resume", options.resume)
     named = {f"--{name}": getattr(options, name) for name in ("data", "resume", "metrics", "save", "plot")}
+    if options.metrics == STANDARD_OUTPUT:
+        del named["--metrics"]
+    elif options.metrics is not None:
+        files.check_output("--metrics", options.metrics, grows=True)
     files.check_distinct({**named, "--checkpoint": checkpoint})
     if options.plot is not None:
         plots.check(options.plot)
@@ -217,6 +242,18 @@ def _check_outputs(options: argparse.Namespace) -> None:
             saving.as_path(options.save)
         except ArgumentError as error:
             raise ArgumentError(f"--save: {error}") from None
+
+
+def _check_room(options: argparse.Namespace, model: Sequential) -> None:
+    """Raise ArgumentError if the disk has no room for the weights, and with a checkpoint for the optimizer's slots."""
+    assert model.optimizer is not None
+    weights = 4 * model.network.parameters
+    for option, path, size in (
+        ("--save", options.save, weights),
+        ("--checkpoint", options.checkpoint, weights * (1 + len(model.optimizer.slots))),
+    ):
+        if path is not None:
+            files.check_output(option, path, size=size)
 
 
 def _model(options: argparse.Namespace, dataset: Dataset) -> Sequential:
@@ -303,19 +340,58 @@ class Timing(Callback):
         return f"; last validation accuracy {100 * self._last['val_accuracy']:.2f} %, loss {self._last['val_loss']:.4f}"
 
 
-class MetricsFile(Callback):
-    """One JSON object a line and epoch, written as soon as it is known, and the test result behind them.
+class FinalModel:
+    """The model that `--save` asks for, if anything; what cannot be written to the path is written elsewhere.
 
+    failures: why, and where the model is instead.
+    """
+
+    def __init__(self, model: Sequential, path: str | None) -> None:
+        self._model, self._path, self._saved = model, path, False
+        self.failures: list[OutputError] = []
+
+    def save(self) -> None:
+        if self._path is None:
+            return
+        try:
+            self._model.save(self._path)
+            self._saved = True
+        except OutputError as error:
+            self.failures.append(OutputError(f"--save: {error}{self._save_instead(files.instead_of(self._path))}"))
+
+    def save_interrupted(self, interruption: Interruption) -> str:
+        """Save what there is, and say so: the end of a line."""
+        if self._path is None:
+            return ""
+        if not (self._saved or self.failures):
+            if interruption.at_once or not self._model.epochs_trained:
+                return f"; nothing was saved: {'it ended at once' if interruption.at_once else 'no epoch was over'}"
+            self.save()
+        return f"; the model of then is in {self._path}" if self._saved else ""
+
+    def _save_instead(self, places: Iterable[Path]) -> str:
+        for place in places:
+            with contextlib.suppress(OutputError):
+                self._model.save(place)
+                return f"; the model is in {place} instead"
+        return "; the model could not be saved elsewhere either"
+
+
+class MetricsFile(Callback):
+    """One JSON object a line and epoch, written as soon as it is known, and the test result after them.
+
+    path:    of the file, or STANDARD_OUTPUT for the stream.
     append:  go on with the file of a training that is resumed; an epoch that was trained again then stands there twice.
     result:  what `close` writes as the last line, if anything.
     failure: why the file ends where it does, if it could not be written any further; training goes on without it.
     """
 
-    def __init__(self, path: str, append: bool = False) -> None:
+    def __init__(self, path: str, stream: TextIO, append: bool = False) -> None:
         try:
-            self._file = LineFile("--metrics", path, append)
+            self._file = None if path == STANDARD_OUTPUT else LineFile("--metrics", path, append)
         except OutputError as error:
             raise ArgumentError(str(error)) from error
+        self._stream = stream
         self.result: dict[str, float] | None = None
         self.failure: OutputError | None = None
 
@@ -327,12 +403,16 @@ class MetricsFile(Callback):
     def close(self) -> None:
         if self.result is not None:
             self._write(self.result)
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     def _write(self, record: dict[str, float]) -> None:
-        if self.failure is None:
+        line = json.dumps(record, allow_nan=False) + "\n"
+        if self._file is None:
+            print(line, end="", file=self._stream, flush=True)
+        elif self.failure is None:
             try:
-                self._file.write(json.dumps(record, allow_nan=False) + "\n")
+                self._file.write(line)
             except OutputError as error:
                 self.failure = error
 

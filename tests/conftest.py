@@ -9,9 +9,10 @@ import os
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
+import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,14 @@ def _compiled_loops() -> None:
             compile_loops(
                 Network((1, *[1 for _ in HIDDEN_ACTIVATIONS], 1), (*HIDDEN_ACTIVATIONS, "softmax")), optimizer
             )
+
+
+@pytest.fixture(autouse=True)
+def _ctrl_c() -> Iterator[None]:
+    """Ctrl-C as in a terminal: a background job ignores it, and so does this process after an interrupted command."""
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, handler)
 
 
 @pytest.fixture(scope="session")

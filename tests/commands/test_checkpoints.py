@@ -16,8 +16,10 @@ import pytest
 
 import gpunet
 from conftest import Command, command_environment
-from gpunet import checkpoints, saving, train
+from gpunet import checkpoints, files, interruption, saving, train
 from gpunet.engines.reference import ReferenceEngine
+from gpunet.errors import OutputError
+from gpunet.interruption import Interruption
 
 OPTIONS = {
     "adam-linear": ["--hidden", "6", "5"],
@@ -233,6 +235,48 @@ def test_the_fingerprint_is_of_the_examples(blobs) -> None:
     assert checkpoints.fingerprint(dataset(x.reshape(60, 2, 4), y)) != plain
 
 
+def test_a_checkpoint_that_another_training_owns_is_refused(run) -> None:
+    run("--epochs", 2, "--checkpoint", "a.npz", "--quiet")
+    for option, path, others in (("--resume", "a.npz", []), ("--checkpoint", "b.npz", ["--resume", "a.npz"])):
+        with files.owned(option, path):
+            status, out, err = run(option, path, *others, "--quiet", data=False)
+        assert (status, out) == (2, "")
+        assert (
+            err == f"gpunet train: {option}: {path}: another training is saving to it; wait until that has ended, "
+            "or choose another name\n"
+        )
+    assert run("--resume", "a.npz", "--checkpoint", "b.npz", "--quiet")[0] == 0
+    assert sorted(os.listdir()) == ["a.npz", "b.npz", "blobs.npz"]
+
+
+def test_a_protected_checkpoint_is_refused_before_it_goes_on(run, monkeypatch) -> None:
+    with monkeypatch.context() as patch:
+        signal_after(3, signal.SIGTERM, patch)
+        run("--epochs", 2, "--checkpoint", "a.npz", "--engine", "reference")
+    os.chmod("a.npz", 0o444)
+    status, out, err = run("--resume", "a.npz", "--quiet")
+    assert (status, out) == (2, "")
+    assert err == "gpunet train: --resume: a.npz: the file is write-protected; choose another name\n"
+
+
+def test_a_training_that_cannot_be_saved_in_the_end_is_saved_beside_it(run, monkeypatch) -> None:
+    write = saving.write
+
+    def protected_later(path: Any, saved: saving.Saved) -> None:
+        if str(path) == "a.npz" and saved.epochs_trained == 2:
+            raise OutputError(f"{path}: cannot be written: No space left on device")
+        write(path, saved)
+
+    monkeypatch.setattr(saving, "write", protected_later)
+    status, _, err = run("--epochs", 2, "--checkpoint", "a.npz", "--quiet")
+    assert status == 1
+    place = re.fullmatch(
+        r"gpunet train: --checkpoint: a\.npz: cannot be written: No space left on device; --resume (\S+) goes on\n", err
+    ).group(1)
+    assert saving.read(place).epochs_trained == 2
+    assert run("--resume", place, "--quiet")[0] == 0
+
+
 # Signals, to real processes.
 
 
@@ -267,8 +311,8 @@ def test_a_signal_that_comes_twice_at_a_time_is_one(run, monkeypatch) -> None:
         clock = iter([0.0, float(gap)])
         with monkeypatch.context() as patch:
             signal_after(14, signal.SIGTERM, patch)
-            patch.setattr(checkpoints.time, "monotonic", lambda clock=clock: next(clock))
-            patch.setattr(checkpoints.Checkpointer, "_heed_signal", heed_after_another(signal.SIGTERM))
+            patch.setattr(interruption.time, "monotonic", lambda clock=clock: next(clock))
+            patch.setattr(Interruption, "_heed", heed_after_another(signal.SIGTERM))
             status, _, err = run(
                 "--epochs", 7, "--engine", "reference", "--checkpoint", f"{gap}.npz", "--checkpoint-every", 7
             )
@@ -286,10 +330,10 @@ def test_a_signal_does_not_wait_for_the_end_of_the_epoch(run, monkeypatch) -> No
 
 
 def heed_after_another(number: int) -> Any:
-    heed = checkpoints.Checkpointer._heed_signal
+    heed = Interruption._heed
 
-    def another_then_heed(self: checkpoints.Checkpointer) -> None:
-        if self.signal is not None and not self._at_once:
+    def another_then_heed(self: Interruption) -> None:
+        if self.signal is not None and not self.at_once:
             signal.raise_signal(number)
         heed(self)
 

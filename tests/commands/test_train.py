@@ -21,6 +21,7 @@ import pytest
 import gpunet
 from conftest import Command, command_environment
 from gpunet import files, train
+from gpunet.engines.reference import ReferenceEngine
 from gpunet.errors import OutputError
 
 RESULT = re.compile(
@@ -221,8 +222,9 @@ def test_the_result_outlives_files_that_cannot_be_written(small_npz: Path, monke
     assert status == 1
     assert RESULT.fullmatch(out.strip())
     assert err.splitlines() == [
+        "gpunet train: --save: s.npz: cannot be written: No space left on device; the model could not be saved "
+        "elsewhere either",
         "gpunet train: --plot: p.png: cannot be written: No space left on device",
-        "gpunet train: s.npz: cannot be written: No space left on device",
     ]
     assert len(Path("m").read_text().splitlines()) == 3
 
@@ -274,8 +276,8 @@ def test_ctrl_c_ends_cleanly_with_the_results_so_far(tmp_path: Path) -> None:
     records = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == list(range(1, epochs + 1))
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
-    assert "; nothing was saved: --save waits for the end" in rest
-    assert not (tmp_path / "s.npz").exists()  # what was interrupted is not the trained model
+    assert rest.splitlines()[-1].endswith("; the model of then is in s.npz")
+    assert gpunet.load(tmp_path / "s.npz").epochs_trained == epochs
 
 
 def test_a_closed_pipe_ends_without_a_traceback(tmp_path: Path, small_npz: Path) -> None:
@@ -285,6 +287,126 @@ def test_a_closed_pipe_ends_without_a_traceback(tmp_path: Path, small_npz: Path)
     )
     assert len(result.stdout.splitlines()) == 1
     assert result.stderr == ""
+
+
+@pytest.mark.parametrize("redirection", ["| head -n 1", "2>&1 | head -n 1"])
+def test_a_closed_pipe_stops_only_the_printing(tmp_path: Path, small_npz: Path, redirection: str) -> None:
+    options = "--batch-size 9 --epochs 300 --hidden 5 --save s.npz --engine reference"
+    line = f"{sys.executable} -u -m gpunet.train --data {small_npz} {options} {redirection}; exit ${{PIPESTATUS[0]}}"
+    result = subprocess.run(
+        ["bash", "-c", line], cwd=tmp_path, env=command_environment(), capture_output=True, text=True, check=False
+    )
+    assert (result.returncode, len(result.stdout.splitlines())) == (0, 1)
+    told = "gpunet train: the output cannot be written: nobody reads it any more; the work goes on\n"
+    assert result.stderr == ("" if "2>" in redirection else told)
+    assert gpunet.load(tmp_path / "s.npz").epochs_trained == 300
+
+
+def test_a_full_output_stops_only_the_printing(tmp_path: Path, small_npz: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    line = f"{sys.executable} -m gpunet.train --data {small_npz} --batch-size 9 --epochs 3 --save s.npz > /dev/full"
+    result = subprocess.run(
+        ["bash", "-c", line], cwd=tmp_path, env=command_environment(), capture_output=True, text=True, check=False
+    )
+    told = "gpunet train: the output cannot be written: No space left on device; the work goes on\n"
+    assert (result.returncode, result.stderr) == (1, told)
+    assert gpunet.load(tmp_path / "s.npz").epochs_trained == 3
+
+
+QUICK = ["--data", "blobs.npz", "--batch-size", "9", "--hidden", "5", "--engine", "reference", "--quiet"]
+
+
+def test_a_model_that_cannot_be_written_in_the_end_is_written_beside_it(small_npz: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(small_npz.parent)
+    evaluate = gpunet.Sequential.evaluate
+
+    def protect_then_evaluate(*arguments: object) -> list[float]:
+        Path("s.npz").touch(mode=0o444)
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(gpunet.Sequential, "evaluate", protect_then_evaluate)
+    assert train.main([*QUICK, "--epochs", "2", "--save", "s.npz"]) == 1
+    out, err = capsys.readouterr()
+    assert RESULT.fullmatch(out.strip())
+    told = (
+        r"gpunet train: --save: s\.npz: cannot be written: the file is write-protected; the model is in (\S+) instead\n"
+    )
+    place = Path(re.fullmatch(told, err).group(1))
+    assert place.parent == Path()
+    assert gpunet.load(place).epochs_trained == 2
+
+
+def test_a_model_whose_folder_went_away_is_among_the_temporary_files(small_npz: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(small_npz.parent)
+    evaluate = gpunet.Sequential.evaluate
+    Path("folder").mkdir()
+
+    def remove_then_evaluate(*arguments: object) -> list[float]:
+        Path("folder").rmdir()
+        return evaluate(*arguments)
+
+    monkeypatch.setattr(gpunet.Sequential, "evaluate", remove_then_evaluate)
+    monkeypatch.setattr(files.tempfile, "gettempdir", os.getcwd)
+    assert train.main([*QUICK, "--epochs", "2", "--save", "folder/s.npz"]) == 1
+    told = r"gpunet train: --save: folder/s\.npz: cannot be written: No such file or directory; the model is in (\S+) "
+    place = Path(re.match(told, capsys.readouterr().err).group(1))
+    assert place.parent == Path.cwd()
+    assert gpunet.load(place).epochs_trained == 2
+
+
+def test_a_disk_without_room_for_the_model_is_known_before_training(small_npz: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(small_npz.parent)
+    usage = files.shutil.disk_usage(".")
+    for room, status in ((4 * (8 * 5 + 5 + 5 * 3 + 3) - 1, 2), (10**6, 0)):
+        monkeypatch.setattr(files.shutil, "disk_usage", lambda _, room=room: usage._replace(free=room))
+        assert train.main([*QUICK, "--epochs", "1", "--save", "s.npz"]) == status
+        out, err = capsys.readouterr()
+        assert bool(out) == (status == 0)
+        told = "gpunet train: --save: s.npz: will have 252 bytes, but the disk has 251 left"
+        assert err.startswith(told if status else "")
+
+
+def test_metrics_on_the_standard_output_are_alone_there(small_npz: Path, monkeypatch, capsys) -> None:
+    monkeypatch.chdir(small_npz.parent)
+    assert train.main([*QUICK[:-1], "--epochs", "2", "--metrics", "-"]) == 0
+    out, err = capsys.readouterr()
+    assert [json.loads(line).get("epoch") for line in out.splitlines()] == [1, 2, None]
+    assert [line.split()[0] for line in err.splitlines()] == ["device", "data", "model", "epoch", "epoch", "test"]
+    assert os.listdir() == ["blobs.npz"]
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("updates", "epochs"), [(3, 0), (9, 1), (13, 2)])
+def test_a_signal_saves_the_model_of_the_last_whole_epoch(
+    small_npz: Path, monkeypatch, capsys, number: int, status: int, updates: int, epochs: int
+) -> None:
+    monkeypatch.chdir(small_npz.parent)
+    update, made = ReferenceEngine.update, []
+
+    def counting_update(*arguments: object) -> object:
+        made.append(1)
+        if len(made) == updates:
+            signal.raise_signal(number)
+        return update(*arguments)
+
+    monkeypatch.setattr(ReferenceEngine, "update", counting_update)
+    constant = ["--schedule", "constant"]  # the first epochs are then the same, however many follow
+    assert train.main([*QUICK, *constant, "--epochs", "5", "--save", "s.npz"]) == status
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out.startswith(f"interrupted after {epochs} epoch")
+    if not epochs:
+        assert out.endswith("; nothing was saved: no epoch was over\n")
+        assert os.listdir() == ["blobs.npz"]
+        return
+    assert out.endswith("; the model of then is in s.npz\n")
+    saved = gpunet.load("s.npz")
+    assert saved.epochs_trained == epochs
+    monkeypatch.setattr(ReferenceEngine, "update", update)
+    assert train.main([*QUICK, *constant, "--epochs", str(epochs), "--save", "whole.npz"]) == 0
+    whole = gpunet.load("whole.npz")
+    assert all(np.array_equal(a, b) for a, b in zip(saved.get_weights(), whole.get_weights(), strict=True))
 
 
 def test_progress_bar_on_a_terminal_and_none_elsewhere(tmp_path: Path, small_npz: Path) -> None:

@@ -91,6 +91,7 @@ def test_what_cannot_be_written_is_known_before_any_work(
     with pytest.raises(ArgumentError, match=r"^--save: .*") as caught:
         files.check_output("--save", name, grows=grows)
     assert message in str(caught.value)
+    assert str(caught.value).count("--save: ") == 1
     assert "\n" not in str(caught.value)
     assert sorted(os.listdir()) == before
 
