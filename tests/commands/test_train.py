@@ -152,7 +152,7 @@ FAULTS = {
     "rate nan": (["--learning-rate", "nan"], "Adam: learning_rate: expected a finite number, got nan"),
     "momentum": (["--momentum", "0.9"], "--momentum: expected with --optimizer sgd"),
     "seed": (["--seed", "-1"], "argument --seed: expected a whole number, 0 or above"),
-    "metrics": (["--metrics", "no/such/folder/m"], "--metrics: no/such/folder/m: cannot be written"),
+    "metrics": (["--metrics", "no/such/folder/m"], "--metrics: no/such/folder/m: there is no folder"),
     "huge layer": (["--hidden", "99999999999999999999"], "expected at most 16777216"),
     "metrics on data": (["--metrics", "blobs.npz"], "--metrics: blobs.npz is also the file of --data"),
     "metrics empty": (["--metrics", ""], "--metrics: expected a path, got ''"),
