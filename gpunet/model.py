@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpunet import engines, losses, optimizers, saving
+from gpunet import engines, losses, optimizers, saving, turns
 from gpunet.arrays import as_images, as_optimizer_state, as_targets, as_weights
 from gpunet.callbacks import Callback, History, Logs, ProgressDisplay
 from gpunet.callbacks.base import check_callback
@@ -21,6 +21,7 @@ from gpunet.errors import ArgumentError, DeviceError, NotCompiledError, Training
 from gpunet.layers import Activation, Dense, Input, Layer, Network, network_of, require_count, require_positive_integer
 from gpunet.optimizers import Optimizer
 from gpunet.scale import Scale
+from gpunet.turns import Turns
 
 PREDICT_BATCH = 1000  # the batch size for which an engine is chosen where nothing was trained
 DEFAULT_BATCH = 32  # Keras'
@@ -36,6 +37,10 @@ class Sequential:
     seed:   fixes the start and every epoch's shuffle; the same seed gives the same bits on the same engine and machine
             (on a CPU also: with the same number of threads of its linear algebra library). None draws one; it can be
             read back as `model.seed`.
+
+    Several threads may use a model: they take turns. While one of them trains, the others are refused (ArgumentError),
+    whether they call `fit` as well or `predict`: in the middle of an epoch there is no model to predict with. Only
+    `stop_training` may be set from anywhere, at any time.
     """
 
     def __init__(self, layers: Iterable[Layer] | None = None, *, seed: int | None = None) -> None:
@@ -53,7 +58,7 @@ class Sequential:
         self._optimizer_state: OptimizerState | None = None  # likewise; None if nothing was trained yet
         self._choice: Choice | None = None  # of the engine
         self._engine: Engine | None = None
-        self._training = False
+        self._turns = Turns()
         if layers is not None and not isinstance(layers, Iterable):
             raise ArgumentError(f"layers: expected a list of layers, got {layers!r}")
         for layer in layers or ():
@@ -61,16 +66,22 @@ class Sequential:
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: the weights and where the optimizer stands instead of the engine that holds them."""
-        # The choice of an engine is made anew where the copy is used, and a copy that a callback makes does not train.
-        state = self.__dict__ | {"_choice": None, "_training": False}
-        if self._engine is not None:
-            state |= {
-                "_engine": None,
-                "_weights": self._engine.weights,
-                "_optimizer_state": self._engine.optimizer_state,
-            }
+        with self._turns.lock:
+            self._turns.require("copy")
+            state = self.__dict__ | {"_choice": None}  # an engine is chosen anew where the copy is used
+            if self._engine is not None:
+                state |= {
+                    "_engine": None,
+                    "_weights": self._engine.weights,
+                    "_optimizer_state": self._engine.optimizer_state,
+                }
+        del state["_turns"]
         return state
 
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _turns=Turns())
+
+    @turns.short
     def add(self, layer: Layer) -> None:
         """Put a layer behind the others; possible until the model has weights."""
         if not isinstance(layer, Input | Dense | Activation):
@@ -79,6 +90,7 @@ class Sequential:
             raise ArgumentError("add: the model already has its weights; make a new Sequential to change its layers")
         self.layers.append(layer)
 
+    @turns.short
     def compile(
         self,
         optimizer: str | Optimizer = "adam",
@@ -96,7 +108,7 @@ class Sequential:
         device:    "auto", "cuda" or "cpu".  engine: "auto" or the name of one (gpunet.engines.ENGINES).
         Raises:    ArgumentError for an unknown name, or if the layers do not form a network.
         """
-        if self._training:
+        if self._turns.training:
             raise ArgumentError("compile: not possible while fit is running")
         if metrics is not None and not isinstance(metrics, Sequence):
             raise ArgumentError(f"metrics: expected ['accuracy'] or nothing, got {metrics!r}")
@@ -112,6 +124,7 @@ class Sequential:
         self.optimizer, self.loss = new_optimizer, new_loss
         self._device, self._engine_name = device, engine
 
+    @turns.training
     def fit(
         self,
         x: ArrayLike,
@@ -149,8 +162,6 @@ class Sequential:
                           with the model as it was before that epoch.
         """
         self._require_compiled("fit")
-        if self._training:
-            raise ArgumentError("fit: already running; a callback cannot call it")
         if epochs is not None and nb_epoch is not None:
             raise ArgumentError(f"epochs={epochs!r} and nb_epoch={nb_epoch!r} mean the same; give one")
         epochs = require_positive_integer("epochs", next((e for e in (epochs, nb_epoch) if e is not None), 1))
@@ -175,6 +186,7 @@ class Sequential:
         self._run_epochs(choice, range(first_epoch, epochs), train, validation, scale, batch_size, shuffle, hooks)
         return history
 
+    @turns.short
     def evaluate(
         self, x: ArrayLike, y: ArrayLike, batch_size: int | None = None, verbose: str | int = "auto"
     ) -> list[float]:
@@ -192,6 +204,7 @@ class Sequential:
         engine, (placed_images, placed_targets) = self._engine_with(self._present_choice(), images, targets)
         return list(engine.evaluate(placed_images, placed_targets))
 
+    @turns.short
     def predict(self, x: ArrayLike, batch_size: int | None = None, verbose: str | int = "auto") -> NDArray[np.floating]:
         """Probabilities (examples, classes) float32. batch_size, verbose: as in `evaluate`."""
         images, scale = as_images("x", x, self._inputs)
@@ -200,11 +213,13 @@ class Sequential:
         engine, (placed,) = self._engine_with(self._present_choice(), images)
         return engine.predict(placed)
 
+    @turns.short
     def get_weights(self) -> list[NDArray[np.floating]]:
         """Copies of weights (inputs, units) and bias (units,), layer after layer."""
         self._build(self.network)
         return self._engine.weights if self._engine else [array.copy() for array in self._weights]
 
+    @turns.short
     def set_weights(self, weights: Sequence[ArrayLike]) -> None:
         """Replace the weights, given as `get_weights` gives them; the optimizer's state stays.
 
@@ -213,7 +228,7 @@ class Sequential:
         network = self.network
         arrays = as_weights(weights, network.weight_shapes)
         self._build(network)
-        if not self._training:
+        if not self._turns.training:
             self.scale = None
         if self._engine:
             self._engine.weights = arrays
@@ -221,6 +236,7 @@ class Sequential:
             self._weights = arrays
 
     @property
+    @turns.short
     def optimizer_state(self) -> OptimizerState:
         """Where the optimizer stands: updates made, and for each of its slots an array for each array of weights.
 
@@ -234,6 +250,7 @@ class Sequential:
         return copy.deepcopy(self._optimizer_state) or OptimizerState.at_start(self.optimizer, self.network)
 
     @optimizer_state.setter
+    @turns.short
     def optimizer_state(self, state: OptimizerState) -> None:
         self._require_compiled("optimizer_state")
         assert self.optimizer is not None
@@ -253,6 +270,7 @@ class Sequential:
         """
         saving.write(path, self.saved(include_optimizer=include_optimizer))
 
+    @turns.short
     def saved(self, *, include_optimizer: bool = False) -> saving.Saved:
         """What `save` writes."""
         state = self.optimizer_state if include_optimizer else None
@@ -267,6 +285,7 @@ class Sequential:
             scale=self.scale,
         )
 
+    @turns.short
     def load_weights(self, path: str | os.PathLike[str]) -> None:
         """Replace the weights by a file's: one that `save` wrote, or a PyTorch state_dict as `.safetensors`.
 
@@ -307,7 +326,7 @@ class Sequential:
             for hook in hooks:
                 hook.on_progress(updates)
 
-        self.stop_training, self._training = False, True
+        self.stop_training = False
         begun: list[Callback] = []
         try:
             for hook in hooks:
@@ -331,11 +350,8 @@ class Sequential:
                 if self.stop_training:
                     break
         finally:
-            try:
-                for hook in begun:
-                    hook.on_train_end()
-            finally:
-                self._training = False
+            for hook in begun:
+                hook.on_train_end()
 
     def _train_epoch(
         self,
@@ -348,7 +364,11 @@ class Sequential:
         """One epoch, and its logs. It is whole, or undone: TrainingDivergedError leaves the model as before it."""
         images, labels, *validation = placed
         order = self._next_order(len(images), shuffle)
-        statistics = engine.train_epoch(images, labels, order, batch_size, progress)
+        self._turns.in_epoch = True
+        try:
+            statistics = engine.train_epoch(images, labels, order, batch_size, progress)
+        finally:
+            self._turns.in_epoch = False
         self.epochs_trained += 1
         logs = _logs(statistics)
         if validation:
@@ -426,11 +446,13 @@ class Sequential:
         """
         if self._network is not None:
             return
-        self._network = network
+        weights: list[NDArray[np.floating]] = []
         for layer, (inputs, units) in enumerate(network.sizes):
             limit = np.sqrt(6 / (inputs + units))
             start = self._random(START, layer).uniform(-limit, limit, (inputs, units))
-            self._weights += [start.astype(np.float32), np.zeros(units, np.float32)]
+            weights += [start.astype(np.float32), np.zeros(units, np.float32)]
+        self._weights = weights  # when all are there: memory may run out on the way
+        self._network = network
 
     def _present_choice(self) -> Choice:
         """For predict and evaluate: the engine that trains, if there is one; moving to another would be for nothing."""
