@@ -22,6 +22,7 @@ PROGRAM = "update_docs.py"
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "lecture.md")
 PARTS = {
+    "headline": tables.headline,
     "machine": lambda result: tables.machine(result["machine"]),
     "speed": tables.speed,
     "lecture": tables.lecture,

@@ -32,6 +32,22 @@ def machine(facts: dict[str, str]) -> str:
     return f"{facts['device']}: {', '.join(others)}."
 
 
+def headline(result: Result) -> str:
+    """The README's number: an epoch at batch size 1, the fastest engine beside the other frameworks."""
+    records = sorted((r for r in result["speed"] if r["batch_size"] == 1), key=lambda record: record["epoch_seconds"])
+    ours = next(record for record in records if record["name"].startswith("gpunet"))
+    others = [r for r in records if not r["name"].startswith("gpunet")]
+    theirs = "; ".join(f"{r['name'].split(',')[0]} {r['epoch_seconds']:,.1f}" for r in others)
+    facts = result["machine"]
+    return (
+        f"**{ours['epoch_seconds']:.1f} s** for an epoch of 50,000 updates at batch size 1, "
+        f"{ours['us_per_update']:,.0f} us an update, on {facts['device']}. The lecture's Keras took "
+        f"{LECTURE_SECONDS[1]:.0f} s on a GTX 980. On the same machine, in seconds: {theirs}.\n\n"
+        f"Measured on {facts['date'].split()[0]} with the engine {ours['name'].removeprefix('gpunet ')}; projected "
+        "from fewer updates; versions, ranges and all batch sizes are in [docs/lecture.md](docs/lecture.md)."
+    )
+
+
 def speed(result: Result) -> str:
     """A row for each engine, peer and batch size; * marks epochs that are projected from fewer updates."""
     rows = []

@@ -36,6 +36,31 @@ def test_readme_examples_run(code: str) -> None:
     assert names["accuracy"] > 0.9
 
 
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_index_names_every_page() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    for page in (ROOT / "docs").glob("*.md"):
+        assert page.name == "README.md" or f"({page.name})" in index, page.name
+
+
+def test_architecture_names_only_files_that_exist() -> None:
+    """And every module of the package but the small ones, so that a reader finds each file's subject by its name."""
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    known = {path.name for folder in ("gpunet", "kernels", "bench") for path in (ROOT / folder).rglob("*.*")}
+    for name in re.findall(r"\b[a-z_]+\.(?:py|cu|cuh)\b", page.replace("*_plan.py", "tiled_plan.py")):
+        assert name in known, name
+    for path in (ROOT / "gpunet" / "engines").rglob("*.py"):
+        assert path.name == "__init__.py" or path.name in page, path.name
+
+
 def package_sources() -> set[str]:
     """Every file of the package, as it is called inside a wheel."""
     package = {path.relative_to(ROOT) for path in (ROOT / "gpunet").rglob("*") if path.is_file()}
