@@ -172,7 +172,7 @@ class Sequential:
         train, validation, network, scale = self._check_examples(x, y, validation_split, validation_data)
         batch_size = _check_batch_size(batch_size, len(train[0]))
         assert self.optimizer is not None
-        self.optimizer.check()
+        optimizers.get(self.optimizer).check()  # it may have been replaced since `compile`
         choice = engines.choose(network, batch_size, self._device, self._engine_name, self.optimizer)
         self._build(network)
 

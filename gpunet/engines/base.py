@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gpunet import optimizers
 from gpunet.errors import ArgumentError
 from gpunet.layers import Network
 from gpunet.optimizers import Optimizer
@@ -60,7 +61,7 @@ class Engine(abc.ABC):
     name: ClassVar[str]
 
     def __init__(self, network: Network, optimizer: Optimizer, weights: Sequence[NDArray[np.floating]]) -> None:
-        self.network, self.optimizer = network, optimizer
+        self.network, self.optimizer = network, optimizers.get(optimizer)
         self._rule, self._slots = optimizer.rule, tuple(optimizer.slots)
         self._allocate()
         self.weights = list(weights)

@@ -12,9 +12,20 @@ import pytest
 
 import gpunet
 from conftest import command_environment
-from gpunet import SGD, Activation, Adam, ArgumentError, Dense, Input, NotCompiledError, Sequential, to_categorical
+from gpunet import (
+    SGD,
+    Activation,
+    Adam,
+    ArgumentError,
+    Dense,
+    Input,
+    NotCompiledError,
+    Sequential,
+    engines,
+    to_categorical,
+)
 from gpunet.arrays import as_images
-from gpunet.layers import HIDDEN_ACTIVATIONS
+from gpunet.layers import HIDDEN_ACTIVATIONS, Network
 
 
 def small_model(seed: int | None = 0, loss: str = "sparse_categorical_crossentropy", **compile_arguments) -> Sequential:
@@ -401,6 +412,29 @@ FIT_FAULTS = {
         ["Adam: learning_rate: expected a number from 0 on, got -1"],
     ),
 }
+
+
+class AdamW(gpunet.Adam):
+    """What a user may write to add weight decay: the engines know nothing of it."""
+
+    def step_sizes(self, updates):
+        raise AssertionError("never asked for")
+
+
+def test_an_optimizer_of_a_class_of_ones_own_is_refused_not_trained_as_its_parent(blobs) -> None:
+    message = r"optimizer: expected .* of the class Adam, SGD itself; got AdamW"
+    model = small_model()
+    with pytest.raises(ArgumentError, match=message):
+        model.compile(AdamW(), "sparse_categorical_crossentropy")
+    model.optimizer = AdamW()
+    before = model.epochs_trained
+    with pytest.raises(ArgumentError, match=message):
+        model.fit(*blobs, verbose=0)
+    assert model.epochs_trained == before
+    for name, device in engines.DEVICE_OF.items():
+        if device == "cpu":
+            with pytest.raises(ArgumentError, match=message):
+                engines.Choice(name, "").make(Network((8, 3), ("softmax",)), AdamW(), [])
 
 
 @pytest.mark.parametrize("optimizer", [gpunet.Adam(0), gpunet.SGD(0, 0.9)], ids=["adam", "sgd"])
