@@ -350,8 +350,11 @@ class Sequential:
                 if self.stop_training:
                     break
         finally:
-            for hook in begun:
-                hook.on_train_end()
+            try:
+                for hook in begun:
+                    hook.on_train_end()
+            finally:
+                engine.release()  # what comes next, another fit perhaps, needs the memory
 
     def _train_epoch(
         self,
@@ -466,20 +469,34 @@ class Sequential:
         """The engine of a choice, and arrays where it wants them; with a batch size, ready to train on the first two.
 
         Where a GPU refuses (it may lack the memory) what was not asked for by name, the next best engine serves, with a
-        warning.
+        warning. Not once `fit` has its engine, which holds the weights that it trains.
         """
-        try:
-            engine = self._use(choice)
-            placed = [engine.place(array) for array in arrays]
-            if batch_size is not None:
-                engine.prepare(placed[0], placed[1], len(arrays[0]), batch_size)
-            return engine, placed
-        except DeviceError as error:
-            other = engines.instead_of(choice, self.network, self._device, self._engine_name)
-            if other is None:
-                raise
-            warnings.warn(f"device {engines.DEVICE_OF[other.engine]}, engine {other.engine}: {error}", stacklevel=3)
-            return self._engine_with(other, *arrays, batch_size=batch_size)
+        while True:
+            try:
+                return self._prepared(choice, arrays, batch_size)
+            except DeviceError as error:
+                other = engines.instead_of(choice, self.network, self._device, self._engine_name)
+                if self._turns.training and batch_size is None:
+                    raise
+                if self._engine is not None:
+                    self._engine.release()
+                if other is None:
+                    raise
+                line = f"device {engines.DEVICE_OF[other.engine]}, engine {other.engine}: {error}"
+            # Out of the handler, so that nothing of the failed attempt holds memory any more.
+            warnings.warn(line, stacklevel=3)
+            choice = other
+
+    def _prepared(
+        self, choice: Choice, arrays: Sequence[NDArray[Any]], batch_size: int | None
+    ) -> tuple[Engine, list[Any]]:
+        engine = self._use(choice)
+        placed = [engine.place(array) for array in arrays]
+        if batch_size is not None:
+            engine.prepare(placed[0], placed[1], len(arrays[0]), batch_size)
+            if len(placed) > 2:
+                engine.prepare_evaluation(placed[2], placed[3])
+        return engine, placed
 
     def _use(self, choice: Choice) -> Engine:
         """The engine, made at first use; weights and optimizer state move if it is another one than before."""

@@ -130,6 +130,14 @@ class Engine(abc.ABC):
         Raises DeviceError if the device cannot do it.
         """
 
+    def prepare_evaluation(  # noqa: B027 - likewise
+        self, images: Array, labels: Array
+    ) -> None:
+        """As `prepare`, for evaluations of these arrays."""
+
+    def release(self) -> None:  # noqa: B027 - likewise
+        """Give back what was prepared, and the data that it holds; weights and optimizer state stay."""
+
     def train_epoch(
         self,
         images: Array,

@@ -51,6 +51,13 @@ class EmulatedArray:
             raise TypeError(f"a device array is indexed by a slice of its first axis, got {rows!r}")
         return EmulatedArray(self.elements[rows], self.base)
 
+    def view(self, dtype: npt.DTypeLike) -> EmulatedArray:
+        """The same memory as elements of another type; the device's loads must be aligned to it."""
+        kind = np.dtype(dtype)
+        if self.address % kind.itemsize:
+            raise ValueError(f"view: address {self.address} is not aligned to {kind}")
+        return EmulatedArray(self.elements.view(kind), self.base)
+
     def __array__(self, *_: Any, **__: Any) -> npt.NDArray[Any]:
         raise TypeError("the host cannot read a device array; use device.download(array)")
 

@@ -21,7 +21,8 @@ from numpy.typing import DTypeLike, NDArray
 from gpunet.engines.cuda.sources import OPTIONS, define_options, read_source
 from gpunet.errors import DeviceError
 
-Array = Any  # an array on the device: has shape and dtype, and slices along its first axis are views
+# An array on the device: has shape and dtype; slices along its first axis, and view(dtype) of a vector, are views.
+Array = Any
 
 
 class Module(Protocol):

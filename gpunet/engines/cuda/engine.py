@@ -16,13 +16,12 @@ from numpy.typing import NDArray
 
 from gpunet.engines.base import Engine, EpochStatistics, OptimizerState, Progress
 from gpunet.engines.cuda.device import Array, Device
-from gpunet.engines.cuda.tiled_launches import Batches, DeviceLayer, Launches, padded
+from gpunet.engines.cuda.forward import Evaluation, Outcomes, Prediction
+from gpunet.engines.cuda.tiled_launches import DeviceLayer, padded
 from gpunet.engines.reference import softmax
 from gpunet.errors import TrainingDivergedError
 from gpunet.layers import Network
 from gpunet.optimizers import Optimizer
-
-FORWARD_ROWS = 1024  # rows of examples at a time in predict and evaluate
 
 
 class Epoch(Protocol):
@@ -45,6 +44,7 @@ class CudaEngine(Engine):
     ) -> None:
         self.device = device
         self._epoch: Any = None  # an Epoch, once there was one to prepare
+        self._evaluation: Evaluation | None = None  # likewise
         super().__init__(network, optimizer, weights)
 
     def _allocate(self) -> None:
@@ -52,6 +52,7 @@ class CudaEngine(Engine):
         sizes = [(inputs + 1) * padded(units) for inputs, units in self.network.sizes]
         self._all_weights = self.device.zeros(sum(sizes), np.float32)
         self._all_slots = self.device.zeros(slots * sum(sizes), np.float32)
+        self._ends = np.cumsum(sizes)  # of each layer's weights in the array of all
         self._layers, first = [], 0
         for (inputs, units), activation, size in zip(self.network.sizes, self.network.activations, sizes, strict=True):
             weights = self._all_weights[first : first + size]
@@ -65,7 +66,8 @@ class CudaEngine(Engine):
         ]
 
     def _get_weights(self) -> list[NDArray[np.floating]]:
-        return [part for layer in self._layers for part in _split(layer, self.device.download(layer.weights))]
+        values = np.split(self.device.download(self._all_weights), self._ends[:-1])
+        return [part for layer, of_layer in zip(self._layers, values, strict=True) for part in _split(layer, of_layer)]
 
     def _set_weights(self, weights: Sequence[NDArray[np.floating]]) -> None:
         for layer, matrix, bias in zip(self._layers, weights[::2], weights[1::2], strict=True):
@@ -73,9 +75,11 @@ class CudaEngine(Engine):
 
     def _get_state(self) -> OptimizerState:
         state = OptimizerState(self._made_updates, {slot: [] for slot in self._slots})
-        for layer in self._layers:
-            values = self.device.download(layer.state)
-            for slot, part in zip(self._slots, np.split(values, max(1, len(self._slots))), strict=False):
+        if not self._slots:
+            return state
+        values = np.split(self.device.download(self._all_slots), len(self._slots) * self._ends[:-1])
+        for layer, of_layer in zip(self._layers, values, strict=True):
+            for slot, part in zip(self._slots, np.split(of_layer, len(self._slots)), strict=True):
                 state.slots[slot] += _split(layer, part)
         return state
 
@@ -124,14 +128,21 @@ class CudaEngine(Engine):
         self._made_updates += statistics.updates
         return statistics
 
+    def prepare_evaluation(self, images: Array, labels: Array) -> None:
+        if self._evaluation is None or not self._evaluation.serves(images, labels):
+            self._evaluation = None
+            self._evaluation = Evaluation(self.device, self._layers, images, labels)
+
+    def release(self) -> None:
+        self._epoch = self._evaluation = None
+
     def predict(self, images: Array) -> NDArray[np.floating]:
-        forward = _ForwardPass(self.device, self._layers, len(images))
-        return np.concatenate([softmax(forward.logits(images, first)) for first in forward.firsts])
+        return softmax(Prediction(self.device, self._layers, images).run())
 
     def evaluate(self, images: Array, labels: Array) -> tuple[float, float]:
-        forward = _ForwardPass(self.device, self._layers, len(images))
-        losses, hits = zip(*(forward.losses_and_hits(images, labels, first) for first in forward.firsts), strict=True)
-        return float(np.concatenate(losses).mean(dtype=np.float64)), float(np.concatenate(hits).mean())
+        if self._evaluation is not None and self._evaluation.serves(images, labels):
+            return self._evaluation.run()
+        return Evaluation(self.device, self._layers, images, labels).run()
 
 
 class EpochData:
@@ -149,7 +160,8 @@ class EpochData:
         self.order = device.empty(examples, np.int32)
         numbers = optimizer.constants(np.ones(1, np.int64)).shape[1]
         self.constants = device.empty((self.updates, padded(numbers)), np.float32)
-        self.losses, self.hits = device.empty(examples, np.float32), device.empty(examples, np.uint8)
+        self._outcomes = Outcomes(device, examples)
+        self.losses, self.hits = self._outcomes.losses, self._outcomes.hits
 
     def serves(self, images: Array, labels: Array, examples: int, batch_size: int) -> bool:
         """Whether an epoch over these arrays can use what is here."""
@@ -167,51 +179,12 @@ class EpochData:
 
         Raises TrainingDivergedError if a batch's loss is not finite.
         """
-        losses, hits = self._device.download(self.losses), self._device.download(self.hits)
+        losses, hits = self._outcomes.download()
         seconds = time.perf_counter() - started
         finite = np.isfinite(losses)
         if not finite.all():
             raise TrainingDivergedError(int(finite.argmin()) // self.batch_size + 1)
         return EpochStatistics(float(losses.mean(dtype=np.float64)), float(hits.mean()), self.updates, seconds)
-
-
-class _ForwardPass:
-    """Forward passes over many examples, FORWARD_ROWS at a time."""
-
-    def __init__(self, device: Device, layers: Sequence[DeviceLayer], examples: int) -> None:
-        self._device, self._layers = device, layers
-        self._rows = min(FORWARD_ROWS, examples)
-        self.firsts = range(0, examples, self._rows)
-        self._outputs = [device.zeros((self._rows, padded(layer.units)), np.float32) for layer in layers]
-        self._cursors, self._no_order = device.zeros(2, np.int32), device.zeros(1, np.int32)
-
-    def logits(self, images: Array, first: int) -> NDArray[np.floating]:
-        """The logits (rows, classes) of the examples from `first` on."""
-        launches, batches = self._forward(images, first)
-        launches.run()
-        logits: NDArray[np.floating] = self._device.download(self._outputs[-1])
-        return logits[: batches.examples, : self._layers[-1].units]
-
-    def losses_and_hits(
-        self, images: Array, labels: Array, first: int
-    ) -> tuple[NDArray[np.floating], NDArray[np.uint8]]:
-        """The loss of each example from `first` on, and 1 where the most probable class is the target's."""
-        launches, batches = self._forward(images, first)
-        rows, classes = batches.examples, self._layers[-1].units
-        losses, hits = self._device.empty(rows, np.float32), self._device.empty(rows, np.uint8)
-        dz = self._device.empty((self._rows, padded(classes)), np.float32)
-        targets = labels[first : first + rows]
-        launches.softmax_cross_entropy(self._outputs[-1], targets, dz, losses, hits, classes, batches)
-        launches.run()
-        return self._device.download(losses), self._device.download(hits)
-
-    def _forward(self, images: Array, first: int) -> tuple[Launches, Batches]:
-        launches, x = Launches(self._device), images[first : first + self._rows]
-        batches = Batches(self._no_order, False, self._cursors, self._rows, len(x))
-        for layer, y in zip(self._layers, self._outputs, strict=True):
-            launches.dense_forward(layer, x, y, batches, gather=False)
-            x = y
-        return launches, batches
 
 
 def pad_columns(array: NDArray[Any]) -> NDArray[Any]:

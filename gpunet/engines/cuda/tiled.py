@@ -2,12 +2,13 @@
 
 The way of an update: dense_forward for every layer, softmax_cross_entropy, then from the last layer to the first
 dense_backward and dense_update: 9 launches for three layers. Which update it is stands on the device (see
-kernels/batch.cuh), so the launches of every update are the same ones; on a GPU they are captured once as a CUDA graph.
+kernels/batch.cuh), so the launches of every update are the same ones; on a GPU they are captured once as CUDA graphs.
 Between the first and the last update of an epoch nothing is allocated, copied or waited for.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -21,7 +22,7 @@ from gpunet.engines.cuda.tiled_launches import Batches, DeviceLayer, Launches, p
 from gpunet.layers import Network
 from gpunet.optimizers import Optimizer
 
-GRAPH_UPDATES = 20  # updates a captured graph holds; a graph's start costs about as much as one launch
+GRAPH_UPDATES = 20  # updates a captured graph holds at most; a graph's start costs about as much as one launch
 
 
 class TiledEngine(CudaEngine):
@@ -67,9 +68,7 @@ class _Epoch:
         self._launches = Launches(device)
         self._add_launches(layers, optimizer.rule)
         self._launches.make_room()
-        self._graph: Graph | None = None
-        if use_graph and data.updates >= GRAPH_UPDATES:
-            self._graph = device.capture(self._run_graph_updates)
+        self._graphs = self._captured() if use_graph else {}
 
     def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int) -> None:
         """Hand the device what is new in an epoch, and put the cursors at the start."""
@@ -78,15 +77,13 @@ class _Epoch:
 
     def run(self, progress: Progress) -> None:
         """Start every update of the epoch; returns before the last has run."""
-        done = 0
-        while self._graph is not None and done + GRAPH_UPDATES <= self.data.updates:
-            self._graph.launch()
-            done += GRAPH_UPDATES
-            progress(done)
-        while done < self.data.updates:
-            self._launches.run()
-            done += 1
-            progress(done)
+        for first in range(0, self.data.updates, GRAPH_UPDATES):
+            updates = min(GRAPH_UPDATES, self.data.updates - first)
+            if updates in self._graphs:
+                self._graphs[updates].launch()
+            else:
+                self._run_updates(updates)
+            progress(first + updates)
 
     def each_launch(self, order: NDArray[np.int32], optimizer: Optimizer) -> list[tuple[str, Callable[[], None]]]:
         """See TiledEngine.each_launch."""
@@ -95,8 +92,13 @@ class _Epoch:
         self.load(order, optimizer, updates_before=0)  # the cursors stand at the first update again
         return self._launches.each()
 
-    def _run_graph_updates(self) -> None:
-        for _ in range(GRAPH_UPDATES):
+    def _captured(self) -> dict[int, Graph]:
+        """Graphs by the updates that they hold: GRAPH_UPDATES, and as many as are left at the end of an epoch."""
+        lengths = {min(GRAPH_UPDATES, self.data.updates), self.data.updates % GRAPH_UPDATES} - {0}
+        return {length: self._device.capture(functools.partial(self._run_updates, length)) for length in lengths}
+
+    def _run_updates(self, updates: int) -> None:
+        for _ in range(updates):
             self._launches.run()
 
     def _add_launches(self, layers: Sequence[DeviceLayer], optimizer: str) -> None:

@@ -1,0 +1,105 @@
+"""Forward passes of the CUDA engines over all examples of an array: launches made once, started one after another, and
+one download at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpunet.engines.cuda.device import Array, Device
+from gpunet.engines.cuda.tiled_launches import Batches, DeviceLayer, Launches, padded
+
+FORWARD_ROWS = 1024  # examples at a time
+
+
+class Outcomes:
+    """Each example's loss and whether it was right, next to each other in memory: one download brings both.
+
+    losses: (examples,) float32, in nats. hits: (examples,) uint8, 1 where the most probable class is the target's.
+    """
+
+    def __init__(self, device: Device, examples: int) -> None:
+        self._device, self._losses_bytes = device, 4 * examples
+        self._memory = device.empty(5 * examples, np.uint8)
+        self.losses: Array = self._memory[: self._losses_bytes].view(np.float32)
+        self.hits: Array = self._memory[self._losses_bytes :]
+
+    def download(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+        """(losses, hits), when all work before is done."""
+        values = self._device.download(self._memory)
+        return values[: self._losses_bytes].view(np.float32), values[self._losses_bytes :]
+
+
+class _Pass:
+    """The layers' launches over all examples, FORWARD_ROWS at a time, in one array of activations for each layer.
+
+    Nothing is compiled or allocated when it runs.
+    """
+
+    def __init__(self, device: Device, layers: Sequence[DeviceLayer], images: Array) -> None:
+        self.images, self._device, self._layers = images, device, layers
+        self._rows = min(FORWARD_ROWS, len(images))
+        self._launches = Launches(device)
+        self._hidden = [self._room(layer.units) for layer in layers[:-1]]
+        self._cursors, self._no_order = device.zeros(2, np.int32), device.zeros(1, np.int32)
+
+    def _room(self, units: int) -> Array:
+        return self._device.zeros((self._rows, padded(units)), np.float32)
+
+    def _batches(self) -> list[tuple[slice, Batches]]:
+        """Which examples, and what kernels know of them; the last batch may have fewer."""
+        starts = range(0, len(self.images), self._rows)
+        ends = [min(first + self._rows, len(self.images)) for first in starts]
+        return [
+            (slice(first, end), Batches(self._no_order, False, self._cursors, self._rows, end - first))
+            for first, end in zip(starts, ends, strict=True)
+        ]
+
+    def _add_layers(self, where: slice, batches: Batches, logits: Array) -> None:
+        inputs = [self.images[where], *self._hidden]
+        for layer, x, y in zip(self._layers, inputs, [*self._hidden, logits], strict=True):
+            self._launches.dense_forward(layer, x, y, batches, gather=False)
+
+
+class Prediction(_Pass):
+    """The logits of all images."""
+
+    def __init__(self, device: Device, layers: Sequence[DeviceLayer], images: Array) -> None:
+        super().__init__(device, layers, images)
+        self._logits = device.empty((len(images), padded(layers[-1].units)), np.float32)
+        for where, batches in self._batches():
+            self._add_layers(where, batches, self._logits[where])
+        self._launches.make_room()
+
+    def run(self) -> NDArray[np.float32]:
+        """(examples, classes)."""
+        self._launches.run()
+        return self._device.download(self._logits)[:, : self._layers[-1].units]
+
+
+class Evaluation(_Pass):
+    """Losses and hits of all examples. labels: as in Engine.evaluate."""
+
+    def __init__(self, device: Device, layers: Sequence[DeviceLayer], images: Array, labels: Array) -> None:
+        super().__init__(device, layers, images)
+        self.labels, self._outcomes = labels, Outcomes(device, len(images))
+        classes = layers[-1].units
+        logits, dz = self._room(classes), self._room(classes)
+        for where, batches in self._batches():
+            self._add_layers(where, batches, logits)
+            losses, hits = self._outcomes.losses[where], self._outcomes.hits[where]
+            self._launches.softmax_cross_entropy(logits, labels[where], dz, losses, hits, classes, batches)
+        self._launches.make_room()
+
+    def run(self) -> tuple[float, float]:
+        """Mean loss and accuracy."""
+        self._launches.run()
+        losses, hits = self._outcomes.download()
+        return float(losses.mean(dtype=np.float64)), float(hits.mean())
+
+    def serves(self, images: Array, labels: Array) -> bool:
+        """Whether it is over these arrays."""
+        return self.images is images and self.labels is labels
