@@ -240,7 +240,7 @@ def test_weights_and_states_that_do_not_fit_are_refused(name) -> None:
 def test_switching_momentum_on_is_refused() -> None:
     engine = TiledEngine(SMALL, SGD(0.1), start(SMALL), open_device("order-forward"))
     engine.optimizer.momentum = 0.5
-    with pytest.raises(ArgumentError, match="momentum was switched on or off"):
+    with pytest.raises(ArgumentError, match="momentum or nesterov was switched on or off"):
         engine.train_epoch(*map(engine.place, problem(SMALL, 4)[:2]), np.arange(4, dtype=np.int32), 2)
 
 
