@@ -73,10 +73,15 @@ def _checked_images(name: str, array: NDArray[Any], inputs: int | None) -> tuple
     with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused as such
         array = array.astype(np.float32, order="C", copy=False)
     low, high = _range(array)
-    if not math.isfinite(low) or not math.isfinite(high):
+    if not (math.isfinite(low) and math.isfinite(high)):
         row = _first_row(array, lambda rows: ~np.isfinite(rows).all(axis=1))
         raise ArgumentError(f"{name}: example {row} has NaN or infinite values, or too large ones for float32")
     return array, Scale(False, low, high)
+
+
+def is_finite(array: NDArray[np.floating]) -> bool:
+    """Whether all numbers are finite. Takes no memory."""
+    return all(map(math.isfinite, _range(array)))
 
 
 def _range(array: NDArray[np.floating]) -> tuple[float, float]:
@@ -185,8 +190,7 @@ def as_weights(
             raise ArgumentError(f"weights: array {position} has data type {array.dtype}; expected numbers")
         with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
             arrays[position] = array.astype(np.float32)
-        low, high = _range(arrays[position])
-        if math.isnan(low) or not (infinite or all(map(math.isfinite, (low, high)))):
+        if np.isnan(arrays[position].min()) or not (infinite or is_finite(arrays[position])):
             raise ArgumentError(f"weights: array {position} has NaN or infinite values; expected finite float32")
     return arrays
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpunet import engines, losses, optimizers, saving, turns
-from gpunet.arrays import as_images, as_optimizer_state, as_targets, as_weights
+from gpunet.arrays import as_images, as_optimizer_state, as_targets, as_weights, is_finite
 from gpunet.callbacks import Callback, History, Logs, ProgressDisplay
 from gpunet.callbacks.base import check_callback
 from gpunet.engines import Choice, Engine, EpochStatistics, OptimizerState
@@ -379,7 +379,7 @@ class Sequential:
             if not np.isfinite(logs["val_loss"]):
                 self._undo_epoch(engine, statistics.updates)
         # Losses are taken before an update; what the last update of the epoch did shows in the weights alone.
-        if not all(np.isfinite(array).all() for array in engine.weights):
+        if not all(is_finite(array) for array in engine.weights):
             self._undo_epoch(engine, statistics.updates)
         return logs
 

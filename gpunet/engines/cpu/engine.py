@@ -96,7 +96,7 @@ class CompiledEngine(Engine):
         return result
 
     def place(self, array: NDArray[Any]) -> NDArray[Any]:
-        return np.require(on_host(array), requirements=["C", "W"])
+        return unprotected(np.ascontiguousarray(on_host(array)))
 
     def prepare(self, images: NDArray[Any], labels: NDArray[Any], examples: int, batch_size: int) -> None:
         compile_loops(self.network, self.optimizer.rule)
@@ -359,6 +359,22 @@ def yield_address() -> int:
     if sys.platform == "win32":
         return int(ctypes.cast(ctypes.windll.kernel32.SwitchToThread, ctypes.c_void_p).value or 0)
     return int(ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0)
+
+
+class _Memory:
+    """An array's memory, as one that may be written to."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        self._array = array  # which is kept for as long as this is
+        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
+
+
+def unprotected(array: NDArray[Any]) -> NDArray[Any]:
+    """The array, or one over the same memory if it is read-only: the loops are compiled for arrays that are not.
+
+    They only read examples and targets; a copy would take as much memory again, and all of a file that is mapped.
+    """
+    return array if array.flags.writeable else np.asarray(_Memory(array))
 
 
 def aligned(floats: int) -> NDArray[np.float32]:
