@@ -10,6 +10,11 @@
 Importing it needs no GPU and imports no CuPy.
 """
 
+# ruff: noqa: E402 - nothing may be imported before Ctrl-C is taken care of
+from gpunet import starting
+
+starting.catch_interrupts()
+
 from gpunet.arrays import to_categorical
 from gpunet.callbacks import Callback, History
 from gpunet.data import Dataset, Examples, load_mnist

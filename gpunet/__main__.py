@@ -25,7 +25,7 @@ EXAMPLES = """\
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit status (see gpunet.commandline)."""
-    return commandline.run(PROGRAM, _gpunet, argv)
+    return commandline.run(PROGRAM, _gpunet, argv, started=False)
 
 
 def _gpunet(argv: Sequence[str] | None) -> int:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO, cast
 
+from gpunet import starting
 from gpunet.errors import GpunetError, OutputError, TrainingDivergedError
 
 DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
@@ -37,10 +38,17 @@ class Parser(argparse.ArgumentParser):
         self.exit(UNUSABLE, f"{self.prog}: {one_line(message)}; see {self.prog} --help\n")
 
 
-def run(program: str, command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None) -> int:
-    """Call a command's function; turn what users can cause into one line on stderr and an exit status."""
+def run(
+    program: str, command: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None, started: bool = True
+) -> int:
+    """Call a command's function; turn what users can cause into one line on stderr and an exit status.
+
+    started: whether all is imported, so that Ctrl-C is the command's (see gpunet.starting).
+    """
     _prepare_streams()
     try:
+        if started:
+            starting.done()
         return command(argv)
     except KeyboardInterrupt:
         ignore_interrupts()

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from gpunet import __version__, commandline, data, engines, losses, plots
 from gpunet.data import Examples
-from gpunet.errors import ArgumentError
+from gpunet.errors import ArgumentError, OutputError
 from gpunet.model import Sequential, load
 
 PROGRAM = "gpunet evaluate"
@@ -49,6 +49,12 @@ def _evaluate(argv: Sequence[str] | None) -> int:
         raise ArgumentError("--data: expected a path, got ''")
     if options.plot is not None:
         plots.check(options.plot)
+    with commandline.outliving_output(PROGRAM, options.plot is not None) as output:
+        _evaluate_with(options)
+    return commandline.FAILED if output.failed else commandline.DONE
+
+
+def _evaluate_with(options: argparse.Namespace) -> None:
     model = load(options.model, device=options.device, engine=options.engine)
     dataset = data.load_mnist() if options.data is None else data.load(options.data)
     name = options.data or "MNIST (bundled)"
@@ -68,14 +74,15 @@ def _evaluate(argv: Sequence[str] | None) -> int:
     result = evaluate(model, dataset.test, options.quiet or options.json)
     if not math.isfinite(result.loss):
         raise ArgumentError(f"{options.model}: the loss is not a finite number; the weights are too large")
-    with commandline.outliving_output(PROGRAM, options.plot is not None) as output:
-        _print(options, result)
-        if options.plot is not None:
-            figure = plots.report(
-                result.confusion, _mistakes(dataset.test, result), model.get_weights()[0], dataset.test.images.shape[1:]
-            )
+    _print(options, result)
+    if options.plot is not None:
+        figure = plots.report(
+            result.confusion, _mistakes(dataset.test, result), model.get_weights()[0], dataset.test.images.shape[1:]
+        )
+        try:
             plots.write(figure, options.plot)
-    return commandline.FAILED if output.failed else commandline.DONE
+        except OutputError as error:
+            raise OutputError(f"--plot: {error}") from error
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

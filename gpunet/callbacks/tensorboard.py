@@ -1,15 +1,28 @@
-"""TensorBoard: the logs, and now and then the weights, where TensorBoard finds them. Written by tensorboardX."""
+"""TensorBoard: the logs, and now and then the weights, where TensorBoard finds them. Written by tensorboardX.
+
+Not by its SummaryWriter: that writes in a thread, which ends with a traceback where a disk is full.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+import numpy as np
 
 from gpunet.callbacks.base import Callback, Logs
 from gpunet.callbacks.monitor import require_count
 from gpunet.errors import ArgumentError, OutputError
 
+# The bounds of TensorFlow's histograms: from 1e-12 on by a tenth more each, and the same below 0.
+_BOUNDS = 1e-12 * 1.1 ** np.arange(774)
+BOUNDS = [*-_BOUNDS[::-1], 0.0, *_BOUNDS]
 NOT_WRITTEN = ("write_graph", "write_images", "profile_batch", "embeddings_freq", "embeddings_metadata")
 
 
@@ -21,7 +34,7 @@ class TensorBoard(Callback):
     write_steps_per_second:  also write epoch_steps_per_second.
     update_freq:             "epoch"; "batch" is refused, because an epoch may be one launch.
     Keras' other arguments (write_graph, write_images, profile_batch, embeddings_freq) are taken where they ask for
-    nothing. Raises ArgumentError where tensorboardX is not installed.
+    nothing. Raises ArgumentError where tensorboardX is not installed, OutputError where the folder cannot be written.
     """
 
     def __init__(
@@ -47,7 +60,7 @@ class TensorBoard(Callback):
         self.log_dir = Path(log_dir)
         self.histogram_freq = require_count("TensorBoard: histogram_freq", histogram_freq)
         self.write_steps_per_second = write_steps_per_second
-        self._make_writer = _summary_writer()
+        self._library = _library()
         self._writers: dict[str, Any] = {}
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
@@ -59,30 +72,50 @@ class TensorBoard(Callback):
             values["steps_per_second"] = logs["updates"] / logs["seconds"]
         for name, value in values.items():
             part = "validation" if name.startswith("val_") else "train"
-            self._writer(part).add_scalar(f"epoch_{name.removeprefix('val_')}", value, epoch)
+            self._write(part, epoch, self._library.scalar(f"epoch_{name.removeprefix('val_')}", value))
         if self.histogram_freq and epoch % self.histogram_freq == 0:
             for number, weights in enumerate(self.model.get_weights()):
                 name = f"dense_{number // 2}/{'bias' if number % 2 else 'weights'}"
-                self._writer("train").add_histogram(f"{name}/histogram", weights, epoch)
-        for writer in self._writers.values():
-            writer.flush()
+                self._write("train", epoch, self._library.histogram(f"{name}/histogram", weights, BOUNDS))
+        self._try(lambda: [writer.flush() for writer in self._writers.values()])
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         while self._writers:
-            self._writers.popitem()[1].close()
+            self._try(self._writers.popitem()[1].close)
 
-    def _writer(self, part: str) -> Any:
+    def _write(self, part: str, epoch: int, summary: Any) -> None:
         if part not in self._writers:
-            try:
-                self._writers[part] = self._make_writer(str(self.log_dir / part))
-            except OSError as error:
-                raise OutputError(f"TensorBoard: {self.log_dir}: cannot be written: {error.strerror}") from error
-        return self._writers[part]
+            folder = self.log_dir / part
+            self._try(lambda: folder.mkdir(parents=True, exist_ok=True))
+            file = folder / f"events.out.tfevents.{int(time.time())}.{socket.gethostname()}"
+            self._writers[part] = self._try(lambda: self._library.RecordWriter(str(file)))
+            self._write_event(part, file_version="brain.Event:2")
+        self._write_event(part, step=epoch, summary=summary)
+
+    def _write_event(self, part: str, **content: Any) -> None:
+        event = self._library.Event(wall_time=time.time(), **content)
+        self._try(lambda: self._writers[part].write(event.SerializeToString()))
+
+    def _try(self, action: Callable[[], Any]) -> Any:
+        try:
+            return action()
+        except OSError as error:
+            while self._writers:
+                with contextlib.suppress(OSError):  # what they hold back cannot be written either
+                    self._writers.popitem()[1].close()
+            raise OutputError(f"TensorBoard: {self.log_dir}: cannot be written: {error.strerror or error}") from error
 
 
-def _summary_writer() -> Any:
+def _library() -> Any:
+    """What is needed of tensorboardX, by name."""
     try:
-        from tensorboardX import SummaryWriter
+        from tensorboardX import record_writer, summary
+        from tensorboardX.proto import event_pb2
     except ImportError as error:
         raise ArgumentError(f"TensorBoard: needs tensorboardX ({error}); pip install 'gpunet[tensorboard]'") from error
-    return SummaryWriter
+    return SimpleNamespace(
+        RecordWriter=record_writer.RecordWriter,
+        Event=event_pb2.Event,
+        histogram=summary.histogram,
+        scalar=summary.scalar,
+    )

@@ -6,6 +6,7 @@ Nothing is unpickled. Whatever is wrong with a file is a ModelFileError of one l
 from __future__ import annotations
 
 import io
+import json
 import math
 import os
 import zipfile
@@ -14,7 +15,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 from numpy.typing import NDArray
 
@@ -24,7 +24,16 @@ from gpunet.errors import ArgumentError, ModelFileError
 Arrays = dict[str, NDArray[Any]]
 TEXT = "gpunet"  # the text's name: in the metadata of .safetensors, and in an .npz among the arrays
 MOST_TEXT = 2**24  # bytes of the text in an .npz; gpunet's have a few thousand
+MOST_HEADER = 2 * MOST_TEXT  # bytes of the header of .safetensors: the text, as a string in JSON, and the arrays' names
+LARGEST = 8  # bytes of the largest number in an array
 HEADER = 2**12  # bytes in front of an array in an .npz; NumPy's own have 128
+TYPES = {
+    "F64": "<f8",
+    "F32": "<f4",
+    "F16": "<f2",
+    "BOOL": "|b1",
+    **{f"{kind}{8 * size}": f"<{kind.lower()}{size}" for kind in "IU" for size in (1, 2, 4, 8)},
+}  # by their names in .safetensors
 Sizes = Callable[[str | None], Mapping[str, int]]  # from the text: the arrays that belong to it, with their elements
 
 
@@ -80,18 +89,43 @@ def _safetensors_to_bytes(raw: Raw) -> bytes:
     return bytes(safetensors.numpy.save(arrays, None if raw.text is None else {TEXT: raw.text}))
 
 
-def _safetensors_from_file(path: Path, _: Sizes) -> Raw:
-    with safetensors.safe_open(path, framework="np") as file:
-        names = list(file.keys())
-        if unlike := [name for name in names if file.get_slice(name).get_dtype() == "BF16"]:
+def _safetensors_from_file(path: Path, sizes: Sizes) -> Raw:
+    """The header first, held against the file's size and the model's arrays; then no more than those arrays.
+
+    Eight bytes with the length of the header, the header (JSON: for each array its type, shape, and where it begins and
+    ends; and the metadata), and the arrays without gaps. Source: the format's description in safetensors' README.
+    """
+    with path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, MOST_HEADER):
+            raise ValueError(f"a header of {length:,} bytes in a file of {size:,}")
+        header = dict(json.loads(file.read(length).decode()))
+        metadata = dict(header.pop("__metadata__", None) or {})
+        if unlike := [name for name, entry in header.items() if entry["dtype"] == "BF16"]:
             raise ModelFileError(
                 f"{path}: {unlike[0]} is of PyTorch's type bfloat16, which NumPy lacks; save model.float().state_dict()"
             )
-        arrays = {name: file.get_tensor(name) for name in names}
-        metadata = dict(file.metadata() or {})
-    if unknown := metadata.keys() - {TEXT, "format"}:  # PyTorch's and others' libraries write "format"
-        raise ModelFileError(f"{path}: not written by gpunet: metadata {', '.join(sorted(unknown))}")
-    return Raw(metadata.get(TEXT), arrays)
+        if unknown := metadata.keys() - {TEXT, "format"}:  # PyTorch's and others' libraries write "format"
+            raise ModelFileError(f"{path}: not written by gpunet: metadata {', '.join(sorted(unknown))}")
+        text = metadata.get(TEXT)
+        elements = sizes(text)
+        parts = sorted((*entry["data_offsets"], name) for name, entry in header.items())
+        bounds = [0, *(end for _, end, _ in parts)]
+        if [begin for begin, _, _ in parts] != bounds[:-1] or bounds[-1] != size - 8 - length:
+            raise ValueError("the arrays do not fill the file")
+        arrays = {}
+        for begin, end, name in parts:
+            _require_known(path, name, elements)
+            dtype, shape = np.dtype(TYPES[header[name]["dtype"]]), header[name]["shape"]
+            if math.prod(shape) * dtype.itemsize != end - begin:
+                raise ValueError(f"{name} has not the size that its header says")
+            if end - begin > elements[name] * LARGEST:
+                raise ModelFileError(
+                    f"{path}: {name} has {end - begin:,} bytes; expected at most {elements[name] * LARGEST:,}"
+                )
+            arrays[name] = np.frombuffer(file.read(end - begin), dtype).reshape(shape)
+    return Raw(text, arrays)
 
 
 def _npz_to_bytes(raw: Raw) -> bytes:
@@ -113,9 +147,8 @@ def _npz_from_file(path: Path, sizes: Sizes) -> Raw:
             text = str(_npz_array(path, archive, members.pop(TEXT), MOST_TEXT))
         elements = sizes(text)
         for name, info in members.items():
-            if name not in elements:
-                raise ModelFileError(f"{path}: an array {name!r} that does not belong to the model")
-            arrays[name] = _npz_array(path, archive, info, elements[name] * np.dtype(np.float64).itemsize)
+            _require_known(path, name, elements)
+            arrays[name] = _npz_array(path, archive, info, elements[name] * LARGEST)
     return Raw(text, arrays)
 
 
@@ -138,6 +171,11 @@ def _npz_array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, most
     stream.seek(0)
     array: NDArray[Any] = np.lib.format.read_array(stream, allow_pickle=False)
     return array
+
+
+def _require_known(path: Path, name: str, elements: Mapping[str, int]) -> None:
+    if name not in elements:
+        raise ModelFileError(f"{path}: an array {name!r} that does not belong to the model")
 
 
 FORMATS: dict[str, tuple[Callable[[Path, Sizes], Raw], Callable[[Raw], bytes]]] = {

@@ -20,7 +20,7 @@ from PIL import Image
 
 import gpunet
 from conftest import Command, command_environment
-from gpunet import ArgumentError, DataError, commandline, evaluate, plots, predict, terminal
+from gpunet import ArgumentError, DataError, OutputError, commandline, evaluate, files, plots, predict, terminal
 
 COMMANDS = ("train", "evaluate", "predict", "doctor")
 
@@ -216,6 +216,73 @@ def test_evaluate_counts_what_the_model_gets_right(
         assert line.split()[:3] == [str(told[name]) for name in ("class", "examples", "correct")]
     assert shown[7] == f"test accuracy {100 * summary['test_accuracy']:.2f} %, loss {summary['test_loss']:.4f}"
     assert len(shown) == 8
+
+
+def test_a_report_that_cannot_be_drawn_hides_no_result(
+    blobs_model: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OutputError(f"{path}: cannot be written: No space left on device")
+
+    monkeypatch.chdir(small_npz.parent)
+    monkeypatch.setattr(files, "write_bytes", full)
+    assert evaluate.main([str(blobs_model), "--data", "blobs.npz", "--plot", "report.png"]) == 1
+    out, err = capsys.readouterr()
+    assert [line.split()[0] for line in out.splitlines()] == ["device", "data", "model", "class", "0", "1", "2", "test"]
+    assert err == "gpunet evaluate: --plot: report.png: cannot be written: No space left on device\n"
+
+
+def test_a_report_is_drawn_for_whoever_does_not_read_the_table(blobs_model: Path, small_npz: Path) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    words = [sys.executable, "-m", "gpunet.evaluate", blobs_model, "--data", small_npz, "--plot", "report.png"]
+    with open("/dev/full", "wb") as full:
+        result = subprocess.run(
+            words,
+            cwd=small_npz.parent,
+            env=command_environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    told = "gpunet evaluate: the output cannot be written: No space left on device; the work goes on\n"
+    assert (result.returncode, result.stderr) == (1, told)
+    assert (small_npz.parent / "report.png").read_bytes().startswith(b"\x89PNG")
+
+
+STARTS = {
+    "module": ["-m", "gpunet.train"],
+    "package": ["-m", "gpunet", "train"],
+    "together": ["-um", "gpunet", "train"],
+    "script": ["bin/gpunet", "train"],
+}
+
+
+@pytest.mark.parametrize("start", STARTS)
+@pytest.mark.parametrize("imported", ["numpy", "safetensors"])
+def test_ctrl_c_while_it_starts_is_one_line(tmp_path: Path, start: str, imported: str) -> None:
+    """A stand-in for a library sends the signal when it is imported."""
+    (tmp_path / f"{imported}.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    (tmp_path / "bin").mkdir()
+    script = "import sys\nfrom gpunet.__main__ import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
+    (tmp_path / "bin" / "gpunet").write_text(script)
+    environment = command_environment()
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment["PYTHONPATH"]])
+    result = subprocess.run(
+        [sys.executable, *STARTS[start], "--epochs", "1"],
+        cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (result.returncode, result.stdout, result.stderr) == (130, "", "gpunet: interrupted\n")
+
+
+def test_importing_gpunet_leaves_ctrl_c_alone(tmp_path: Path) -> None:
+    (tmp_path / "numpy.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    environment = command_environment()
+    environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), environment["PYTHONPATH"]])
+    code = "try:\n    import gpunet\nexcept KeyboardInterrupt:\n    print('caught')"
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "caught\n", "")
 
 
 def test_evaluate_draws_a_report_of_mnist(command: Command, digit_model: Path, tmp_path: Path) -> None:

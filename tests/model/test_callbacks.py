@@ -8,6 +8,7 @@ import os
 import struct
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -450,6 +451,25 @@ def test_tensorboard_writes_where_keras_writes(blobs, tmp_path: Path) -> None:
         ("dense_0/weights/histogram", 0, 48),
         ("dense_0/weights/histogram", 2, 48),
     ]
+
+
+@pytest.mark.parametrize("moment", ["at the first event", "at the end of an epoch"])
+def test_tensorboard_on_a_full_disk_is_one_clear_line(blobs, tmp_path: Path, monkeypatch, capfd, moment: str) -> None:
+    records = pytest.importorskip("tensorboardX.record_writer", reason="pip install tensorboardX")
+    buffering = 0 if moment == "at the first event" else -1
+    monkeypatch.setattr(records, "open_file", lambda path: open("/dev/full", "wb", buffering=buffering))  # noqa: SIM115
+    threads = threading.active_count()
+    with pytest.raises(OutputError, match=r"^TensorBoard: .*logs: cannot be written: No space left on device$"):
+        fit(small_model(), blobs, TensorBoard(tmp_path / "logs", histogram_freq=1))
+    assert threading.active_count() == threads
+    assert capfd.readouterr() == ("", "")
+
+
+def test_tensorboard_where_no_folder_can_be_made_is_one_clear_line(blobs, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboardX", reason="pip install tensorboardX")
+    (tmp_path / "logs").write_text("a file")
+    with pytest.raises(OutputError, match=r"^TensorBoard: .*logs: cannot be written: Not a directory$"):
+        fit(small_model(), blobs, TensorBoard(tmp_path / "logs"))
 
 
 def test_tensorboard_without_its_library_is_one_clear_line(monkeypatch: pytest.MonkeyPatch) -> None:

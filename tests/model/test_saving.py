@@ -247,6 +247,62 @@ def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(blobs, tmp_path: Pat
         tracemalloc.stop()
 
 
+def forged(path: Path, changes: dict[str, object], length: int | None = None, size: int | None = None) -> None:
+    """The .safetensors file with changes to its header, which may then claim another length, or the file have another
+    size.
+    """
+    content = path.read_bytes()
+    end = 8 + int.from_bytes(content[:8], "little")
+    header = json.dumps({**json.loads(content[8:end]), **changes}).encode()
+    path.write_bytes((length or len(header)).to_bytes(8, "little") + header + content[end:])
+    if size is not None:
+        os.truncate(path, size)  # a hole, which takes no room on the disk
+
+
+HUGE = 3 * 10**9
+WEIGHTS = {"dtype": "F32", "shape": [6, 8]}
+FORGERIES = {
+    "header": ({}, {"length": 10**11}, "a header of 100,000,000,000 bytes in a file of"),
+    "header-in-a-large-file": ({}, {"length": 10**9, "size": 2 * 10**9}, "a header of 1,000,000,000 bytes"),
+    "array": ({"0.weight": {**WEIGHTS, "data_offsets": [0, 10**11]}}, {}, "the arrays do not fill the file"),
+    "file": ({}, {"size": HUGE}, "the arrays do not fill the file"),
+    "other": ({"x": {"dtype": "U8", "shape": [HUGE], "data_offsets": [300, HUGE + 300]}}, {"size": 1}, "'x' that"),
+    "shape": ({"0.bias": {"dtype": "F32", "shape": [2**62], "data_offsets": [0, 24]}}, {}, "0.bias has not the size"),
+    "negative": ({"0.bias": {"dtype": "F32", "shape": [-2, -3], "data_offsets": [0, 24]}}, {}, "damaged"),
+    "type": ({"0.bias": {"dtype": "F31", "shape": [6], "data_offsets": [0, 24]}}, {}, "F31"),
+    "entry": ({"0.bias": 3}, {}, "damaged"),
+    "no-offsets": ({"0.bias": {"dtype": "F32", "shape": [6]}}, {}, "damaged"),
+    "metadata": ({"__metadata__": 3}, {}, "damaged"),
+    "text": ({"__metadata__": {"gpunet": 3}}, {}, "damaged"),
+    "deep": ({"x": "DEEP"}, {}, "damaged"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("forgery", FORGERIES)
+def test_a_forged_header_is_refused_before_memory_is_taken(blobs, tmp_path: Path, forgery: str) -> None:
+    changes, sizes, message = FORGERIES[forgery]
+    path = tmp_path / "model.safetensors"
+    trained_model(blobs).save(path)
+    if forgery == "other":  # as long as its header says, so that the names alone tell
+        forged(path, changes)
+        content = path.read_bytes()
+        sizes = {"size": 8 + int.from_bytes(content[:8], "little") + HUGE + 300}
+    forged(path, changes, **sizes)
+    if forgery == "deep":
+        header = b'{"x": ' + b"[" * 10**5
+        path.write_bytes(len(header).to_bytes(8, "little") + header)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFileError) as caught:
+            gpunet.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 10**7
+    finally:
+        tracemalloc.stop()
+    assert message in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: ")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), MemoryError()])
 def test_a_file_that_must_not_be_read_says_so(blobs, path: Path, error: Exception, monkeypatch) -> None:
     trained_model(blobs).save(path)
@@ -318,7 +374,7 @@ DESCRIPTIONS = {
     "widths-text": ({"widths": "abc"}, "description of the model is wrong: "),
     "widths-none": ({"widths": None}, "description of the model is wrong: "),
     "widths-fraction": ({"widths": [8.0, 6, 3]}, "expected a whole number above 0, got 8.0"),
-    "fewer": ({"widths": [8, 3], "activations": ["softmax"]}, "an array '2.bias' that does not belong to 8-3"),
+    "fewer": ({"widths": [8, 3], "activations": ["softmax"]}, "an array '2.bias' that does not belong to the model"),
     "more": ({"widths": [8, 6, 3, 3], "activations": ["tanh", "relu", "softmax"]}, "no array '4.weight'"),
     "activation": ({"activations": ["swish", "softmax"]}, "got 'swish'"),
     "seed": ({"seed": -1}, "expected a whole number from 0 on, got -1"),
