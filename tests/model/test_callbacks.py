@@ -538,7 +538,7 @@ def test_what_cannot_be_done_is_one_clear_line(blobs, tmp_path: Path, monkeypatc
 def test_files_that_cannot_be_written_are_one_clear_line(blobs, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for callback, message in (
-        (CSVLogger(tmp_path), "CSVLogger: .*: cannot be written: Is a directory"),
+        (CSVLogger(tmp_path), "CSVLogger: .*: cannot be written: not a file"),
         (ModelCheckpoint(tmp_path / "file" / "m.npz"), "file/m.npz: its folder cannot be made: "),
     ):
         with pytest.raises(OutputError, match=message):
