@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpunet import losses
+from gpunet import containers, losses
 from gpunet.engines.base import OptimizerState, on_host
-from gpunet.errors import ArgumentError, DeviceError, first_line
+from gpunet.errors import ArgumentError, DeviceError, first_line, shown
 from gpunet.layers import Network, require_positive_integer, whole_number
 from gpunet.optimizers import Optimizer
 from gpunet.scale import BYTES, Scale
@@ -57,7 +57,8 @@ def as_images(name: str, x: ArrayLike, inputs: int | None) -> tuple[NDArray[Any]
 def _checked_images(name: str, array: NDArray[Any], inputs: int | None) -> tuple[NDArray[Any], Scale]:
     expected = f"(examples, {inputs})" if inputs else "(examples, inputs)"
     if array.dtype.kind not in "buif":
-        raise ArgumentError(f"{name}: expected numbers, got data type {array.dtype}")
+        what = shown(array.item()) if array.ndim == 0 else f"data type {array.dtype}"
+        raise ArgumentError(f"{name}: expected numbers of shape {expected}, got {what}")
     if array.ndim >= 1 and len(array) == 0:
         raise ArgumentError(f"{name}: no examples: got shape {array.shape}; expected {expected}")
     width = math.prod(array.shape[1:])
@@ -100,11 +101,13 @@ def _first_row(array: NDArray[Any], is_bad: Callable[[NDArray[Any]], NDArray[np.
     return None
 
 
-def as_targets(name: str, y: ArrayLike, loss: str, classes: int, examples: int) -> NDArray[Any]:
+def as_targets(name: str, y: ArrayLike | None, loss: str, classes: int, examples: int) -> NDArray[Any]:
     """Targets in the form of the loss: (n,) int32 classes, or (n, classes) float32 probabilities.
 
     Raises ArgumentError, naming the argument, if they have another form, number or range.
     """
+    if y is None:
+        raise ArgumentError(f"{name}: no targets; expected one for each of the {examples} examples")
     array = _as_array(name, y)
     if array.ndim == 0 or len(array) != examples:
         count = "a single value" if array.ndim == 0 else f"{len(array)} targets"
@@ -161,8 +164,10 @@ def _whole_numbers(name: str, array: NDArray[Any]) -> NDArray[np.integer]:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or array.dtype.kind not in "uif":
+        names = array.ndim == 1 and array.dtype.kind in "OSU"
+        hint = f"; names become numbers by numpy.unique({name}, return_inverse=True)" if names else ""
         raise ArgumentError(
-            f"{name}: expected whole-number labels (examples,), got {array.dtype} of shape {array.shape}"
+            f"{name}: expected whole-number labels (examples,), got {array.dtype} of shape {array.shape}{hint}"
         )
     if array.dtype.kind == "f":
         if not ((np.floor(array) == array) & (np.abs(array) < 2**53)).all():  # NaN and infinity are unequal or large
@@ -179,7 +184,7 @@ def as_weights(
     infinite: whether infinite values are allowed; a huge gradient makes Adam's v infinite, which does no harm.
     """
     if not isinstance(weights, Iterable):
-        raise ArgumentError(f"weights: expected a list of arrays, got {weights!r}")
+        raise ArgumentError(f"weights: expected a list of arrays, got {shown(weights)}")
     arrays = [on_host(_as_array("weights", array)) for array in weights]
     if [array.shape for array in arrays] != list(shapes):
         raise ArgumentError(
@@ -199,10 +204,12 @@ def as_optimizer_state(state: object, optimizer: Optimizer, network: Network) ->
     """A copy; ArgumentError unless it can be a state of this optimizer for this network."""
     if not isinstance(state, OptimizerState) or tuple(state.slots) != tuple(optimizer.slots):
         slots = tuple(state.slots) if isinstance(state, OptimizerState) else state
-        raise ArgumentError(f"optimizer state: expected one with the slots {tuple(optimizer.slots)}, got {slots!r}")
+        expected = tuple(optimizer.slots)
+        raise ArgumentError(f"optimizer state: expected one with the slots {expected}, got {shown(slots)}")
     updates = whole_number(state.updates)
     if updates is None or updates < 0:
-        raise ArgumentError(f"optimizer state: expected a whole number of updates from 0 on, got {state.updates!r}")
+        came = shown(state.updates)
+        raise ArgumentError(f"optimizer state: expected a whole number of updates from 0 on, got {came}")
     slots = {slot: as_weights(arrays, network.weight_shapes, infinite=True) for slot, arrays in state.slots.items()}
     if any((array < 0).any() for array in slots.get("v", ())):
         raise ArgumentError("optimizer state: v has numbers below 0; expected means of squares")
@@ -227,6 +234,7 @@ def _as_array(name: str, values: Any) -> NDArray[Any]:
     if hasattr(values, "toarray") and hasattr(values, "nnz"):
         raise ArgumentError(f"{name}: is a sparse {type(values).__name__}; expected a dense array: pass .toarray()")
     try:
+        values = containers.unpacked(name, values)
         if hasattr(values, "requires_grad") and hasattr(values, "detach"):  # a tensor of PyTorch
             values = values.detach()
             if str(values.dtype) == "torch.bfloat16":

@@ -2,10 +2,32 @@
 
 from __future__ import annotations
 
+import itertools
+import sys
+import warnings
+
+MOST_SHOWN = 100  # characters
+
 
 def first_line(error: BaseException) -> str:
     """What an error of another library says, as far as it fits in a line of ours."""
     return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def shown(value: object) -> str:
+    """A user's value as it fits in a line of ours."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 3]}..."
+
+
+def warn(message: str) -> None:
+    """Warn of something in the line of the user's that called gpunet, through however many functions of gpunet's."""
+    frame = sys._getframe()
+    for level in itertools.count(1):
+        if frame.f_back is None or frame.f_globals.get("__name__", "").partition(".")[0] != "gpunet":
+            warnings.warn(message, stacklevel=level)
+            return
+        frame = frame.f_back
 
 
 class GpunetError(Exception):

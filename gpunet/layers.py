@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gpunet.errors import ArgumentError
+from gpunet.errors import ArgumentError, shown
 
 HIDDEN_ACTIVATIONS = ("sigmoid", "softplus", "softsign", "relu", "tanh", "hard_sigmoid", "linear")
 ACTIVATIONS = (*HIDDEN_ACTIVATIONS, "softmax")
@@ -40,11 +40,12 @@ class Network:
         for activation in self.activations[:-1]:
             if activation not in HIDDEN_ACTIVATIONS:
                 raise ArgumentError(
-                    f"activation of a hidden layer: expected one of {', '.join(HIDDEN_ACTIVATIONS)}; got {activation!r}"
+                    f"activation of a hidden layer: expected one of {', '.join(HIDDEN_ACTIVATIONS)}; "
+                    f"got {shown(activation)}"
                 )
         if self.activations[-1] != "softmax":
             raise ArgumentError(
-                f"the output layer needs the activation 'softmax', got {self.activations[-1]!r}; "
+                f"the output layer needs the activation 'softmax', got {shown(self.activations[-1])}; "
                 "end the model with Dense(classes, activation='softmax')"
             )
 
@@ -177,7 +178,7 @@ def require_positive_integer(name: str, value: object) -> int:
     """The value as an int; ArgumentError unless it is a whole number above 0 (NumPy integers count)."""
     number = whole_number(value)
     if number is None or number < 1:
-        raise ArgumentError(f"{name}: expected a whole number above 0, got {value!r}")
+        raise ArgumentError(f"{name}: expected a whole number above 0, got {shown(value)}")
     return number
 
 
@@ -185,7 +186,7 @@ def require_count(name: str, value: object) -> int:
     """The value as an int; ArgumentError unless it is a whole number from 0 on."""
     number = whole_number(value)
     if number is None or number < 0:
-        raise ArgumentError(f"{name}: expected a whole number from 0 on, got {value!r}")
+        raise ArgumentError(f"{name}: expected a whole number from 0 on, got {shown(value)}")
     return number
 
 
@@ -199,11 +200,11 @@ def whole_number(value: object) -> int | None:
 
 def _known_activation(owner: str, name: object) -> str:
     if not isinstance(name, str) or name not in ACTIVATIONS:
-        raise ArgumentError(f"{owner}: activation: expected one of {', '.join(ACTIVATIONS)}; got {name!r}")
+        raise ArgumentError(f"{owner}: activation: expected one of {', '.join(ACTIVATIONS)}; got {shown(name)}")
     return name
 
 
 def _flat_size(name: str, shape: object) -> int:
     if isinstance(shape, str | bytes) or not isinstance(shape, Sequence) or not shape:
-        raise ArgumentError(f"{name}: expected a tuple of whole numbers such as (784,), got {shape!r}")
+        raise ArgumentError(f"{name}: expected a tuple of whole numbers such as (784,), got {shown(shape)}")
     return math.prod(require_positive_integer(name, size) for size in shape)

@@ -6,7 +6,7 @@ sparse_categorical_crossentropy  targets (n,): the number of the class
 
 from __future__ import annotations
 
-from gpunet.errors import ArgumentError
+from gpunet.errors import ArgumentError, shown
 
 ONE_HOT = "categorical_crossentropy"
 INTEGER = "sparse_categorical_crossentropy"
@@ -16,5 +16,5 @@ LOSSES = (ONE_HOT, INTEGER)
 def get(loss: object) -> str:
     """The loss's name; ArgumentError if there is none of that name."""
     if not isinstance(loss, str) or loss not in LOSSES:
-        raise ArgumentError(f"loss: expected one of {', '.join(LOSSES)}; got {loss!r}")
+        raise ArgumentError(f"loss: expected one of {', '.join(LOSSES)}; got {shown(loss)}")
     return loss

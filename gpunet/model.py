@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import os
-import warnings
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
 from typing import Any, NoReturn
@@ -17,7 +16,7 @@ from gpunet.arrays import as_images, as_optimizer_state, as_targets, as_weights,
 from gpunet.callbacks import Callback, History, Logs, ProgressDisplay
 from gpunet.callbacks.base import check_callback
 from gpunet.engines import Choice, Engine, EpochStatistics, OptimizerState
-from gpunet.errors import ArgumentError, DeviceError, NotCompiledError, TrainingDivergedError
+from gpunet.errors import ArgumentError, DeviceError, NotCompiledError, TrainingDivergedError, shown, warn
 from gpunet.layers import Activation, Dense, Input, Layer, Network, network_of, require_count, require_positive_integer
 from gpunet.optimizers import Optimizer
 from gpunet.scale import Scale
@@ -60,7 +59,7 @@ class Sequential:
         self._engine: Engine | None = None
         self._turns = Turns()
         if layers is not None and not isinstance(layers, Iterable):
-            raise ArgumentError(f"layers: expected a list of layers, got {layers!r}")
+            raise ArgumentError(f"layers: expected a list of layers, got {shown(layers)}")
         for layer in layers or ():
             self.add(layer)
 
@@ -85,7 +84,12 @@ class Sequential:
     def add(self, layer: Layer) -> None:
         """Put a layer behind the others; possible until the model has weights."""
         if not isinstance(layer, Input | Dense | Activation):
-            raise ArgumentError(f"add: expected an Input, Dense or Activation layer, got {layer!r}")
+            raise ArgumentError(f"add: expected an Input, Dense or Activation layer, got {shown(layer)}")
+        if any(layer is other for other in self.layers):
+            raise ArgumentError(
+                f"add: this {type(layer).__name__} layer is in the model already; layers do not share weights: make "
+                "one for each place"
+            )
         if self._network is not None:
             raise ArgumentError("add: the model already has its weights; make a new Sequential to change its layers")
         self.layers.append(layer)
@@ -111,10 +115,11 @@ class Sequential:
         if self._turns.training:
             raise ArgumentError("compile: not possible while fit is running")
         if metrics is not None and not isinstance(metrics, Sequence):
-            raise ArgumentError(f"metrics: expected ['accuracy'] or nothing, got {metrics!r}")
-        unknown = [metric for metric in metrics or () if metric not in ("accuracy", "acc")]
+            raise ArgumentError(f"metrics: expected ['accuracy'] or nothing, got {shown(metrics)}")
+        known = ("accuracy", "acc")
+        unknown = [metric for metric in metrics or () if not isinstance(metric, str) or metric not in known]
         if isinstance(metrics, str) or unknown:
-            raise ArgumentError(f"metrics: expected ['accuracy'] or nothing, got {metrics!r}")
+            raise ArgumentError(f"metrics: expected ['accuracy'] or nothing, got {shown(metrics)}")
         new_optimizer, new_loss = optimizers.get(optimizer), losses.get(loss)
         engines.check_device(device, engine)
         network_of(self.layers, inputs=1 if self._inputs is None else self._inputs)
@@ -128,7 +133,7 @@ class Sequential:
     def fit(
         self,
         x: ArrayLike,
-        y: ArrayLike,
+        y: ArrayLike | None = None,
         batch_size: int | None = None,
         epochs: int | None = None,
         verbose: str | int = "auto",
@@ -167,13 +172,15 @@ class Sequential:
         epochs = require_positive_integer("epochs", next((e for e in (epochs, nb_epoch) if e is not None), 1))
         first_epoch = require_count("initial_epoch", initial_epoch)
         if not isinstance(verbose, str | int) or verbose not in ("auto", 0, 1, 2):
-            raise ArgumentError(f"verbose: expected 'auto', 0, 1 or 2; got {verbose!r}")
+            raise ArgumentError(f"verbose: expected 'auto', 0, 1 or 2; got {shown(verbose)}")
         callbacks = _check_callbacks(callbacks)
         train, validation, network, scale = self._check_examples(x, y, validation_split, validation_data)
         batch_size = _check_batch_size(batch_size, len(train[0]))
         assert self.optimizer is not None
         optimizers.get(self.optimizer).check()  # it may have been replaced since `compile`
         choice = engines.choose(network, batch_size, self._device, self._engine_name, self.optimizer)
+        if self.epochs_trained == 0:
+            _hint_at_class_0(train[1], network.classes)
         self._build(network)
 
         history = History()
@@ -188,7 +195,7 @@ class Sequential:
 
     @turns.short
     def evaluate(
-        self, x: ArrayLike, y: ArrayLike, batch_size: int | None = None, verbose: str | int = "auto"
+        self, x: ArrayLike, y: ArrayLike | None = None, batch_size: int | None = None, verbose: str | int = "auto"
     ) -> list[float]:
         """[loss, accuracy]: mean loss in nats and share of examples whose most probable class is the target's.
 
@@ -407,7 +414,7 @@ class Sequential:
     def _check_examples(
         self,
         x: ArrayLike,
-        y: ArrayLike,
+        y: ArrayLike | None,
         validation_split: float,
         validation_data: tuple[ArrayLike, ArrayLike] | None,
     ) -> tuple[Arrays, Arrays | None, Network, Scale]:
@@ -420,8 +427,10 @@ class Sequential:
         network = network_of(self.layers, images.shape[1])
         targets = as_targets("y", y, str(self.loss), network.classes, len(images))
         if validation_data is not None:
-            if not isinstance(validation_data, tuple | list) or len(validation_data) != 2:
-                raise ArgumentError(f"validation_data: expected a pair (x, y), got {type(validation_data).__name__}")
+            pair: Any = validation_data
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                several = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
+                raise ArgumentError(f"validation_data: expected a pair (x, y), got {type(pair).__name__}{several}")
             val_images, val_scale = as_images("validation_data x", validation_data[0], network.inputs)
             val_scale.require("validation_data x", scale, whose="x is")
             val_targets = as_targets(
@@ -484,7 +493,7 @@ class Sequential:
                     raise
                 line = f"device {engines.DEVICE_OF[other.engine]}, engine {other.engine}: {error}"
             # Out of the handler, so that nothing of the failed attempt holds memory any more.
-            warnings.warn(line, stacklevel=3)
+            warn(line)
             choice = other
 
     def _prepared(
@@ -538,6 +547,19 @@ def restore(saved: saving.Saved, device: str = "auto", engine: str = "auto") -> 
     return model
 
 
+def _hint_at_class_0(targets: NDArray[Any], classes: int) -> None:
+    """Warn where labels seem to be counted from 1: there is the last class, and never the first."""
+    if targets.ndim == 1:
+        counted_from_1 = (int(targets.min()), int(targets.max())) == (1, classes - 1)
+    else:
+        counted_from_1 = classes > 1 and float(targets[:, 0].max()) == 0 < float(targets[:, classes - 1].max())
+    if counted_from_1:
+        warn(
+            f"y: class 0 has no example, and class {classes - 1} has: classes count from 0; if yours count from 1, "
+            f"pass y - 1, and make the last layer one of {classes - 1} units"
+        )
+
+
 def _check_batch_size(batch_size: object, examples: int) -> int:
     if batch_size is None:
         return min(DEFAULT_BATCH, examples)
@@ -549,7 +571,7 @@ def _check_batch_size(batch_size: object, examples: int) -> int:
 
 def _check_share(name: str, value: object) -> float:
     if not isinstance(value, Real) or not 0 <= float(value) < 1:
-        raise ArgumentError(f"{name}: expected a share in [0, 1), got {value!r}")
+        raise ArgumentError(f"{name}: expected a share in [0, 1), got {shown(value)}")
     return float(value)
 
 
@@ -557,7 +579,7 @@ def _check_callbacks(callbacks: object) -> list[Callback]:
     if callbacks is None:
         return []
     if not isinstance(callbacks, Iterable):
-        raise ArgumentError(f"callbacks: expected a list of gpunet.Callback objects, got {callbacks!r}")
+        raise ArgumentError(f"callbacks: expected a list of gpunet.Callback objects, got {shown(callbacks)}")
     return [check_callback(callback) for callback in callbacks]
 
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from gpunet.errors import ArgumentError
+from gpunet.errors import ArgumentError, shown
 
 
 @dataclass(init=False)
@@ -77,7 +77,7 @@ class Optimizer(abc.ABC):
     def _require(self, parameter: str, holds: bool, expected: str) -> None:
         if not holds:
             value = getattr(self, parameter)
-            raise ArgumentError(f"{type(self).__name__}: {parameter}: expected {expected}, got {value!r}")
+            raise ArgumentError(f"{type(self).__name__}: {parameter}: expected {expected}, got {shown(value)}")
 
 
 @dataclass(init=False)
@@ -112,7 +112,9 @@ class Adam(Optimizer):
         super().check()
         self._require("beta_1", 0 <= self.beta_1 < 1, "a number in [0, 1)")
         self._require("beta_2", 0 <= self.beta_2 < 1, "a number in [0, 1)")
-        self._require("epsilon", self.epsilon > 0, "a number above 0")
+        smallest = float(np.finfo(np.float32).tiny) / math.sqrt(1 - self.beta_2)  # see `step_sizes`
+        expected = f"a number above 0 that float32 can hold in every update, from {smallest:.2g} on (1e-8 is usual)"
+        self._require("epsilon", smallest <= self.epsilon <= float(np.finfo(np.float32).max), expected)
 
     def step_sizes(self, t: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(alpha_t, epsilon_t) for w -= alpha_t * m / (sqrt(v) + epsilon_t): the bias corrections, folded in exactly.
@@ -165,7 +167,7 @@ def _require_numbers(optimizer: Optimizer) -> None:
         value = getattr(optimizer, parameter.name)
         name = f"{type(optimizer).__name__}: {parameter.name}"
         if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-            raise ArgumentError(f"{name}: expected a finite number, got {value!r}")
+            raise ArgumentError(f"{name}: expected a finite number, got {shown(value)}")
         setattr(optimizer, parameter.name, float(value))
 
 
@@ -186,7 +188,7 @@ def get(optimizer: str | Optimizer) -> Optimizer:
         classes = ", ".join(cls.__name__ for cls in OPTIMIZERS.values())
         raise ArgumentError(
             f"optimizer: expected one of {', '.join(OPTIMIZERS)}, or an object of the class {classes} itself; "
-            f"got {optimizer!r}"
+            f"got {shown(optimizer)}"
         )
     return OPTIMIZERS[optimizer.lower()]()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from gpunet.errors import ArgumentError, TrainingDivergedError
+from gpunet.errors import ArgumentError, TrainingDivergedError, shown
 
 if TYPE_CHECKING:
     from gpunet.model import Sequential
@@ -56,7 +56,7 @@ class Callback:
 def check_callback(callback: object) -> Callback:
     """The callback; ArgumentError if it is none, or wants to be called for every batch."""
     if not isinstance(callback, Callback):
-        raise ArgumentError(f"callbacks: expected gpunet.Callback objects, got {callback!r}")
+        raise ArgumentError(f"callbacks: expected gpunet.Callback objects, got {shown(callback)}")
     for name in PER_BATCH:
         if hasattr(callback, name):
             raise ArgumentError(
