@@ -9,16 +9,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import hashlib
 import os
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
-
 from gpunet import commandline, engines, files, saving
 from gpunet.callbacks import Callback, Logs
-from gpunet.data import Dataset
+from gpunet.data import Dataset, Origin
 from gpunet.errors import ArgumentError, ModelFileError, OutputError
 from gpunet.interruption import Interruption
 from gpunet.model import Sequential
@@ -96,27 +93,27 @@ def checkpointer(
     path = options.checkpoint or options.resume
     if path is None:
         return None
-    data = {"path": options.data, "sha256": fingerprint(dataset)}
+    origin = Origin.of(dataset, options.data)
+    data = {"path": origin.path, "sha256": origin.sha256}
     if saved is not None:
         assert saved.training is not None
         if saved.training["data"].get("sha256") != data["sha256"]:
             raise ArgumentError(
-                f"--resume: {options.resume} was trained on other data than {options.data or 'MNIST (bundled)'}; "
-                "give the same as --data"
+                f"--resume: {options.resume} was trained on other data than {origin.name}; give the same as --data"
             )
     settings = {name: getattr(options, name) for name in SETTINGS}
     settings["learning_rate"] = getattr(model.optimizer, "learning_rate", None)  # whatever was a default then
     settings["momentum"] = getattr(model.optimizer, "momentum", None)
     training = {"settings": settings, "data": data, "engine": engine}
     if saved is None:
-        return Checkpointer(path, options.checkpoint_every or 1, training, interruption)
+        return Checkpointer(path, options.checkpoint_every or 1, training, origin, interruption)
     assert saved.optimizer_state is not None
     assert saved.optimizer is not None
     model.set_weights(saved.weights)
     model.optimizer_state, model.epochs_trained = saved.optimizer_state, saved.epochs_trained
     model.scale = saved.scale
     rate = saved.optimizer.learning_rate
-    checkpointer = Checkpointer(path, options.checkpoint_every or 1, training, interruption, rate)
+    checkpointer = Checkpointer(path, options.checkpoint_every or 1, training, origin, interruption, rate)
     if saved.epochs_trained == options.epochs and files.same_file(path, options.resume):
         checkpointer.saved_epochs = saved.epochs_trained  # nothing will be new
     return checkpointer
@@ -126,16 +123,6 @@ def another_engine(saved: Saved, engine: str) -> str | None:
     """The engine that the checkpoint was written with, if it is known to be another one."""
     before = (saved.training or {}).get("engine")
     return before if isinstance(before, str) and before in engines.ENGINES and before != engine else None
-
-
-def fingerprint(dataset: Dataset) -> str:
-    """The same for the same examples in the same order, whatever file they are from."""
-    digest = hashlib.sha256()
-    for part in dataset:
-        for array in part:
-            digest.update(f"{array.dtype.str} {array.shape}\n".encode())
-            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
 
 
 class Checkpointer(Callback):
@@ -151,11 +138,12 @@ class Checkpointer(Callback):
         path: str | os.PathLike[str],
         every: int,
         training: dict[str, Any],
+        origin: Origin,
         interruption: Interruption,
         rate: float | None = None,
     ) -> None:
         self.path, self._every, self._training, self._rate = path, every, training, rate
-        self._interruption = interruption
+        self._origin, self._interruption = origin, interruption
         self.saved_epochs: int | None = None  # as of what the file is
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
@@ -185,7 +173,7 @@ class Checkpointer(Callback):
 
     def _save(self, path: str | os.PathLike[str] | None = None) -> None:
         saved = self.model.saved(include_optimizer=True)
-        saving.write(path or self.path, dataclasses.replace(saved, training=self._training))
+        saving.write(path or self.path, dataclasses.replace(saved, training=self._training, data=self._origin))
         self.saved_epochs = saved.epochs_trained
 
 

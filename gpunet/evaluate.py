@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gpunet import __version__, commandline, data, engines, losses, plots
-from gpunet.data import Examples
-from gpunet.errors import ArgumentError, OutputError
-from gpunet.model import Sequential, load
+from gpunet import __version__, commandline, data, engines, losses, plots, saving
+from gpunet.data import Dataset, Examples, Origin
+from gpunet.errors import ArgumentError, DataError, OutputError
+from gpunet.model import Sequential, restore
 
 PROGRAM = "gpunet evaluate"
 CHUNK = 1000  # examples from one movement of the progress bar to the next
@@ -55,21 +55,25 @@ def _evaluate(argv: Sequence[str] | None) -> int:
 
 
 def _evaluate_with(options: argparse.Namespace) -> None:
-    model = load(options.model, device=options.device, engine=options.engine)
-    dataset = data.load_mnist() if options.data is None else data.load(options.data)
-    name = options.data or "MNIST (bundled)"
+    saved = saving.read(options.model)
+    model = restore(saved, options.device, options.engine)
+    dataset, name = _load(options, saved.data)
     network = model.network
     if network.inputs != dataset.inputs or network.classes < dataset.classes:
         raise ArgumentError(
             f"{options.model}: a network with {network.inputs} inputs and {network.classes} classes, but {name} has "
             f"{dataset.inputs} inputs and {dataset.classes} classes; expected what the model was trained on"
         )
+    if saved.data is not None and options.data is not None and data.fingerprint(dataset) != saved.data.sha256:
+        told = f"{name}: other examples than {options.model} was trained on ({saved.data.name})"
+        print(f"{PROGRAM}: {commandline.one_line(told)}", file=sys.stderr)
     # The labels are whole numbers, whatever the model was trained with.
     model.compile(model.optimizer or "adam", losses.INTEGER, device=options.device, engine=options.engine)
     if not (options.json or options.quiet):
         choice = engines.choose(network, CHUNK, options.device, options.engine)
         print(f"device  {choice.reason}")
-        print(f"data    {name}: {len(dataset.test.labels):,} test examples")
+        unknown = "" if saved.data or options.data else " (the model's file does not say what it was trained on)"
+        print(f"data    {name}: {len(dataset.test.labels):,} test examples{unknown}")
         print(f"model   {options.model}: {network}, {' '.join(network.activations)}", flush=True)
     result = evaluate(model, dataset.test, options.quiet or options.json)
     if not math.isfinite(result.loss):
@@ -85,6 +89,26 @@ def _evaluate_with(options: argparse.Namespace) -> None:
             raise OutputError(f"--plot: {error}") from error
 
 
+def _load(options: argparse.Namespace, origin: Origin | None) -> tuple[Dataset, str]:
+    """The data set and its name: what `--data` says, else what the model was trained on, else MNIST.
+
+    Raises DataError if what it was trained on is not there or not the same any more.
+    """
+    path = origin.path if options.data is None and origin is not None else options.data
+    try:
+        dataset = data.load_mnist() if path is None else data.load(path)
+    except DataError as error:
+        if options.data is not None:
+            raise
+        raise DataError(f"{error}; {options.model} was trained on it, --data gives another path") from error
+    name = data.MNIST if path is None else path
+    if origin is not None and options.data is None and data.fingerprint(dataset) != origin.sha256:
+        raise DataError(
+            f"{name}: other examples than {options.model} was trained on; with --data {name} they are taken"
+        )
+    return dataset, name
+
+
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = commandline.Parser(
         prog=PROGRAM,
@@ -94,7 +118,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     )
     add = parser.add_argument
     add("model", metavar="MODEL", help="a file that gpunet train --save wrote")
-    add("--data", metavar="PATH", help="the data set, as for gpunet train (MNIST)")
+    add("--data", metavar="PATH", help="the data set, as for gpunet train (the one that the model was trained on)")
     add(
         "--plot",
         metavar="FILE",

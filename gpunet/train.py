@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import math
 import sys
@@ -25,7 +26,7 @@ from gpunet import (
     threads,
 )
 from gpunet.callbacks import Callback, History, Logs, ProgressDisplay
-from gpunet.data import Dataset
+from gpunet.data import Dataset, Origin
 from gpunet.errors import ArgumentError, DataError, OutputError, TrainingDivergedError
 from gpunet.files import LineFile
 from gpunet.interruption import Interruption
@@ -95,7 +96,7 @@ def _train_with(options: argparse.Namespace, saved: saving.Saved | None, records
         callbacks.append(LinearDecay())
     metrics = MetricsFile(options.metrics, records, append=saved is not None) if options.metrics else None
     callbacks += [callback for callback in (metrics, checkpointer) if callback]
-    final = FinalModel(model, options.save)
+    final = FinalModel(model, options.save, dataset, options.data)
     status = commandline.DONE
     try:
         with interruption.catching() if keeps else contextlib.nullcontext():
@@ -280,7 +281,7 @@ def _introduce(options: argparse.Namespace, dataset: Dataset, model: Sequential,
     )
     shape = " x ".join(map(str, dataset.train.images.shape[1:]))
     print(f"device  {reason}")
-    print(f"data    {options.data or 'MNIST (bundled)'}: {sizes}; {shape} {dataset.train.images.dtype}")
+    print(f"data    {options.data or data.MNIST}: {sizes}; {shape} {dataset.train.images.dtype}")
     print(
         f"model   {model.network}, {' '.join(model.network.activations)}; {model.network.parameters:,} parameters; "
         f"{model.optimizer}, schedule {options.schedule}, batch size {options.batch_size}, seed {options.seed}",
@@ -346,15 +347,16 @@ class FinalModel:
     failures: why, and where the model is instead.
     """
 
-    def __init__(self, model: Sequential, path: str | None) -> None:
+    def __init__(self, model: Sequential, path: str | None, dataset: Dataset, path_of_data: str | None) -> None:
         self._model, self._path, self._saved = model, path, False
+        self._dataset, self._path_of_data = dataset, path_of_data
         self.failures: list[OutputError] = []
 
     def save(self) -> None:
         if self._path is None:
             return
         try:
-            self._model.save(self._path)
+            self._write(self._path)
             self._saved = True
         except OutputError as error:
             self.failures.append(OutputError(f"--save: {error}{self._save_instead(files.instead_of(self._path))}"))
@@ -369,10 +371,14 @@ class FinalModel:
             self.save()
         return f"; the model of then is in {self._path}" if self._saved else ""
 
+    def _write(self, path: str | Path) -> None:
+        origin = Origin.of(self._dataset, self._path_of_data)
+        saving.write(path, dataclasses.replace(self._model.saved(), data=origin))
+
     def _save_instead(self, places: Iterable[Path]) -> str:
         for place in places:
             with contextlib.suppress(OutputError):
-                self._model.save(place)
+                self._write(place)
                 return f"; the model is in {place} instead"
         return "; the model could not be saved elsewhere either"
 

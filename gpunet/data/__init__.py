@@ -11,9 +11,10 @@ from pathlib import Path
 from gpunet.data.dataset import Dataset, Examples, split
 from gpunet.data.idx import read_idx_folder
 from gpunet.data.npz import read_npz
+from gpunet.data.origin import MNIST, Origin, fingerprint
 from gpunet.errors import DataError
 
-__all__ = ["Dataset", "Examples", "load", "load_mnist"]
+__all__ = ["MNIST", "Dataset", "Examples", "Origin", "fingerprint", "load", "load_mnist"]
 
 
 def load_mnist() -> Dataset:

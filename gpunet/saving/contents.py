@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from gpunet import losses, optimizers
 from gpunet.arrays import as_optimizer_state, as_weights
+from gpunet.data import Origin
 from gpunet.engines.base import OptimizerState
 from gpunet.errors import ArgumentError, ModelFileError
 from gpunet.layers import MOST_UNITS, Layer, Network, network_of, require_count, whole_number
@@ -42,6 +43,7 @@ class Saved:
     optimizer_state: None if it was saved without.
     training:        for a checkpoint of `gpunet.train` what it needs to go on, else None.
     scale:           of the examples it was trained on; None if that is not known, as in a file of an older gpunet.
+    data:            for a model of `gpunet.train` the data set that it was trained on, else None.
     """
 
     network: Network
@@ -53,6 +55,7 @@ class Saved:
     optimizer_state: OptimizerState | None = None
     training: dict[str, Any] | None = None
     scale: Scale | None = None
+    data: Origin | None = None
 
 
 def write(path: str | os.PathLike[str], saved: Saved) -> None:
@@ -182,6 +185,7 @@ def _describe(saved: Saved) -> dict[str, Any]:
         "updates": None if state is None else state.updates,
         "training": saved.training,
         "scale": saved.scale and asdict(saved.scale),
+        "data": saved.data and asdict(saved.data),
     }
 
 
@@ -202,7 +206,8 @@ def _understand(path: str | os.PathLike[str], text: dict[str, Any], arrays: Arra
         raise ArgumentError("a loss without an optimizer, or the reverse")
     seed, epochs = (require_count(name, text[name]) for name in ("seed", "epochs_trained"))
     scale = None if text.get("scale") is None else Scale(**text["scale"])
-    return Saved(network, parts[""], seed, epochs, loss, optimizer, state, training, scale)
+    data = None if text.get("data") is None else Origin(**text["data"])
+    return Saved(network, parts[""], seed, epochs, loss, optimizer, state, training, scale, data)
 
 
 def _optimizer(values: dict[str, Any]) -> Optimizer:

@@ -20,7 +20,7 @@ from PIL import Image
 
 import gpunet
 from conftest import Command, command_environment
-from gpunet import ArgumentError, DataError, OutputError, commandline, evaluate, files, plots, predict, terminal
+from gpunet import ArgumentError, DataError, OutputError, commandline, evaluate, files, plots, predict, terminal, train
 
 COMMANDS = ("train", "evaluate", "predict", "doctor")
 
@@ -216,6 +216,56 @@ def test_evaluate_counts_what_the_model_gets_right(
         assert line.split()[:3] == [str(told[name]) for name in ("class", "examples", "correct")]
     assert shown[7] == f"test accuracy {100 * summary['test_accuracy']:.2f} %, loss {summary['test_loss']:.4f}"
     assert len(shown) == 8
+
+
+def blobs_of(folder: Path, name: str, blobs: tuple[np.ndarray, np.ndarray], changed: float = 0.0) -> Path:
+    x, y = blobs
+    np.savez(folder / name, x_train=x + changed, y_train=y, x_test=x[:12] + changed, y_test=y[:12])
+    return folder / name
+
+
+@pytest.mark.parametrize("option", ["--save", "--checkpoint"])
+def test_evaluate_takes_what_the_model_was_trained_on(
+    small_npz: Path, blobs, monkeypatch: pytest.MonkeyPatch, capsys, option: str
+) -> None:
+    monkeypatch.chdir(small_npz.parent)
+    train.main(
+        ["--data", "blobs.npz", "--batch-size", "9", "--epochs", "2", "--hidden", "5", option, "m.npz", "--quiet"]
+    )
+    trained = capsys.readouterr().out.split(", after")[0]
+    assert evaluate.main(["m.npz"]) == 0
+    out, err = capsys.readouterr()
+    assert (out.splitlines()[-1], err) == (trained, "")
+    assert out.splitlines()[1] == "data    blobs.npz: 12 test examples"
+
+    blobs_of(Path(), "other.npz", blobs, changed=0.5)
+    assert evaluate.main(["m.npz", "--data", "other.npz", "--quiet"]) == 0
+    out, err = capsys.readouterr()
+    assert out
+    assert err == "gpunet evaluate: other.npz: other examples than m.npz was trained on (blobs.npz)\n"
+
+    small_npz.rename("moved.npz")
+    assert evaluate.main(["m.npz"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("gpunet evaluate: blobs.npz: no such file")
+    assert err.endswith("; m.npz was trained on it, --data gives another path\n")
+    assert evaluate.main(["m.npz", "--data", "moved.npz", "--quiet"]) == 0
+    assert capsys.readouterr().err == ""  # the same examples, wherever they are
+
+    Path("other.npz").rename("blobs.npz")
+    assert evaluate.main(["m.npz"]) == 2
+    told = (
+        "gpunet evaluate: blobs.npz: other examples than m.npz was trained on; with --data blobs.npz they are taken\n"
+    )
+    assert capsys.readouterr() == ("", told)
+
+
+def test_a_model_that_does_not_say_what_it_was_trained_on_is_evaluated_on_mnist(digit_model: Path, capsys) -> None:
+    assert evaluate.main([str(digit_model)]) == 0
+    out, err = capsys.readouterr()
+    said = "data    MNIST (bundled): 10,000 test examples (the model's file does not say what it was trained on)"
+    assert (out.splitlines()[1], err) == (said, "")
 
 
 def test_a_report_that_cannot_be_drawn_hides_no_result(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import json
 import os
@@ -21,6 +22,7 @@ from hypothesis import strategies as st
 import gpunet
 from conftest import command_environment
 from gpunet import SGD, Adam, ArgumentError, Dense, ModelFileError, OutputError, Sequential, saving
+from gpunet.data import Origin
 from gpunet.layers import HIDDEN_ACTIVATIONS
 from gpunet.saving import contents, formats
 
@@ -79,6 +81,19 @@ def test_a_model_that_was_never_trained_or_compiled_comes_back_as_such(blobs, pa
     np.testing.assert_array_equal(loaded.predict(blobs[0]), model.predict(blobs[0]))
     with pytest.raises(gpunet.NotCompiledError):
         loaded.fit(*blobs)
+
+
+def test_the_data_that_a_model_was_trained_on_comes_back(blobs, path: Path) -> None:
+    model = trained_model(blobs)
+    origin = Origin("blobs.npz", (2, 4), 3, "0" * 64)
+    saving.write(path, dataclasses.replace(model.saved(), data=origin))
+    assert saving.read(path).data == origin
+    assert same_weights(gpunet.load(path), model)
+    description = json.loads(raw_of(path).text)
+    del description["data"], description["sha256"]  # as in a file of an older gpunet
+    raw = raw_of(path)
+    formats.write(path, formats.Raw(contents._seal(description, raw.arrays), raw.arrays))
+    assert saving.read(path).data is None
 
 
 def test_saving_a_loaded_model_gives_the_same_bytes(blobs, tmp_path: Path) -> None:
@@ -387,6 +402,8 @@ DESCRIPTIONS = {
     "rate": ({"optimizer": {"name": "adam", "learning_rate": float("nan")}}, "learning_rate: expected a finite"),
     "slots": ({"optimizer": {"name": "sgd"}}, "an array 'optimizer.m.0.bias' that does not belong"),
     "updates": ({"updates": -3}, "expected a whole number of updates"),
+    "data": ({"data": {"path": None, "shape": [0], "classes": 3, "sha256": ""}}, "data: expected path, shape, classes"),
+    "data-words": ({"data": {"path": None}}, "description of the model is wrong: "),
     "training": ({"training": 7}, "description of the model is wrong: "),
 }
 

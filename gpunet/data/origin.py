@@ -1,0 +1,56 @@
+"""Origin: which data set a model was trained on, as its file remembers it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from gpunet.data.dataset import Dataset
+from gpunet.errors import ArgumentError
+
+MNIST = "MNIST (bundled)"
+LETTERS = 64  # of a SHA-256 in hexadecimal
+
+
+@dataclass(frozen=True)
+class Origin:
+    """path: as it was given to `--data`, or None for the bundled MNIST.
+
+    shape:   of an example: (28, 28) for MNIST.
+    classes: how many.
+    sha256:  the data set's `fingerprint`.
+    """
+
+    path: str | None
+    shape: tuple[int, ...]
+    classes: int
+    sha256: str
+
+    def __post_init__(self) -> None:
+        values: tuple[Any, ...] = (self.path, self.classes, self.sha256)  # anything, where they are from a file
+        object.__setattr__(self, "shape", tuple(self.shape))
+        are_sizes = all(isinstance(size, int) and size > 0 for size in (*self.shape, self.classes))
+        is_digest = isinstance(values[2], str) and len(values[2]) == LETTERS
+        if not isinstance(values[0], str | None) or not are_sizes or not is_digest:
+            raise ArgumentError(f"data: expected path, shape, classes and fingerprint; got {self}")
+
+    @classmethod
+    def of(cls, dataset: Dataset, path: str | None) -> Origin:
+        return cls(path, dataset.train.images.shape[1:], dataset.classes, fingerprint(dataset))
+
+    @property
+    def name(self) -> str:
+        return MNIST if self.path is None else self.path
+
+
+def fingerprint(dataset: Dataset) -> str:
+    """The same for the same examples in the same order, whatever file they are from."""
+    digest = hashlib.sha256()
+    for part in dataset:
+        for array in part:
+            digest.update(f"{array.dtype.str} {array.shape}\n".encode())
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
