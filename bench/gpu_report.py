@@ -1,15 +1,18 @@
-"""`python bench/gpu_report.py`: everything that a GPU can tell, in under nine minutes.
+"""`python bench/gpu_report.py`: everything that a GPU can tell, what matters most first.
 
-Doctor, the GPU tests, the time of each kernel against its bound and of the persistent engine's phases, the lecture's
-experiment with every peer (one that is not installed gets a line), and compute-sanitizer where it is. Writes
-bench/results/<gpu>-report.json and .md after every part, so that nothing finished is lost if a later part fails. Needs
-no network.
+Three groups of parts, each in under nine minutes: *proof* (doctor, both engines to 98 %, runs that repeat bit by bit,
+the GPU tests), *times* (kernels, the persistent engine's phases, the lecture's experiment beside other frameworks) and
+*sanitizer* (compute-sanitizer's four tools, which share the time that is left). `--groups` picks some; what an earlier
+run found in other parts stays in the report. Output goes to bench/results/<gpu>-report.log as it comes, and .json and
+.md are written anew before and after every part, so that a run that is cut off loses nothing. Needs no network.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -18,30 +21,43 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import kernel_times
 from batch_speed import UNFINISHED
 from gpunet import commandline, engines
 from gpunet.errors import ArgumentError
-from harness import machine, tables
+from harness import machine, records, sanitizer, tables
 from harness.files import RESULTS, write_json, write_text
 from harness.run_peers import PEERS
 
 PROGRAM = "gpu_report.py"
 ROOT = Path(__file__).parents[1]
 BENCH = ROOT / "bench"
-SECONDS = 530  # for everything
-SPEED_SECONDS = 245  # for the part "batch speed", in which it repeats what it has time for
-# What batch speed checks as well.
+GROUPS = ("proof", "times", "sanitizer")
+GROUP_SECONDS = 530  # the most that a group takes
+SPEED_SECONDS = 320  # for the part "batch speed", in which it repeats what it has time for
+# What batch speed checks as well, and what has parts of its own.
 PEER_TESTS = "tests/bench/test_bench.py::test_engines_and_peers_do_the_same_work_or_say_why_not"
-TAIL = 3000  # characters of a part's output that are kept
+ELSEWHERE = ("tests/kernels/test_sanitizer.py", PEER_TESTS)
+REPEATS = "repeat_bit_by_bit or both_copies"  # tests by name
+LEAST_ACCURACY = 98.0
+LEAST_SECONDS = 5  # with less a part is not begun
+TAIL = 3000  # characters of a part's output that are kept in the report
+
+Found = dict[str, Any]
 
 
 class Part(NamedTuple):
-    """A command; `read` takes what it found out of its output, in addition to the output's end."""
+    """A command, and the most that it may take; without `seconds` it shares what is left with those that follow.
 
+    command: None if it cannot be run here, `read` says why.
+    read:    takes what it found out of its output, in addition to the output's end; {"problem": why} makes it fail.
+    """
+
+    group: str
     name: str
-    command: list[str]
-    seconds: float
-    read: Callable[[str], dict[str, Any]] = lambda output: {}
+    command: list[str] | None
+    seconds: float | None
+    read: Callable[[str], Found] = lambda output: {}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,84 +66,161 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _gpu_report(argv: Sequence[str] | None) -> int:
-    parser = commandline.Parser(prog=PROGRAM, description="Everything that a GPU can tell, in under nine minutes.")
+    parser = commandline.Parser(prog=PROGRAM, description="Everything that a GPU can tell, what matters most first.")
     parser.add_argument("--out", default=str(RESULTS), metavar="FOLDER", help="for the files (bench/results)")
-    parser.add_argument("--seconds", type=float, default=SECONDS, help=f"for everything ({SECONDS})")
+    parser.add_argument("--groups", type=_groups, default=GROUPS, metavar="NAMES", help=f"of {','.join(GROUPS)} (all)")
+    parser.add_argument("--seconds", type=float, help=f"for everything ({GROUP_SECONDS} for each group)")
     options = parser.parse_args(argv)
     options.out = str(Path(options.out).resolve())
     if not Path(options.out).is_dir():
         raise ArgumentError(f"--out: {options.out}: not a folder")
     engines.check_device("cuda", "auto")
     facts = machine.describe(on_gpu=True)
-    stem = Path(options.out) / f"{machine.file_name(facts)}-report"
-    report: dict[str, Any] = {"machine": facts, "parts": []}
-    until = time.monotonic() + options.seconds
-    for part in parts(Path(options.out), facts):
+    chosen = [part for part in parts(Path(options.out), facts) if part.group in options.groups]
+    report = Report(Path(options.out) / f"{machine.file_name(facts)}-report", facts)
+    passed = run_parts(chosen, report, options.seconds or GROUP_SECONDS * len(options.groups))
+    print(f"written: {report.stem}.json, .md, .log")
+    return commandline.DONE if passed else commandline.FAILED
+
+
+def run_parts(chosen: Sequence[Part], report: Report, seconds: float) -> bool:
+    """One after the other, each within its time; whether all passed."""
+    until = time.monotonic() + seconds
+    outcomes = []
+    for number, part in enumerate(chosen):
+        left = until - time.monotonic()
+        limit = left / (len(chosen) - number) if part.seconds is None else min(part.seconds, left)
         print(f"{part.name} ...", flush=True)
-        record = run_part(part, until - time.monotonic())
+        report.put({"name": part.name, "outcome": "running, or cut off", "seconds": 0.0, "output": ""})
+        record = run_part(part, limit, report.log)
+        report.put(record)
         print(f"{part.name}: {record['outcome']}, {record['seconds']:.0f} s", flush=True)
-        report["parts"].append(record)
-        write_json(Path(f"{stem}.json"), report)
-        write_text(Path(f"{stem}.md"), markdown(report))
-    print(f"written: {stem}.json, {stem}.md")
-    return commandline.DONE if all(part["outcome"] == "passed" for part in report["parts"]) else commandline.FAILED
+        outcomes.append(record["outcome"])
+    return set(outcomes) == {"passed"}
+
+
+class Report:
+    """The files: <stem>.json and .md with a record of each part, and .log with all output."""
+
+    def __init__(self, stem: Path, facts: dict[str, str]) -> None:
+        self.stem, self.log = stem, Path(f"{stem}.log")
+        self._json = Path(f"{stem}.json")
+        self._report: dict[str, Any] = {"machine": facts, "parts": self._earlier()}
+
+    def _earlier(self) -> list[Found]:
+        """The parts that an earlier run found; none if its file is damaged."""
+        try:
+            found = json.loads(self._json.read_text())["parts"]
+            return [part for part in found if isinstance(part["name"], str)]
+        except (OSError, ValueError, LookupError, TypeError):
+            return []
+
+    def put(self, record: Found) -> None:
+        """Add a part's record, or replace an earlier one's, and write the files."""
+        record = {**record, "date": self._report["machine"].get("date", "")}
+        kept = self._report["parts"]
+        names = [part["name"] for part in kept]
+        if record["name"] in names:
+            kept[names.index(record["name"])] = record
+        else:
+            kept.append(record)
+        write_json(self._json, self._report)
+        write_text(Path(f"{self.stem}.md"), markdown(self._report))
 
 
 def parts(out: Path, facts: dict[str, str]) -> list[Part]:
     """In their order. out: the folder for the result files."""
     python, stem, began = sys.executable, out / machine.file_name(facts), time.time()
     tests = [python, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
-    parts_of_their_own = [f"--deselect={name}" for name in ("tests/kernels/test_sanitizer.py", PEER_TESTS)]
+    train = [python, "-m", "gpunet.train", "--device", "cuda", "--quiet", "--engine"]
     speed = [python, str(BENCH / "batch_speed.py"), "--device", "cuda", "--out", str(out)]
     speed += ["--peers", ",".join(PEERS), "--seconds", str(SPEED_SECONDS)]
 
-    def batch_speed(output: str) -> dict[str, Any]:
+    def batch_speed(output: str) -> Found:
         """This run's result, whole or as far as it came; an earlier run's is left alone."""
         for file in (Path(f"{stem}.json"), Path(f"{stem}{UNFINISHED}")):
             if file.exists() and file.stat().st_mtime >= began:
                 return {"batch_speed": json.loads(file.read_text())}
         return {}
 
-    def kernels(output: str) -> dict[str, Any]:
-        return {"kernel_times": json.loads(output.strip().splitlines()[-1])}
+    def kernels(output: str) -> Found:
+        return {"kernel_times": kernel_times.collected(records.told(output))}
 
-    def resident(output: str) -> dict[str, Any]:
-        """The records that came, which are all of them if the part had the time."""
-        return {"persistent_times": [json.loads(line) for line in output.splitlines() if line.startswith("{")]}
+    def persistent(output: str) -> Found:
+        return {"persistent_times": records.told(output)}
 
     return [
-        Part("doctor", [python, "-m", "gpunet.doctor"], 60),
-        Part("GPU tests", [*tests, *parts_of_their_own], 200),
-        Part("kernel times", [python, str(BENCH / "kernel_times.py")], 60, kernels),
-        Part("resident times", [python, str(BENCH / "persistent_times.py")], 80, resident),
-        Part("batch speed", speed, 270, batch_speed),
-        Part("compute-sanitizer", [*tests, "tests/kernels/test_sanitizer.py"], 270),
+        Part("proof", "doctor", [python, "-m", "gpunet.doctor"], 30),
+        Part("proof", "tiled to 98 %", [*train, "tiled"], 50, _accuracy),
+        Part(
+            "proof", "persistent to 98 %", [*train, "persistent", "--batch-size", "10", "--epochs", "10"], 50, _accuracy
+        ),
+        Part("proof", "repeats and copies", [*tests, "-k", REPEATS, "tests/engines"], 60),
+        Part("proof", "GPU tests", [*tests, *(f"--deselect={name}" for name in ELSEWHERE)], 340),
+        Part("times", "kernel times", [python, str(BENCH / "kernel_times.py")], 60, kernels),
+        Part("times", "persistent times", [python, str(BENCH / "persistent_times.py")], 110, persistent),
+        Part("times", "batch speed", speed, SPEED_SECONDS + 40, batch_speed),
+        *(Part("sanitizer", tool, sanitizer.command(tool), None, _sanitized) for tool in sanitizer.TOOLS),
     ]
 
 
-def run_part(part: Part, seconds_left: float) -> dict[str, Any]:
-    """{"name", "outcome", "seconds", "output", ...}; the outcome is "passed", "failed" or why there is none."""
-    limit = min(part.seconds, seconds_left)
-    record: dict[str, Any] = {"name": part.name, "seconds": 0.0, "output": ""}
-    if limit < 5:
+def _accuracy(output: str) -> Found:
+    """What gpunet.train --quiet says at its end."""
+    found = re.search(r"^test accuracy ([\d.]+) %", output, re.MULTILINE)
+    if found is None:
+        return {"problem": "no test accuracy in its output"}
+    accuracy = float(found[1])
+    return {"test_accuracy": accuracy} | ({} if accuracy >= LEAST_ACCURACY else {"problem": f"{accuracy} %"})
+
+
+def _sanitized(output: str) -> Found:
+    if sanitizer.command(sanitizer.TOOLS[0]) is None:
+        return {"problem": sanitizer.NOT_INSTALLED}
+    return {} if re.search(r"\d+ passed", output) else {"problem": "no test passed"}
+
+
+def run_part(part: Part, limit: float, log: Path) -> Found:
+    """{"name", "outcome", "seconds", "output", ...}; the outcome is "passed", "failed ..." or why there is none.
+
+    Its output is appended to the log as it comes.
+    """
+    record: Found = {"name": part.name, "seconds": 0.0, "output": ""}
+    if part.command is None:
+        return {**record, "outcome": f"not run: {part.read('').get('problem')}"}
+    if limit < LEAST_SECONDS:
         return {**record, "outcome": "not run: no time left"}
     started = time.monotonic()
-    with subprocess.Popen(
-        part.command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    ) as process:
-        try:
-            output, _ = process.communicate(timeout=limit)
-            outcome = "passed" if process.returncode == 0 else "failed"
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)  # and whatever it started
-            output, _ = process.communicate()
-            outcome = f"stopped after {limit:.0f} s"
+    with log.open("a", encoding="utf-8") as lines:
+        lines.write(f"\n=== {part.name}: {' '.join(part.command)}\n")
+        begins = lines.tell()
+    outcome = _run(part.command, limit, log)
+    output = log.read_bytes()[begins:].decode(errors="replace")
     record |= {"outcome": outcome, "seconds": time.monotonic() - started, "output": output[-TAIL:]}
     try:
         record |= part.read(output)
-    except (OSError, ValueError, IndexError) as error:
-        record["unread"] = str(error)
+    except Exception as error:  # whatever an output that broke off leads to; the part's end is kept
+        record["unread"] = records.why(error)
+    if record["outcome"] == "passed" and "problem" in record:
+        record["outcome"] = f"failed: {record['problem']}"
     return record
+
+
+def _run(command: list[str], limit: float, log: Path) -> str:
+    """The outcome. Whatever the command started ends with it, also when this process is interrupted."""
+    environment = {**os.environ, "GPUNET_REQUIRE_GPU": "1", "PYTHONUNBUFFERED": "1"}
+    with (
+        log.open("ab") as output,
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=output, stderr=subprocess.STDOUT, start_new_session=True
+        ) as process,
+    ):
+        try:
+            return "passed" if process.wait(limit) == 0 else "failed"
+        except subprocess.TimeoutExpired:
+            return f"stopped after {limit:.0f} s"
+        finally:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def markdown(report: dict[str, Any]) -> str:
@@ -135,17 +228,34 @@ def markdown(report: dict[str, Any]) -> str:
     lines = [f"# {report['machine']['device']}", tables.machine(report["machine"])]
     for part in report["parts"]:
         lines.append(f"## {part['name']}: {part['outcome']}, {part['seconds']:.0f} s")
-        if part["outcome"] != "passed":
+        shown = _tables(part)
+        if part["outcome"] != "passed" or not shown:
             lines.append(f"```\n{part['output'].strip()}\n```")
-        if "kernel_times" in part:
-            lines.append(tables.kernel_times(part["kernel_times"]))
-        elif part.get("persistent_times"):
-            lines.append(tables.persistent_times(part["persistent_times"]))
-        elif "batch_speed" in part:
-            lines.append(tables.whole(part["batch_speed"]))
-        elif part["outcome"] == "passed":
-            lines.append(f"```\n{part['output'].strip()}\n```")
+        lines += shown
     return "\n\n".join(lines) + "\n"
+
+
+def _tables(part: Found) -> list[str]:
+    """What a part found, as far as it came; a result that lacks what its table needs is left to the .json."""
+    for name, table in (
+        ("kernel_times", tables.kernel_times),
+        ("persistent_times", tables.persistent_times),
+        ("batch_speed", tables.whole),
+    ):
+        if part.get(name):
+            try:
+                return [table(part[name])]
+            except (LookupError, TypeError, ValueError) as error:
+                return [f"No table: {records.why(error)}"]
+    return []
+
+
+def _groups(text: str) -> tuple[str, ...]:
+    names = text.split(",")
+    for name in names:
+        if name not in GROUPS:
+            raise argparse.ArgumentTypeError(f"expected names of {', '.join(GROUPS)}; got {name!r}")
+    return tuple(name for name in GROUPS if name in names)
 
 
 if __name__ == "__main__":

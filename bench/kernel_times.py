@@ -8,11 +8,10 @@ an empty kernel, below which no launch comes, and the whole update. Needs a GPU.
 
 from __future__ import annotations
 
-import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from gpunet import commandline, engines
 from gpunet.engines.cuda.device import CudaDevice, Device
 from gpunet.engines.cuda.tiled import TiledEngine
 from harness import workload
+from harness.records import tell, why
 
 PROGRAM = "kernel_times.py"
 KERNELS = Path(__file__).parent / "kernels"
@@ -38,7 +38,7 @@ Launch = Callable[[], None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status (see gpunet.commandline). Prints one JSON object."""
+    """Run the command line; returns the exit status (see gpunet.commandline). Prints a JSON object a line."""
     return commandline.run(PROGRAM, _kernel_times, argv)
 
 
@@ -46,47 +46,77 @@ def _kernel_times(argv: Sequence[str] | None) -> int:
     parser = commandline.Parser(prog=PROGRAM, description="Time each kernel of an update on the GPU.")
     parser.parse_args(argv)
     engines.check_device("cuda", "tiled")
-    print(json.dumps(measure(engines.cuda_device(), CudaDevice(folder=KERNELS))))
+    for record in measure(engines.cuda_device(), CudaDevice(folder=KERNELS)):
+        tell(record)
     return commandline.DONE
 
 
-def measure(device: Device, empty_device: Device, batch_sizes: Sequence[int] = BATCH_SIZES) -> dict[str, Any]:
-    """{"copy_bytes_per_second", "product_operations_per_second", "empty_kernel_us", "kernels", "updates"}.
+def measure(device: Device, empty_device: Device, batch_sizes: Sequence[int] = BATCH_SIZES) -> Iterator[dict[str, Any]]:
+    """The measured rates; then, for each batch size, a record {"kernel": ...} of each launch and an {"update": ...}.
 
-    None for a rate or a bound not to be had. empty_device: the same, with this folder's kernels.
+    None for a rate or a bound not to be had; {"batch_size", "unavailable": why} for a batch size that did not go.
+    empty_device: the same, with this folder's kernels.
     """
-    bandwidth, product_rate = copy_rate(device), product_operations_rate()
-    kernels, updates = [], []
+    bandwidth, product_rate = _or_none(lambda: copy_rate(device)), _or_none(product_operations_rate)
+    rates = {"copy_bytes_per_second": bandwidth, "product_operations_per_second": product_rate}
+    yield {**rates, "empty_kernel_us": _or_none(lambda: empty_kernel_us(empty_device))}
     work = workload.load()
     for batch_size in batch_sizes:
-        engine = TiledEngine(workload.NETWORK, workload.optimizer(), work.weights, device)
-        placed = engine.place(work.images), engine.place(work.labels)
-        most = min(REPEATS, workload.epoch_updates(batch_size))  # an update's last launch goes on to the next batch
-
-        def launches() -> list[tuple[str, Launch]]:
-            """At the first update of an epoch."""
-            return engine.each_launch(*placed, work.order, batch_size)  # noqa: B023 - used before the next engine
-
-        every = launches()
-        for (kernel, launch), cost in zip(every, costs(LECTURE, batch_size), strict=True):
-            repeats = most if launch is every[-1][1] else REPEATS
-            us = microseconds(device, launch, repeats, launches)
-            record = {"batch_size": batch_size, "kernel": kernel, "layer": cost.kernel.split()[1], "us": us}
-            bound = bound_us(cost, bandwidth, product_rate)
-            kernels.append({**record, "bound_us": bound, "times_bound": us / bound if bound else None})
-        us = microseconds(device, lambda: [launch() for _, launch in every], most, launches)  # noqa: B023
-        updates.append({"batch_size": batch_size, "launches": len(every), "us": us})
-    return {
-        "copy_bytes_per_second": bandwidth,
-        "product_operations_per_second": product_rate,
-        "empty_kernel_us": empty_kernel_us(empty_device),
-        "kernels": kernels,
-        "updates": updates,
-    }
+        try:
+            yield from _of_batch_size(device, work, batch_size, bandwidth, product_rate)
+        except Exception as error:  # such as too little memory for this size; the others may go
+            yield {"batch_size": batch_size, "unavailable": why(error)}
 
 
-def bound_us(cost: Cost, bandwidth: float, product_rate: float | None) -> float | None:
+def _of_batch_size(
+    device: Device, work: workload.Workload, batch_size: int, bandwidth: float | None, product_rate: float | None
+) -> Iterator[dict[str, Any]]:
+    engine = TiledEngine(workload.NETWORK, workload.optimizer(), work.weights, device)
+    placed = engine.place(work.images), engine.place(work.labels)
+    most = min(REPEATS, workload.epoch_updates(batch_size))  # an update's last launch goes on to the next batch
+
+    def launches() -> list[tuple[str, Launch]]:
+        """At the first update of an epoch."""
+        return engine.each_launch(*placed, work.order, batch_size)
+
+    every = launches()
+    for (kernel, launch), cost in zip(every, costs(LECTURE, batch_size), strict=True):
+        repeats = most if launch is every[-1][1] else REPEATS
+        us = microseconds(device, launch, repeats, launches)
+        record = {"batch_size": batch_size, "kernel": kernel, "layer": cost.kernel.split()[1], "us": us}
+        bound = bound_us(cost, bandwidth, product_rate)
+        yield {"kernel": {**record, "bound_us": bound, "times_bound": us / bound if bound else None}}
+    us = microseconds(device, lambda: [launch() for _, launch in every], most, launches)
+    yield {"update": {"batch_size": batch_size, "launches": len(every), "us": us}}
+
+
+def collected(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """The records of `measure`, or as many as came, in one: rates, "kernels", "updates" and "unavailable"."""
+    times: dict[str, Any] = {"kernels": [], "updates": [], "unavailable": []}
+    for record in records:
+        if "kernel" in record:
+            times["kernels"].append(record["kernel"])
+        elif "update" in record:
+            times["updates"].append(record["update"])
+        elif "unavailable" in record:
+            times["unavailable"].append(record)
+        else:
+            times |= record
+    return times
+
+
+def _or_none(measured: Callable[[], float]) -> float | None:
+    """None for whatever too little memory, a missing cuBLAS, or missing headers for CuPy's own kernels, raise."""
+    try:
+        return measured()
+    except Exception:
+        return None
+
+
+def bound_us(cost: Cost, bandwidth: float | None, product_rate: float | None) -> float | None:
     """The least time with every byte from DRAM; None if operations may need longer at a rate that is not known."""
+    if bandwidth is None:
+        return None
     if product_rate is None:
         return None if cost.operations > OPERATIONS_A_BYTE * cost.bytes else 1e6 * cost.bytes / bandwidth
     return 1e6 * max(cost.bytes / bandwidth, cost.operations / product_rate)
@@ -135,17 +165,14 @@ def copy_rate(device: Device) -> float:
     return 2 * COPY_BYTES / copy
 
 
-def product_operations_rate() -> float | None:
-    """Operations a second of a large float32 matrix product in cuBLAS, through CuPy; None where that is missing."""
-    try:
-        import cupy
+def product_operations_rate() -> float:
+    """Operations a second of a large float32 matrix product in cuBLAS, through CuPy."""
+    import cupy
 
-        a = cupy.full((PRODUCT_SIZE, PRODUCT_SIZE), 0.5, cupy.float32)
-        cupy.matmul(a, a)
-        wait = cupy.cuda.Device().synchronize
-        return 2 * PRODUCT_SIZE**3 / median_seconds(lambda: cupy.matmul(a, a), wait, wait)
-    except Exception:  # whatever a missing cuBLAS, or missing headers for CuPy's own kernels, raise
-        return None
+    a = cupy.full((PRODUCT_SIZE, PRODUCT_SIZE), 0.5, cupy.float32)
+    cupy.matmul(a, a)
+    wait = cupy.cuda.Device().synchronize
+    return 2 * PRODUCT_SIZE**3 / median_seconds(lambda: cupy.matmul(a, a), wait, wait)
 
 
 if __name__ == "__main__":

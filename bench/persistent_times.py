@@ -1,5 +1,7 @@
 """`python bench/persistent_times.py`: what decides the persistent engine's design, timed on the GPU.
 
+Prints a JSON object a line, what matters most first; whoever stops it has what came before.
+
 An update of the lecture's network as it is; with each phase left out, and made twice (kernels/phases.cuh); with nothing
 but its exchanges, every thread polling; with other numbers of threads, and other arrays in shared memory. Needs a GPU.
 """
@@ -7,7 +9,6 @@ but its exchanges, every thread polling; with other numbers of threads, and othe
 from __future__ import annotations
 
 import contextlib
-import json
 import statistics
 import sys
 import time
@@ -21,10 +22,11 @@ from gpunet.engines.cuda.persistent import PersistentEngine
 from gpunet.engines.cuda.persistent_plan import Plan
 from gpunet.errors import DeviceError, TrainingDivergedError
 from harness import workload
+from harness.records import tell, why
 
 PROGRAM = "persistent_times.py"
 BATCH_SIZES = (1, 10)
-EXAMPLES = 50_000
+EXAMPLES = 10_000  # an epoch's: 50 ms and more, beside a second in which each variant is compiled
 SAMPLES = 5
 PHASES = ("FORWARD", "LOSS", "BACKWARD", "STEPS", "STAGE")
 THREADS = (128, 256, 384, 512)
@@ -39,28 +41,35 @@ def _persistent_times(argv: Sequence[str] | None) -> int:
     parser = commandline.Parser(prog=PROGRAM, description="Time the phases of the persistent engine on the GPU.")
     parser.parse_args(argv)
     engines.check_device("cuda", "persistent")
-    print(json.dumps({"persistent_times": measure(engines.cuda_device())}))
+    for record in measure(engines.cuda_device()):
+        tell(record)
     return commandline.DONE
 
 
-def measure(device: Device, batch_sizes: Sequence[int] = BATCH_SIZES, examples: int = EXAMPLES) -> list[dict[str, Any]]:
-    """A record for each batch size and variant: us an update, registers and spills; or why it did not run."""
+def measure(
+    device: Device, batch_sizes: Sequence[int] = BATCH_SIZES, examples: int = EXAMPLES
+) -> Iterator[dict[str, Any]]:
+    """A record for each variant and batch size: us an update and its samples, or why it did not run."""
     work = workload.load()
-    return [
-        {"batch_size": batch_size, "variant": name, **_variant(device, work, batch_size, examples, adjust)}
-        for batch_size in batch_sizes
-        for name, adjust in variants()
-    ]
+    for name, adjust in variants():
+        for batch_size in batch_sizes:
+            record = {"batch_size": batch_size, "variant": name}
+            try:
+                yield record | _variant(device, work, batch_size, examples, adjust)
+            except DeviceError as error:
+                yield record | {"unavailable": str(error)}
+            except Exception as error:  # the others may go
+                yield record | {"unavailable": why(error)}
 
 
 def variants() -> Iterator[tuple[str, Callable[[Plan], Plan]]]:
     """Names, and what each changes in the plan."""
     yield "as planned", lambda plan: plan
+    yield "exchanges alone", _with(**{f"{phase}_TIMES": 0 for phase in PHASES})
+    yield "without waiting", _with(WAIT_TIMES=0)
     for phase in PHASES:
         yield f"without {phase.lower()}", _with(**{f"{phase}_TIMES": 0})
         yield f"{phase.lower()} twice", _with(**{f"{phase}_TIMES": 2})
-    yield "without waiting", _with(WAIT_TIMES=0)
-    yield "exchanges alone", _with(**{f"{phase}_TIMES": 0 for phase in PHASES})
     for threads in THREADS:
         yield f"{threads} threads", lambda plan, threads=threads: replace(plan, threads=threads)
     for arrays in range(4):
@@ -85,10 +94,7 @@ def _variant(
 ) -> dict[str, Any]:
     engine = PersistentEngine(workload.NETWORK, workload.optimizer(), work.weights, device, adjust=adjust)
     placed, order = (engine.place(work.images), engine.place(work.labels)), work.order[:examples]
-    try:
-        engine.prepare(*placed, examples, batch_size)
-    except DeviceError as error:
-        return {"unavailable": str(error)}
+    engine.prepare(*placed, examples, batch_size)
     _epoch(engine, placed, order, batch_size)  # warm-up
     seconds = [_epoch(engine, placed, order, batch_size) for _ in range(SAMPLES)]
     updates = -(-examples // batch_size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -11,6 +10,8 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from harness.records import told
 
 FOLDER = Path(__file__).parents[1] / "peers"
 PEERS = {  # those with more to say first, for when time runs short
@@ -55,9 +56,10 @@ class Runner(NamedTuple):
     def run(self, peer: Peer, batch_sizes: Sequence[int], seconds: float) -> list[dict[str, Any]]:
         """One process. Its last report for each batch size, or {"name", "unavailable": why} with or without a size.
 
-        seconds: after which nothing new is begun; whole epochs take as long as they take.
+        seconds: the most that it may take; in the last GRACE_SECONDS of them nothing new is begun. Whole epochs take
+                 as long as they take.
         """
-        seconds = math.inf if self.full else seconds
+        seconds = math.inf if self.full else max(0.0, seconds - GRACE_SECONDS)
         command = [
             *(sys.executable, str(FOLDER / f"{peer.script}.py"), *peer.arguments, str(self.folder / "work.npz")),
             *("--device", self.device, "--batch-sizes", ",".join(map(str, batch_sizes)), "--seconds", str(seconds)),
@@ -90,9 +92,7 @@ class Runner(NamedTuple):
 
 def _reports(output: str) -> dict[int, dict[str, Any]]:
     """By batch size; a later report has what an earlier one had, and more."""
-    whole_lines = [line for line in output.splitlines(keepends=True) if line.startswith('{"name"')]
-    found = [json.loads(line) for line in whole_lines if line.endswith("}\n")]
-    return {report["batch_size"]: report for report in found}
+    return {report["batch_size"]: report for report in told(output) if "name" in report}
 
 
 def _missing(

@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from harness import machine, measure
-from harness.run_peers import Peer, Runner
+from harness.run_peers import GRACE_SECONDS, Peer, Runner
 from harness.workload import EXAMPLES, LECTURE_SECONDS, Workload, epoch_updates
 
 PASSES = 3
 EXTRA_PASSES = 2
 STEADY = 1.2  # most that the passes of a steady record are apart
-LEAST_SECONDS = 20  # for a peer in the first pass, however late it is
+LEAST_SECONDS = GRACE_SECONDS + 10  # with less it is not begun
 
 Run = Callable[[Peer, Sequence[int], float], list[dict[str, Any]]]
 
@@ -44,7 +44,10 @@ class Passes:
         self._seconds: dict[Peer, float] = {}  # that a contestant's last process took
 
     def run(self, left: Callable[[], float]) -> Iterator[str]:
-        """Run passes while another fits into the seconds left, the first in any case; yields after each process."""
+        """Run passes while another fits into the seconds left; yields after each process.
+
+        In the first pass gpunet's engines run in any case, and other frameworks as far as there is time.
+        """
         for number in range(PASSES):
             if number and sum(self._seconds.values()) > left():
                 return
@@ -67,11 +70,17 @@ class Passes:
             began = time.monotonic()
             known = peer in self._engines or peer in self._seconds
             seconds = left() if known else left() / (len(work) - number)  # what one leaves over, the others share
-            self._take(peer, self._run(peer, sizes, max(LEAST_SECONDS, seconds)))
+            self._take(peer, self._begun(peer, sizes, seconds))
             if not again:
                 self._seconds[peer] = time.monotonic() - began
             entry["seconds"] = time.monotonic() - started
             yield peer.label
+
+    def _begun(self, peer: Peer, sizes: list[int], seconds: float) -> list[dict[str, Any]]:
+        """What came of a process, if there is time to begin one."""
+        if seconds < LEAST_SECONDS and peer not in self._engines:
+            return [{"name": peer.label, "unavailable": "no time left"}]
+        return self._run(peer, sizes, max(LEAST_SECONDS, seconds))
 
     def _take(self, peer: Peer, outcomes: list[dict[str, Any]]) -> None:
         for outcome in outcomes:

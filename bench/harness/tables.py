@@ -201,11 +201,15 @@ def why(record: Result) -> str:
 
 
 def kernel_times(times: Result) -> str:
-    """Every launch of an update, by batch size, with its bound from the measured rates; then whole updates."""
-    copy, product = times["copy_bytes_per_second"], times["product_operations_per_second"]
-    rates = f"Measured here: a copy moves {copy / 1e9:,.0f} GB/s"
+    """Every launch of an update, by batch size, with its bound from the measured rates; then whole updates.
+
+    As far as they came, if the measurement was stopped.
+    """
+    copy, product = times.get("copy_bytes_per_second"), times.get("product_operations_per_second")
+    empty = times.get("empty_kernel_us")
+    rates = f"Measured here: a copy moves {copy / 1e9:,.0f} GB/s" if copy else "No rate of a copy was measured"
     rates += f", cuBLAS computes {product / 1e12:,.1f} TFLOP/s in float32" if product else "; no cuBLAS to compare with"
-    rates += f"; an empty kernel takes {times['empty_kernel_us']:,.2f} us."
+    rates += f"; an empty kernel takes {empty:,.2f} us." if empty else "."
     rows = [
         [
             f"{record['batch_size']:,}",
@@ -223,7 +227,10 @@ def kernel_times(times: Result) -> str:
         for record in times["updates"]
     ]
     whole_updates = _table(["batch size", "launches", "whole update, us", "sum of its launches, us"], updates)
-    return "\n\n".join([rates, launches, whole_updates])
+    missing = [
+        f"Batch size {record['batch_size']:,}: {record['unavailable']}" for record in times.get("unavailable", ())
+    ]
+    return "\n\n".join([rates, launches, whole_updates, *missing])
 
 
 def persistent_times(records: Sequence[Result]) -> str:

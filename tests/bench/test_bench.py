@@ -27,7 +27,7 @@ from gpunet.engines import reference
 from gpunet.engines.cuda.diagnosis import cuda_problem
 from gpunet.errors import ArgumentError
 from gpunet.layers import Network
-from harness import machine, measure, run_peers, speed, tables, workload
+from harness import machine, measure, records, run_peers, sanitizer, speed, tables, workload
 from support.devices import PLAIN, open_device, refuse_or_skip
 
 ROOT = Path(__file__).parents[2]
@@ -198,6 +198,20 @@ def test_without_time_for_another_pass_there_is_one() -> None:
     assert given == [100, 50, 100]  # engines may take what there is, peers their share
 
 
+def test_a_peer_for_which_no_time_is_left_is_not_begun() -> None:
+    given = []
+
+    def run(who: run_peers.Peer, batch_sizes: list[int], seconds: float) -> list[dict[str, Any]]:
+        given.append((who.label, seconds))
+        return [report(100, size, who.label) for size in batch_sizes]
+
+    ours, others = [run_peers.engine("mine")], [run_peers.Peer("a"), run_peers.Peer("b")]
+    passes = speed.Passes(ours, others, [1], run)
+    assert list(passes.run(lambda: 0 if given else 2)) == ["mine", "a", "b"]
+    assert given == [("mine", speed.LEAST_SECONDS)]
+    assert passes.unavailable == [{"name": name, "unavailable": "no time left"} for name in "ab"]
+
+
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("who", EVERYONE, ids=lambda who: who.label)
 def test_engines_and_peers_do_the_same_work_or_say_why_not(who: run_peers.Peer, device: str, tmp_path: Path) -> None:
@@ -217,7 +231,8 @@ def test_engines_and_peers_do_the_same_work_or_say_why_not(who: run_peers.Peer, 
     if "unavailable" in outcomes[0]:
         reason = outcomes[0]["unavailable"]
         elsewhere = engines.DEVICE_OF.get(who.label, device) != device or (who.label, device) == ("torch_graphs", "cpu")
-        assert elsewhere or reason.startswith(("not installed (", "this ", "torch.compile")), outcomes
+        expected_reasons = ("not installed (", "this ", "torch.compile", "engine persistent: ")
+        assert elsewhere or reason.startswith(expected_reasons), outcomes
         pytest.skip(f"{who.label}: {reason}")
     good, spoilt = outcomes
     assert len(good["seconds"]) == peer.REPEATS
@@ -295,7 +310,7 @@ def test_a_peer_that_is_stopped_keeps_what_it_reported(tmp_path: Path, monkeypat
     monkeypatch.setattr(run_peers, "FOLDER", tmp_path)
     monkeypatch.setattr(run_peers, "GRACE_SECONDS", 2)
     runner = run_peers.Runner(tmp_path, "cpu", False, lambda batch_size, updates: 1.0)
-    assert runner.run(run_peers.Peer("odd"), [1, 10], 1) == [
+    assert runner.run(run_peers.Peer("odd"), [1, 10], 3) == [
         report(name="Odd"),
         {"name": "Odd", "batch_size": 10, "unavailable": "stopped after 3 s"},
     ]
@@ -362,7 +377,7 @@ def test_a_missing_result_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_an_unknown_part_of_a_result_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="expected a part of machine, speed"):
+    with pytest.raises(ArgumentError, match="expected a part of headline, machine, speed"):
         update_docs.filled("<!-- results: taste x -->\n<!-- end of results -->")
 
 
@@ -376,12 +391,12 @@ def test_persistent_times_compare_with_the_plan_and_say_what_cannot_be_had(monke
     work = dataclasses.replace(workload.load(), weights=weights)
     monkeypatch.setattr(workload, "load", lambda: work)
     device = open_device("order-forward", shared_bytes=100 * 1024)
-    records = list(persistent_times.measure(device, batch_sizes=[2], examples=3))
-    by_variant = {record["variant"]: record for record in records}
-    assert len(by_variant) == len(list(persistent_times.variants())) == len(records)
+    found = list(persistent_times.measure(device, batch_sizes=[2], examples=3))
+    by_variant = {record["variant"]: record for record in found}
+    assert len(by_variant) == len(list(persistent_times.variants())) == len(found)
     assert all(record["us"] > 0 for name, record in by_variant.items() if name != "4096 threads")
     assert "bytes of shared memory, has 102400" in by_variant["4096 threads"]["unavailable"]
-    table = tables.persistent_times(records)
+    table = tables.persistent_times(found)
     assert "| 2 | loss twice |" in table
     assert "| 2 | 4096 threads | engine persistent: " in table
 
@@ -392,7 +407,7 @@ def test_kernel_times_go_with_their_kernels_and_bounds(monkeypatch: pytest.Monke
     monkeypatch.setattr(kernel_times, "COPY_BYTES", 1000)
     monkeypatch.setattr(kernel_times, "product_operations_rate", lambda: 1e12)
     empty = EmulatedDevice(folder=kernel_times.KERNELS)
-    times = kernel_times.measure(open_device("order-forward"), empty, [1])
+    times = kernel_times.collected(kernel_times.measure(open_device("order-forward"), empty, [1]))
     kernels = [(record["kernel"].removesuffix("_vector"), record["layer"]) for record in times["kernels"]]
     assert kernels == [
         ("dense_forward", "784-500"),
@@ -414,6 +429,37 @@ def test_kernel_times_go_with_their_kernels_and_bounds(monkeypatch: pytest.Monke
     assert f"an empty kernel takes {times['empty_kernel_us']:,.2f} us" in table
 
 
+def test_measurements_of_kernels_that_break_off_keep_what_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: Any) -> float:
+        raise RuntimeError("an illegal memory access was encountered")
+
+    for rate in ("copy_rate", "product_operations_rate", "empty_kernel_us"):
+        monkeypatch.setattr(kernel_times, rate, broken)
+    monkeypatch.setattr(kernel_times, "microseconds", broken)
+    device = open_device("order-forward")
+    times = kernel_times.collected(kernel_times.measure(device, device, [1, 2]))
+    assert [record["batch_size"] for record in times["unavailable"]] == [1, 2]
+    table = tables.kernel_times(times)
+    assert "No rate of a copy was measured" in table
+    assert "Batch size 2: RuntimeError: an illegal memory access was encountered" in table
+    assert "| batch size |" in tables.kernel_times(kernel_times.collected([]))
+
+
+@pytest.mark.parametrize("script", [kernel_times, persistent_times])
+def test_what_is_measured_is_printed_a_record_a_line_as_it_comes(script, monkeypatch, capsys) -> None:
+    def measured(*arguments: Any):
+        yield {"a": 1}
+        assert capsys.readouterr().out == '{"a": 1}\n'
+        yield {"b": 2}
+
+    monkeypatch.setattr(script, "measure", measured)
+    monkeypatch.setattr(engines, "check_device", lambda *names: None)
+    monkeypatch.setattr(engines, "cuda_device", lambda: None)
+    monkeypatch.setattr(kernel_times, "CudaDevice", lambda **options: None)
+    assert script.main([]) == 0
+    assert records.told(capsys.readouterr().out) == [{"b": 2}]
+
+
 def test_without_a_rate_of_operations_only_bounds_from_memory_are_given() -> None:
     small, large = bounds.Cost("x 1-1", 1000, 1000), bounds.Cost("x 1-1", 1000, 100_000)
     assert kernel_times.bound_us(small, 1e9, None) == pytest.approx(1)
@@ -421,33 +467,98 @@ def test_without_a_rate_of_operations_only_bounds_from_memory_are_given() -> Non
     assert kernel_times.bound_us(large, 1e9, 1e9) == pytest.approx(100)
 
 
+def python_part(name: str, code: str, seconds: float | None = 60, **options: Any) -> gpu_report.Part:
+    return gpu_report.Part("proof", name, [sys.executable, "-c", code], seconds, **options)
+
+
 def test_a_part_of_the_gpu_report_that_fails_or_hangs_leaves_the_others(tmp_path: Path) -> None:
-    python = sys.executable
+    told = """print('{"a": 1}\\n{"a": NaN}\\nword\\n{"a"', flush=True);"""
     parts = [
-        gpu_report.Part("good", [python, "-c", "print('[1]')"], 60, lambda output: {"kept": json.loads(output)}),
-        gpu_report.Part("bad", [python, "-c", "import sys; sys.exit('no')"], 60),
-        gpu_report.Part("hanging", [python, "-c", "import time; print('began', flush=True); time.sleep(60)"], 6),
-        gpu_report.Part("late", [python, "-c", "1"], 60),
+        python_part("good", told, read=lambda output: {"kept": records.told(output)}),
+        python_part("bad", "import sys; sys.exit('no')"),
+        python_part("hanging", told + "import time; time.sleep(60)", 1, read=lambda o: {"kept": records.told(o)}),
+        python_part("odd", "print(1)", read=lambda output: {}["missing"]),
+        python_part("poor", "print(1)", read=lambda output: {"problem": "97 %"}),
+        gpu_report.Part("proof", "absent", None, None, lambda output: {"problem": "not installed"}),
     ]
-    lefts = [60, 60, 60, 1]
-    records = [gpu_report.run_part(part, left) for part, left in zip(parts, lefts, strict=True)]
-    outcomes = [record["outcome"] for record in records]
-    assert outcomes == ["passed", "failed", "stopped after 6 s", "not run: no time left"]
-    assert "began" in records[2]["output"]
-    assert records[0]["kept"] == [1]
-    assert "no" in records[1]["output"]
-    text = gpu_report.markdown({"machine": {"device": "x"}, "parts": records})
-    assert "## bad: failed" in text
+    report = gpu_report.Report(tmp_path / "x", {"device": "x"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(gpu_report, "LEAST_SECONDS", 0)
+        assert not gpu_report.run_parts(parts, report, 60)
+    found = {part["name"]: part for part in json.loads((tmp_path / "x.json").read_text())["parts"]}
+    assert [part["outcome"] for part in found.values()] == [
+        *("passed", "failed", "stopped after 1 s", "passed", "failed: 97 %", "not run: not installed")
+    ]
+    assert found["good"]["kept"] == found["hanging"]["kept"] == [{"a": 1}, {"a": None}]
+    assert found["odd"]["unread"] == "KeyError: 'missing'"
+    assert "no" in found["bad"]["output"]
+    assert "## bad: failed" in (tmp_path / "x.md").read_text()
+    log = (tmp_path / "x.log").read_text()
+    assert [log.index(f"=== {name}: ") for name in ("good", "bad", "hanging", "odd")] == sorted(
+        log.index(f"=== {name}: ") for name in ("good", "bad", "hanging", "odd")
+    )
 
 
-def test_the_gpu_report_tries_every_peer_and_ends_in_time(tmp_path: Path) -> None:
-    parts = {part.name: part for part in gpu_report.parts(tmp_path, {"device": "x"})}
-    speed_part = parts["batch speed"]
+def test_without_time_left_a_part_of_the_gpu_report_is_not_run(tmp_path: Path) -> None:
+    report = gpu_report.Report(tmp_path / "x", {"device": "x"})
+    assert not gpu_report.run_parts([python_part("late", "1")], report, 1)
+    assert json.loads((tmp_path / "x.json").read_text())["parts"][0]["outcome"] == "not run: no time left"
+
+
+def test_a_gpu_report_that_is_cut_off_in_a_part_has_the_parts_before_and_that_parts_output(tmp_path: Path) -> None:
+    report = gpu_report.Report(tmp_path / "x", {"device": "x"})
+
+    def cut_off(output: str) -> dict[str, Any]:
+        raise KeyboardInterrupt
+
+    parts = [python_part("whole", "print('all of it')"), python_part("cut", "print('some of it')", read=cut_off)]
+    with pytest.raises(KeyboardInterrupt):
+        gpu_report.run_parts(parts, report, 60)
+    found = {part["name"]: part["outcome"] for part in json.loads((tmp_path / "x.json").read_text())["parts"]}
+    assert found == {"whole": "passed", "cut": "running, or cut off"}
+    assert "some of it" in (tmp_path / "x.log").read_text()
+
+
+def test_a_later_run_of_the_gpu_report_keeps_what_an_earlier_one_found_in_other_parts(tmp_path: Path) -> None:
+    for name, code in (("one", "1"), ("two", "import sys; sys.exit(1)"), ("two", "2")):
+        gpu_report.run_parts([python_part(name, code)], gpu_report.Report(tmp_path / "x", {"device": "x"}), 60)
+    found = {part["name"]: part["outcome"] for part in json.loads((tmp_path / "x.json").read_text())["parts"]}
+    assert found == {"one": "passed", "two": "passed"}
+    (tmp_path / "x.json").write_text("{")
+    assert gpu_report.run_parts([python_part("three", "3")], gpu_report.Report(tmp_path / "x", {"device": "x"}), 60)
+
+
+def test_parts_without_a_time_of_their_own_share_what_is_left(tmp_path: Path, monkeypatch) -> None:
+    limits = []
+
+    def run(part: gpu_report.Part, limit: float, log: Path) -> dict[str, Any]:
+        limits.append(limit)
+        return {"name": part.name, "outcome": "passed", "seconds": 0.0, "output": ""}
+
+    monkeypatch.setattr(gpu_report, "run_part", run)
+    parts = [python_part("fixed", "1", 40), *(python_part(str(number), "1", None) for number in range(4))]
+    assert gpu_report.run_parts(parts, gpu_report.Report(tmp_path / "x", {"device": "x"}), 100)
+    assert limits == pytest.approx([40, 25, 100 / 3, 50, 100], rel=0.05)  # none of them took any time
+
+
+def test_every_group_of_the_gpu_report_ends_in_time_and_every_peer_is_tried(tmp_path: Path) -> None:
+    parts = gpu_report.parts(tmp_path, {"device": "x"})
+    assert [part.group for part in parts] == sorted((part.group for part in parts), key=gpu_report.GROUPS.index)
+    for group in gpu_report.GROUPS:
+        assert sum(part.seconds or 0 for part in parts if part.group == group) <= gpu_report.GROUP_SECONDS < 9 * 60
+    by_name = {part.name: part for part in parts}
+    speed_part = by_name["batch speed"]
     assert speed_part.command[speed_part.command.index("--peers") + 1] == "torch,jax,keras"
     batch_speed.parser().parse_args(speed_part.command[2:])
     assert speed_part.seconds > gpu_report.SPEED_SECONDS + run_peers.GRACE_SECONDS
-    assert gpu_report.SECONDS < 9 * 60
+    assert [part.name for part in parts if part.group == "sanitizer"] == list(sanitizer.TOOLS)
     assert f"def {gpu_report.PEER_TESTS.split('::')[1]}(" in Path(__file__).read_text()
+
+
+def test_the_gpu_report_holds_trainings_to_98_percent() -> None:
+    assert gpu_report._accuracy("x\ntest accuracy 98.10 % after 10 epochs\n") == {"test_accuracy": 98.1}
+    assert gpu_report._accuracy("test accuracy 97.99 %\n")["problem"] == "97.99 %"
+    assert gpu_report._accuracy("killed")["problem"] == "no test accuracy in its output"
 
 
 def test_without_a_gpu_the_report_says_so_in_one_line() -> None:

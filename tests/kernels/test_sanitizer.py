@@ -3,30 +3,26 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from harness import sanitizer
 from support.devices import open_device
 
-TOOLS = ("memcheck", "racecheck", "synccheck", "initcheck")
-KERNEL_TESTS = "matches_float64"
 TIMEOUT_SECONDS = 150
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("tool", TOOLS)
+@pytest.mark.parametrize("tool", sanitizer.TOOLS)
 def test_compute_sanitizer_finds_nothing(tool: str) -> None:
     open_device("gpu")
-    sanitizer = shutil.which("compute-sanitizer")
-    if sanitizer is None:
-        pytest.skip("compute-sanitizer is not installed; it comes with the CUDA toolkit")
-    tests = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-k", KERNEL_TESTS, "tests/kernels/test_kernels.py"]
+    command = sanitizer.command(tool)
+    if command is None:
+        pytest.skip(sanitizer.NOT_INSTALLED)
     result = subprocess.run(
-        [sanitizer, "--tool", tool, "--error-exitcode", "86", "--target-processes", "all", *tests],
+        command,
         cwd=Path(__file__).parents[2],
         env={**os.environ, "GPUNET_REQUIRE_GPU": "1"},
         capture_output=True,
