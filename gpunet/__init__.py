@@ -15,6 +15,8 @@ from gpunet import starting
 
 starting.catch_interrupts()
 
+from typing import TYPE_CHECKING
+
 from gpunet.arrays import to_categorical
 from gpunet.callbacks import Callback, History
 from gpunet.data import Dataset, Examples, load_mnist
@@ -29,6 +31,7 @@ from gpunet.errors import (
     OutputError,
     TrainingDivergedError,
 )
+from gpunet.keras_names import attributes_of
 from gpunet.layers import Activation, Dense, Input, Network
 from gpunet.model import Sequential, load
 from gpunet.optimizers import SGD, Adam
@@ -60,3 +63,6 @@ __all__ = [
     "load_mnist",
     "to_categorical",
 ]
+
+if not TYPE_CHECKING:  # for which it would be any name
+    __getattr__ = attributes_of(__name__)

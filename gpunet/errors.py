@@ -38,6 +38,10 @@ class ArgumentError(GpunetError, ValueError):
     """An argument from Python or the command line cannot be used."""
 
 
+class UnknownArgumentError(ArgumentError, TypeError):
+    """A function has no argument of that name; other frameworks have."""
+
+
 class DataError(GpunetError, ValueError):
     """A data file is missing, damaged or not in the expected form."""
 

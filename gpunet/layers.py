@@ -7,10 +7,12 @@ import math
 import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from gpunet.errors import ArgumentError, shown
+from gpunet.keras_names import attributes_of, explained
 
 HIDDEN_ACTIVATIONS = ("sigmoid", "softplus", "softsign", "relu", "tanh", "hard_sigmoid", "linear")
 ACTIVATIONS = (*HIDDEN_ACTIVATIONS, "softmax")
@@ -85,6 +87,7 @@ class Network:
 class Input:
     """The shape of one example, as Keras' `Input(shape=(784,))`."""
 
+    @explained
     def __init__(self, shape: Sequence[int]) -> None:
         self.inputs = _flat_size("Input: shape", shape)
 
@@ -98,6 +101,7 @@ class Dense:
                  takes the number from the data.
     """
 
+    @explained
     def __init__(
         self,
         units: int | None = None,
@@ -123,6 +127,7 @@ class Dense:
 class Activation:
     """The activation of the Dense layer before it, by name (one of ACTIVATIONS)."""
 
+    @explained
     def __init__(self, activation: str) -> None:
         self.activation = _known_activation("Activation", activation)
 
@@ -208,3 +213,7 @@ def _flat_size(name: str, shape: object) -> int:
     if isinstance(shape, str | bytes) or not isinstance(shape, Sequence) or not shape:
         raise ArgumentError(f"{name}: expected a tuple of whole numbers such as (784,), got {shown(shape)}")
     return math.prod(require_positive_integer(name, size) for size in shape)
+
+
+if not TYPE_CHECKING:  # for which it would be any name
+    __getattr__ = attributes_of(__name__)

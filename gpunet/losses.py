@@ -6,7 +6,10 @@ sparse_categorical_crossentropy  targets (n,): the number of the class
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from gpunet.errors import ArgumentError, shown
+from gpunet.keras_names import attributes_of
 
 ONE_HOT = "categorical_crossentropy"
 INTEGER = "sparse_categorical_crossentropy"
@@ -18,3 +21,7 @@ def get(loss: object) -> str:
     if not isinstance(loss, str) or loss not in LOSSES:
         raise ArgumentError(f"loss: expected one of {', '.join(LOSSES)}; got {shown(loss)}")
     return loss
+
+
+if not TYPE_CHECKING:  # for which it would be any name
+    __getattr__ = attributes_of(__name__)

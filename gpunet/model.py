@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,7 @@ from gpunet.callbacks import Callback, History, Logs, ProgressDisplay
 from gpunet.callbacks.base import check_callback
 from gpunet.engines import Choice, Engine, EpochStatistics, OptimizerState
 from gpunet.errors import ArgumentError, DeviceError, NotCompiledError, TrainingDivergedError, shown, warn
+from gpunet.keras_names import explained, no_attribute
 from gpunet.layers import Activation, Dense, Input, Layer, Network, network_of, require_count, require_positive_integer
 from gpunet.optimizers import Optimizer
 from gpunet.scale import Scale
@@ -42,6 +43,7 @@ class Sequential:
     `stop_training` may be set from anywhere, at any time.
     """
 
+    @explained
     def __init__(self, layers: Iterable[Layer] | None = None, *, seed: int | None = None) -> None:
         drawn = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
         self.seed = require_count("seed", drawn)
@@ -62,6 +64,11 @@ class Sequential:
             raise ArgumentError(f"layers: expected a list of layers, got {shown(layers)}")
         for layer in layers or ():
             self.add(layer)
+
+    if not TYPE_CHECKING:  # for which it would be any attribute
+
+        def __getattr__(self, name: str) -> Any:
+            no_attribute(self, name)
 
     def __getstate__(self) -> dict[str, Any]:
         """For copies and pickles: the weights and where the optimizer stands instead of the engine that holds them."""
@@ -94,6 +101,7 @@ class Sequential:
             raise ArgumentError("add: the model already has its weights; make a new Sequential to change its layers")
         self.layers.append(layer)
 
+    @explained
     @turns.short
     def compile(
         self,
@@ -129,6 +137,7 @@ class Sequential:
         self.optimizer, self.loss = new_optimizer, new_loss
         self._device, self._engine_name = device, engine
 
+    @explained
     @turns.training
     def fit(
         self,
@@ -193,6 +202,7 @@ class Sequential:
         self._run_epochs(choice, range(first_epoch, epochs), train, validation, scale, batch_size, shuffle, hooks)
         return history
 
+    @explained
     @turns.short
     def evaluate(
         self, x: ArrayLike, y: ArrayLike | None = None, batch_size: int | None = None, verbose: str | int = "auto"
@@ -211,6 +221,7 @@ class Sequential:
         engine, (placed_images, placed_targets) = self._engine_with(self._present_choice(), images, targets)
         return list(engine.evaluate(placed_images, placed_targets))
 
+    @explained
     @turns.short
     def predict(self, x: ArrayLike, batch_size: int | None = None, verbose: str | int = "auto") -> NDArray[np.floating]:
         """Probabilities (examples, classes) float32. batch_size, verbose: as in `evaluate`."""
@@ -268,6 +279,7 @@ class Sequential:
         else:
             self._optimizer_state = checked
 
+    @explained
     def save(self, path: str | os.PathLike[str], *, include_optimizer: bool = False) -> None:
         """Write the model to a file, `.safetensors` or `.npz`, for `gpunet.load`; an old one is replaced as a whole.
 
@@ -292,6 +304,7 @@ class Sequential:
             scale=self.scale,
         )
 
+    @explained
     @turns.short
     def load_weights(self, path: str | os.PathLike[str]) -> None:
         """Replace the weights by a file's: one that `save` wrote, or a PyTorch state_dict as `.safetensors`.
@@ -303,6 +316,7 @@ class Sequential:
         self.set_weights(weights)
         self.scale = scale
 
+    @explained
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
         """Print the layers with their output shapes and numbers of parameters."""
         network = self.network
@@ -520,6 +534,7 @@ class Sequential:
         return self._engine
 
 
+@explained
 def load(path: str | os.PathLike[str], *, device: str = "auto", engine: str = "auto") -> Sequential:
     """The model in a file that `model.save`, `ModelCheckpoint` or `gpunet.train --checkpoint` wrote.
 

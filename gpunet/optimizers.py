@@ -13,11 +13,13 @@ import abc
 import math
 import numbers
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpunet.errors import ArgumentError, shown
+from gpunet.keras_names import attributes_of, explained
 
 
 @dataclass(init=False)
@@ -95,6 +97,7 @@ class Adam(Optimizer):
     rule = "adam"
     slots = ("m", "v")
 
+    @explained
     def __init__(
         self,
         learning_rate: float | None = None,
@@ -139,6 +142,7 @@ class SGD(Optimizer):
 
     momentum: float
 
+    @explained
     def __init__(self, learning_rate: float | None = None, momentum: float = 0.0, *, lr: float | None = None) -> None:
         self._set_learning_rate(learning_rate, lr, default=0.01)
         self.momentum = momentum
@@ -196,3 +200,7 @@ def get(optimizer: str | Optimizer) -> Optimizer:
 def name_of(optimizer: Optimizer) -> str:
     """The name that `get` takes."""
     return next(name for name, cls in OPTIMIZERS.items() if cls is type(optimizer))
+
+
+if not TYPE_CHECKING:  # for which it would be any name
+    __getattr__ = attributes_of(__name__)

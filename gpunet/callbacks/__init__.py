@@ -4,6 +4,8 @@ launch.
 Where a callback looks at a quantity that is not there, it says so in an error; Keras warns and goes on.
 """
 
+from typing import TYPE_CHECKING
+
 from gpunet.callbacks.base import Callback, Logs
 from gpunet.callbacks.csv_logger import CSVLogger
 from gpunet.callbacks.early_stopping import EarlyStopping
@@ -13,6 +15,7 @@ from gpunet.callbacks.model_checkpoint import ModelCheckpoint
 from gpunet.callbacks.progress import ProgressDisplay
 from gpunet.callbacks.tensorboard import TensorBoard
 from gpunet.callbacks.terminate_on_nan import TerminateOnNaN
+from gpunet.keras_names import attributes_of
 
 __all__ = [
     "CSVLogger",
@@ -27,3 +30,6 @@ __all__ = [
     "TensorBoard",
     "TerminateOnNaN",
 ]
+
+if not TYPE_CHECKING:  # for which it would be any name
+    __getattr__ = attributes_of(__name__)
