@@ -47,6 +47,10 @@ class CudaEngine(Engine):
         self._evaluation: Evaluation | None = None  # likewise
         super().__init__(network, optimizer, weights)
 
+    @property
+    def lost(self) -> str | None:
+        return self.device.lost
+
     def _allocate(self) -> None:
         slots = max(1, len(self._slots))
         sizes = [(inputs + 1) * padded(units) for inputs, units in self.network.sizes]
