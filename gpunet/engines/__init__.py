@@ -2,8 +2,8 @@
 
 from gpunet.engines.base import Engine, EpochStatistics, OptimizerState
 from gpunet.engines.choice import (
-    DEVICE_OF,
     DEVICE_NAMES,
+    DEVICE_OF,
     DEVICES,
     ENGINES,
     Choice,

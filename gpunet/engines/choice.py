@@ -25,7 +25,7 @@ from gpunet.optimizers import Adam, Optimizer
 
 DEVICE_OF = {"reference": "cpu", "compiled": "cpu", "tiled": "cuda", "persistent": "cuda"}  # where each engine runs
 DEVICES = ("auto", "cuda", "cpu")
-DEVICE_NAMES = "auto, cuda, cuda:1 and so on, or cpu"  # "auto" and "cuda" mean the first GPU, as "cuda:0" does
+DEVICE_NAMES = "auto, cuda, cuda:1 and so on, cpu"  # "auto" and "cuda" mean the first GPU, as "cuda:0" does
 ENGINES = ("auto", *DEVICE_OF)
 REFERENCE = f"cpu, engine reference (NumPy {np.__version__})"
 PERSISTENT_BATCH = 32  # up to here the persistent engine is expected to be the faster one; not measured yet
@@ -122,7 +122,7 @@ def _cuda_engine(network: Network, batch_size: int, optimizer: Optimizer, device
 def check_device(device: str, engine: str) -> None:
     """Raise ArgumentError unless both names are known and belong together, DeviceError if CUDA cannot be had."""
     if not is_device(device):
-        raise ArgumentError(f"device: expected {DEVICE_NAMES}; got {device!r}")
+        raise ArgumentError(f"device: expected one of {DEVICE_NAMES}; got {device!r}")
     if engine not in ENGINES:
         raise ArgumentError(f"engine: expected one of {', '.join(ENGINES)}; got {engine!r}")
     needed = DEVICE_OF.get(engine, _kind(device))

@@ -76,8 +76,8 @@ def test_tensors_that_numpy_has_no_type_for_are_one_clear_line(blobs, torch: Any
 @pytest.fixture
 def with_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     device = open_device("order-forward")
-    monkeypatch.setattr(choice, "cuda_problem", lambda: None)
-    monkeypatch.setattr(choice, "cuda_device", lambda: device)
+    monkeypatch.setattr(choice, "cuda_problem", lambda index: None)
+    monkeypatch.setattr(choice, "cuda_device", lambda index: device)
 
 
 @pytest.fixture(autouse=True)
@@ -92,7 +92,7 @@ def cupy_stand_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
         )
         monkeypatch.setitem(sys.modules, "cupy", cupy)
         # What is found out about this machine is remembered, and the stand-in is not what tests on a GPU should find.
-        monkeypatch.setattr(choice, "cuda_problem", lambda: "CuPy is a stand-in")
+        monkeypatch.setattr(choice, "cuda_problem", lambda index: "CuPy is a stand-in")
         GpuArray.downloaded.clear()
 
 

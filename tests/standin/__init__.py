@@ -7,12 +7,15 @@ emulator. Everything that a test may break is in `Computer` and `Gpu`.
 
 from __future__ import annotations
 
+import functools
 import sys
 from pathlib import Path
 
 import pytest
 
-from gpunet.engines.cuda import diagnosis
+from gpunet import doctor
+from gpunet.engines import choice
+from gpunet.engines.cuda import device, diagnosis
 
 from . import errors
 from .errors import CUDADriverError, CUDARuntimeError, StandInError
@@ -33,7 +36,14 @@ def hide(monkeypatch: pytest.MonkeyPatch) -> None:
 def install(monkeypatch: pytest.MonkeyPatch, cache: Path, computer: Computer | None = None) -> Computer:
     """Until the end of the test. cache: for the marks of kernels that were compiled before."""
     computer = computer or Computer()
+    monkeypatch.setattr(computer, "ended", False)
     hide(monkeypatch)
+    # What is remembered of this machine's GPUs is not the pretended computer's, and the other way round.
+    monkeypatch.setattr(device, "open_gpu", functools.cache(device.open_gpu.__wrapped__))
+    monkeypatch.setattr(diagnosis, "open_gpu", device.open_gpu)
+    monkeypatch.setattr(choice, "open_gpu", device.open_gpu)
+    monkeypatch.setattr(diagnosis, "cuda_diagnosis", functools.cache(diagnosis.cuda_diagnosis.__wrapped__))
+    monkeypatch.setattr(doctor, "cuda_diagnosis", diagnosis.cuda_diagnosis)
     for name, module in make(computer).items():
         monkeypatch.setitem(sys.modules, name, module)
     monkeypatch.setenv("CUPY_CACHE_DIR", str(cache))

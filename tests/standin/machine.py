@@ -209,6 +209,7 @@ class Computer:
     nvrtc: tuple[int, int] = (12, 9)
     headers: bool = True
     calls: collections.Counter[str] = field(default_factory=collections.Counter)
+    ended: bool = True  # outside of a test there is no process on it: what is freed then is of no interest
 
     def __post_init__(self) -> None:
         self._thread = threading.local()

@@ -1,13 +1,12 @@
 """The modules that take CuPy's place: `cupy`, `cupy_backends`, as far as gpunet uses them, on a pretended computer.
 
-Each rule names the file of CuPy 14.2.0 in which it was read. What CuPy does not check, but a GPU would suffer from, is a
-StandInError.
+Each rule names the file of CuPy 14.2.0 in which it was read. What CuPy does not check, but a GPU would suffer from, is
+a StandInError.
 """
 
 from __future__ import annotations
 
 import re
-import sys
 import types
 import warnings
 from collections.abc import Sequence
@@ -142,8 +141,8 @@ class PooledMemory:
     def queue_of(self, stream: Any) -> Queue:
         return current_queue(self._computer) if stream is None else stream.queue
 
-    def __del__(self, is_shutting_down: Any = sys.is_finalizing) -> None:
-        if not is_shutting_down() and hasattr(self, "block"):
+    def __del__(self) -> None:
+        if not self._computer.ended and hasattr(self, "block"):
             self._pool.give_back(self.block, self._queue)
 
 
@@ -250,7 +249,8 @@ class ndarray:  # noqa: N801 - CuPy's name
 
     def get(self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True) -> np.ndarray:
         """blocking: waits for the stream, which a capture does not allow."""
-        assert blocking and out is None, "not needed so far"
+        if not blocking or out is not None:
+            raise StandInError("get: not needed so far")
         queue = self.data.mem.queue_of(stream)
         queue.gpu.context()
         queue.refuse_in_capture()
@@ -292,8 +292,8 @@ def _fill_arrays(cupy: Any, cuda: Any, memory: Any, computer: Computer) -> None:
             self._foreign_stream_ref = None
             self._before: list[Any] = []
 
-        def __del__(self, is_shutting_down: Any = sys.is_finalizing) -> None:
-            if is_shutting_down():
+        def __del__(self) -> None:
+            if computer.ended:  # cupy._util.is_shutting_down
                 return
             if self._foreign_stream_ref is None and self.device_id != -1:
                 self.queue.gpu.context()  # streamDestroy
@@ -346,8 +346,8 @@ def _fill_arrays(cupy: Any, cuda: Any, memory: Any, computer: Computer) -> None:
             for work in self._work:
                 queue.add(work)
 
-        def __del__(self, is_shutting_down: Any = sys.is_finalizing) -> None:
-            if not is_shutting_down():
+        def __del__(self) -> None:
+            if not computer.ended:
                 self._gpu.context()  # graphExecDestroy
 
     def empty(shape: int | Sequence[int], dtype: Any = float) -> ndarray:
@@ -464,7 +464,9 @@ def _fill_kernels(cupy: Any, driver: Any, nvrtc: Any, computer: Computer) -> Non
             raise RuntimeError("Failed to find CUDA headers. Please install the CUDA Toolkit or set CUDA_PATH")
         major, minor = gpu.capability
         if 10 * major + minor not in computer.architectures:
-            raise errors.CompileException("nvrtc: error: invalid value for --gpu-architecture (-arch)", code, "", options)
+            raise errors.CompileException(
+                "nvrtc: error: invalid value for --gpu-architecture (-arch)", code, "", options
+            )
         if 'include "' in code:
             raise errors.CompileException("kern.cu(1): catastrophic error: cannot open source file", code, "", options)
         gpu.context()

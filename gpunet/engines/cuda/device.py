@@ -150,7 +150,7 @@ class CudaDevice:
             answer = self.zeros(1, np.uint32)
             module.launch("try_out", (1,), (1,), [answer, np.uint32(ANSWER)])
             if self.download(answer)[0] != ANSWER:
-                raise DeviceError("a kernel ran on the GPU, but what it wrote cannot be read; reinstall the NVIDIA driver")
+                raise DeviceError("a kernel ran, but what it wrote cannot be read; reinstall the NVIDIA driver")
 
     def upload(self, array: NDArray[Any]) -> Array:
         copy = self.empty(array.shape, array.dtype)

@@ -14,9 +14,9 @@ from typing import Any
 def load() -> Any:
     """CuPy's module for NVRTC, before its first use. Raises what CuPy raises where there is no NVRTC.
 
-    Where libraries of two CUDA versions are installed (PyTorch brings its own), CuPy takes the newest that it finds, but
-    one that is loaded already before all others (cuda-pathfinder 1.9, load_nvidia_dynamic_lib). A newer NVRTC may know
-    this GPU no longer, and the driver may not know its code. So the right one is loaded first.
+    Where libraries of two CUDA versions are installed (PyTorch brings its own), CuPy takes the newest that it finds,
+    but one that is loaded already before all others (cuda-pathfinder 1.9, load_nvidia_dynamic_lib). A newer NVRTC may
+    know this GPU no longer, and the driver may not know its code. So the right one is loaded first.
     """
     from cupy_backends.cuda.api import runtime
     from cupy_backends.cuda.libs import nvrtc

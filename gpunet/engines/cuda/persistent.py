@@ -100,7 +100,7 @@ class _Epoch:
         Raises DeviceError.
         """
         self._device.write(self.data.order, np.zeros(self.data.examples, np.int32))
-        self._device.write(self.data.steps, np.zeros((1, 2), np.float32))
+        self._device.write(self.data.constants, np.zeros((1, self.data.constants.shape[1]), np.float32))
         self._launch(0, 1)
 
     def run(self, progress: Progress) -> None:
