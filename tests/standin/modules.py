@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from emulator import EmulatorError, build
+from emulator import BuildError, EmulatorError, build
 from emulator.arrays import EmulatedArray
 from emulator.device import EmulatedModule
 from emulator.launches import MOST_THREADS, Launch, check_geometry
@@ -478,9 +478,11 @@ def _fill_kernels(cupy: Any, driver: Any, nvrtc: Any, computer: Computer) -> Non
         if name is None:
             raise StandInError("the code does not begin with the name of its file")
         defines = [option for option in options if option.startswith("-D")]
-        path = build.build(
-            name[1], code, gpu.emulated.sanitizer, (*defines, f"-D__CUDA_ARCH__={major * 100 + minor * 10}")
-        )
+        architecture = f"-D__CUDA_ARCH__={major * 100 + minor * 10}"
+        try:
+            path = build.build(name[1], code, gpu.emulated.sanitizer, (*defines, architecture))
+        except BuildError as error:
+            raise errors.CompileException(str(error), code, "", options) from None
         return EmulatedModule(gpu.emulated, name[1], Library(path))
 
     class RawKernel:
