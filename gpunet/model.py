@@ -529,7 +529,7 @@ class Sequential:
     def _present_engine(self) -> Engine | None:
         """The engine, if there is one; one that is lost is left, with a warning."""
         if self._engine is not None and (why := self._engine.lost):
-            warnings.warn(f"{why}: the model goes on from the weights of its last whole epoch", stacklevel=3)
+            warn(f"{why}: the model goes on from the weights of its last whole epoch")
             self._leave_engine()
         return self._engine
 

@@ -206,6 +206,14 @@ class ndarray:  # noqa: N801 - CuPy's name
         pointer = MemoryPointer(self.data.mem, self.data.offset + first * stride)
         return ndarray((max(0, last - first), *self.shape[1:]), self.dtype, pointer)
 
+    def view(self, dtype: Any) -> ndarray:
+        """The same memory as numbers of another type."""
+        *rows, last = self.shape
+        columns, rest = divmod(last * self.dtype.itemsize, np.dtype(dtype).itemsize)
+        if rest:
+            raise ValueError("When changing to a larger dtype, its size must be a divisor of the total size in bytes")
+        return ndarray((*rows, columns), dtype, self.data)
+
     def __setitem__(self, key: Any, values: ndarray) -> None:
         """A kernel of CuPy's on the current stream. cupy/_core/_kernel.pyx: the arrays must be on the current device,
         or on one that it can reach, which this computer has none of."""

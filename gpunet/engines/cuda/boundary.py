@@ -1,5 +1,7 @@
 """The way into CuPy: one thread at a time, on the right GPU, and errors come out as DeviceErrors.
 
+All that calls CuPy for a device is a method that `crossing` wraps.
+
 After some errors, an illegal address for one, CUDA refuses every call until the process ends; and a process cannot use
 what was opened before it was forked. A GPU counts as lost then.
 """
@@ -7,10 +9,11 @@ what was opened before it was forked. A GPU counts as lost then.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import threading
-from types import TracebackType
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
 from gpunet.errors import DeviceError, first_line
 
@@ -23,25 +26,23 @@ CANNOT_LOAD = (200, 209, 218, 221, 222)  # images, PTX and kernels that this dri
 
 
 class Boundary:
-    """Inside `with boundary:` the GPU is current, and no other thread is inside. May be entered again inside.
+    """Of one GPU. lock: held by whoever calls CuPy; capturing: work is being captured, and the GPU must not be asked.
 
-    Raises DeviceError instead of CUDA's and CuPy's errors, and where the GPU is lost.
+    The lock is held by `with` alone, as Ctrl-C may come at any moment (see gpunet/turns.py).
     """
 
     def __init__(self, cupy: Any, index: int) -> None:
         from cupy_backends.cuda.libs import nvrtc
 
-        self.index = index
-        self._runtime = cupy.cuda.runtime
-        self._errors = (
+        self.index, self.lock, self.capturing = index, threading.RLock(), False
+        self.runtime = cupy.cuda.runtime
+        self.errors = (
             cupy.cuda.runtime.CUDARuntimeError,
             cupy.cuda.driver.CUDADriverError,
             cupy.cuda.memory.OutOfMemoryError,
             cupy.cuda.compiler.CompileException,
             nvrtc.NVRTCError,
         )
-        self._lock = threading.RLock()
-        self._before: list[int] = []  # what was current, one for every time that it was entered
         self._process = os.getpid()
         self._lost: str | None = None
 
@@ -50,33 +51,14 @@ class Boundary:
         """Why this process cannot use the GPU any more; None while it can."""
         return self._lost if os.getpid() == self._process else FORKED
 
-    def __enter__(self) -> None:
-        if os.getpid() != self._process:  # before the lock, which another thread may have held at the fork
-            raise DeviceError(FORKED)
-        self._lock.acquire()
-        try:
-            if self._lost is not None:
-                raise DeviceError(self._lost)
-            current = self._runtime.getDevice()
-            if current != self.index:
-                self._runtime.setDevice(self.index)
-            self._before.append(current)
-        except BaseException as error:
-            self._lock.release()
-            if isinstance(error, self._errors):
-                raise self._explained(error) from error
-            raise
+    def require_usable(self) -> None:
+        """Raise DeviceError if the GPU is lost."""
+        if (why := self.lost) is not None:
+            raise DeviceError(why)
 
-    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        before = self._before.pop()
-        try:
-            if isinstance(error, self._errors) and not self._before:  # else whoever is outside may have to clean up
-                raise self._explained(error) from error
-        finally:
-            if before != self.index:
-                with contextlib.suppress(self._errors[0]):  # CuPy's own `with Device` opens that GPU as well
-                    self._runtime.setDevice(before)
-            self._lock.release()
+    def explained(self, error: BaseException) -> BaseException:
+        """The DeviceError to raise instead; in a capture the error itself, since whoever captures has to end it."""
+        return error if self.capturing else self._explained(error)
 
     def _explained(self, error: BaseException) -> DeviceError:
         status, line = getattr(error, "status", None), first_line(error)
@@ -100,11 +82,58 @@ class Boundary:
 
     def _failure(self) -> str | None:
         """What CUDA answers to every call since an error that stays; None if it works."""
+        before = self.runtime.getDevice()
         try:
-            self._runtime.deviceSynchronize()
-        except self._errors as error:
+            self.runtime.setDevice(self.index)
+            self.runtime.deviceSynchronize()
+        except self.errors as error:
             return first_line(error)
+        finally:
+            if before != self.index:
+                with contextlib.suppress(*self.errors):
+                    self.runtime.setDevice(before)
         return None
+
+
+class HasBoundary(Protocol):
+    boundary: Boundary
+
+
+Owner = TypeVar("Owner", bound=HasBoundary)
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+Method = Callable[Concatenate[Owner, Arguments], Result]
+
+
+def crossing(method: Method[Owner, Arguments, Result]) -> Method[Owner, Arguments, Result]:
+    """A method that calls CuPy: no other thread does so meanwhile, and its GPU is the current one.
+
+    Such methods may call one another. DeviceError takes the place of CUDA's and CuPy's errors, and tells of a lost GPU.
+    """
+
+    @functools.wraps(method)
+    def inside(self: Owner, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        boundary = self.boundary
+        boundary.require_usable()  # before the lock, which another thread may have held at a fork
+        with boundary.lock:
+            boundary.require_usable()
+            try:
+                current = boundary.runtime.getDevice()
+                if current == boundary.index:
+                    return method(self, *args, **kwargs)
+                boundary.runtime.setDevice(boundary.index)
+                try:
+                    return method(self, *args, **kwargs)
+                finally:
+                    with contextlib.suppress(*boundary.errors):  # it may be the one that fails
+                        boundary.runtime.setDevice(current)
+            except boundary.errors as error:
+                explained = boundary.explained(error)
+                if explained is error:
+                    raise
+                raise explained from error
+
+    return inside
 
 
 def open_gpu_context(cupy: Any, index: int) -> None:
@@ -122,7 +151,7 @@ def open_gpu_context(cupy: Any, index: int) -> None:
             if before != index:
                 with contextlib.suppress(runtime.CUDARuntimeError):
                     runtime.setDevice(before)
-    except runtime.CUDARuntimeError as error:
+    except runtime.CUDARuntimeError as error:  # the driver's errors are the runtime's here
         hint = "see nvidia-smi for what else runs on it"
         if error.status == NOT_INITIALIZED:
             hint = "after a fork this is so: start processes with multiprocessing.get_context('spawn')"

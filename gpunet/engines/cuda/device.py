@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gpunet.engines.cuda import nvrtc
-from gpunet.engines.cuda.boundary import Boundary, open_gpu_context
+from gpunet.engines.cuda.boundary import Boundary, crossing, open_gpu_context
 from gpunet.engines.cuda.sources import OPTIONS, define_options, read_source
 from gpunet.errors import ArgumentError, DeviceError, first_line
 
@@ -129,122 +129,125 @@ class CudaDevice:
         self._held: list[Any] | None = None  # what a graph will use, while it is captured
         open_gpu_context(cupy, index)
         self.boundary = Boundary(cupy, index)
-        with self.boundary:
-            self.stream = cupy.cuda.Stream(non_blocking=True)
-            properties = cupy.cuda.runtime.getDeviceProperties(index)
+        self.stream = self._make_stream()
+        properties = cupy.cuda.runtime.getDeviceProperties(index)
         self.name: str = properties["name"].decode()
         self.capability: tuple[int, int] = (properties["major"], properties["minor"])
         self.multiprocessors: int = properties["multiProcessorCount"]
         self.shared_bytes: int = properties["sharedMemPerBlockOptin"] or properties["sharedMemPerBlock"]
         self.cooperative = bool(properties["cooperativeLaunch"])
 
+    @crossing
+    def _make_stream(self) -> Any:
+        return self.cupy.cuda.Stream(non_blocking=True)
+
     @property
     def lost(self) -> str | None:
         return self.boundary.lost
 
+    @crossing
     def try_out(self) -> None:
         """Compile, launch and read back a small kernel. Raises DeviceError if that does not work."""
-        with self.boundary:
-            module = CudaModule(self, read_source("try_out"), OPTIONS)
-            module.load("try_out")
-            answer = self.zeros(1, np.uint32)
-            module.launch("try_out", (1,), (1,), [answer, np.uint32(ANSWER)])
-            if self.download(answer)[0] != ANSWER:
-                raise DeviceError("a kernel ran, but what it wrote cannot be read; reinstall the NVIDIA driver")
+        module = CudaModule(self, read_source("try_out"), OPTIONS)
+        module.load("try_out")
+        answer = self.zeros(1, np.uint32)
+        module.launch("try_out", (1,), (1,), [answer, np.uint32(ANSWER)])
+        if self.download(answer)[0] != ANSWER:
+            raise DeviceError("a kernel ran, but what it wrote cannot be read; reinstall the NVIDIA driver")
 
     def upload(self, array: NDArray[Any]) -> Array:
         copy = self.empty(array.shape, array.dtype)
         self.write(copy, array)
         return copy
 
+    @crossing
     def adopt(self, array: Any, shape: tuple[int, ...]) -> Array:
         if array.device.id != self.index:
             raise ArgumentError(
                 f"an array is on GPU {array.device.id}, but GPU {self.index} computes; move it there, or compute with "
                 f"device='cuda:{array.device.id}'"
             )
-        with self.boundary:
-            self.cupy.cuda.get_current_stream().synchronize()  # whoever made it may not be done
-            copy = self.zeros(shape, array.dtype)
-            with self.stream:
-                copy[tuple(slice(length) for length in array.shape)] = array
-            self.stream.synchronize()  # the array may change afterwards
+        self.cupy.cuda.get_current_stream().synchronize()  # whoever made it may not be done
+        copy = self.zeros(shape, array.dtype)
+        with self.stream:
+            copy[tuple(slice(length) for length in array.shape)] = array
+        self.stream.synchronize()  # the array may change afterwards
         return copy
 
+    @crossing
     def write(self, array: Array, values: NDArray[Any]) -> None:
-        with self.boundary:
-            array[: len(values)].set(np.ascontiguousarray(values, array.dtype), stream=self.stream)
-            self.stream.synchronize()  # the host array may change afterwards
+        array[: len(values)].set(np.ascontiguousarray(values, array.dtype), stream=self.stream)
+        self.stream.synchronize()  # the host array may change afterwards
 
+    @crossing
     def copy(self, source: Array, target: Array) -> None:
-        with self.boundary:
-            self.hold(source, target)
-            target.data.copy_from_device_async(source.data, source.nbytes, self.stream)
+        self.hold(source, target)
+        target.data.copy_from_device_async(source.data, source.nbytes, self.stream)
 
+    @crossing
     def download(self, array: Array) -> NDArray[Any]:
-        with self.boundary:
-            result: NDArray[Any] = array.get(stream=self.stream)  # waits for the stream
-            return result
+        result: NDArray[Any] = array.get(stream=self.stream)  # waits for the stream
+        return result
 
+    @crossing
     def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> Array:
-        with self.boundary:
-            try:
-                with self.stream:
-                    return self.cupy.empty(shape, dtype)
-            except self.cupy.cuda.memory.OutOfMemoryError as error:
-                needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
-                free, total = self.cupy.cuda.runtime.memGetInfo()
-                raise DeviceError(
-                    f"not enough GPU memory: {needed / 2**20:,.0f} MB more are needed, {free / 2**20:,.0f} MB of "
-                    f"{total / 2**20:,.0f} MB are free; close other programs on the GPU, or use a smaller network or "
-                    "batch"
-                ) from error
+        try:
+            with self.stream:
+                return self.cupy.empty(shape, dtype)
+        except self.cupy.cuda.memory.OutOfMemoryError as error:
+            needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
+            free, total = self.cupy.cuda.runtime.memGetInfo()
+            raise DeviceError(
+                f"not enough GPU memory: {needed / 2**20:,.0f} MB more are needed, {free / 2**20:,.0f} MB of "
+                f"{total / 2**20:,.0f} MB are free; close other programs on the GPU, or use a smaller network or "
+                "batch"
+            ) from error
 
+    @crossing
     def zeros(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> Array:
-        with self.boundary:
-            array = self.empty(shape, dtype)
-            self.hold(array)
-            array.data.memset_async(0, array.nbytes, self.stream)
-            return array
+        array = self.empty(shape, dtype)
+        self.hold(array)
+        array.data.memset_async(0, array.nbytes, self.stream)
+        return array
 
+    @crossing
     def compile(self, name: str, defines: Mapping[str, int | float | str] = {}) -> CudaModule:
         options = (*OPTIONS, *define_options(defines))
-        with self.boundary:
-            if (name, options) not in self._modules:
-                code = read_source(name, self._folder)
-                mark = self._first_compilation(code, options)
-                module = CudaModule(self, code, options)
-                module.load(name)
-                if mark is not None:
-                    mark.touch()
-                self._modules[name, options] = module
-            return self._modules[name, options]
+        if (name, options) not in self._modules:
+            code = read_source(name, self._folder)
+            mark = self._first_compilation(code, options)
+            module = CudaModule(self, code, options)
+            module.load(name)
+            if mark is not None:
+                mark.touch()
+            self._modules[name, options] = module
+        return self._modules[name, options]
 
+    @crossing
     def capture(self, work: Callable[[], None]) -> Graph:
-        with self.boundary:  # a stream takes into a capture what any thread hands it
-            held: list[Any] = []
-            self._held = held
-            try:
-                self.stream.begin_capture()
-                try:
-                    work()
-                except BaseException:
-                    with contextlib.suppress(Exception):  # the first error is the one to tell
-                        self.stream.end_capture()
-                    raise
-                graph = self.stream.end_capture()
-            finally:
-                self._held = None
-            return CudaGraph(self, graph, held)
+        """Other threads wait: the stream takes into a capture what any of them hands it."""
+        held: list[Any] = []
+        try:
+            self._held, self.boundary.capturing = held, True
+            self.stream.begin_capture()
+            work()
+            graph = self.stream.end_capture()
+        except BaseException:
+            with contextlib.suppress(Exception):  # the first error is the one to tell
+                self.stream.end_capture()
+            raise
+        finally:
+            self._held, self.boundary.capturing = None, False
+        return CudaGraph(self, graph, held)
 
     def hold(self, *used: Any) -> None:
         """Called for everything that work on the device is given: a graph in the making has to keep it."""
         if self._held is not None:
             self._held += used
 
+    @crossing
     def synchronize(self) -> None:
-        with self.boundary:
-            self.stream.synchronize()
+        self.stream.synchronize()
 
     def _first_compilation(self, code: str, options: tuple[str, ...]) -> Path | None:
         """The mark to leave beside CuPy's cached kernels if this machine has not compiled this code before."""
@@ -285,7 +288,7 @@ class CudaModule:
     """See Module."""
 
     def __init__(self, device: CudaDevice, code: str, options: tuple[str, ...]) -> None:
-        self._device = device
+        self._device, self.boundary = device, device.boundary
         self._module = device.cupy.RawModule(code=code, options=options)
         self._cooperative = device.cupy.RawModule(code=code, options=options, enable_cooperative_groups=True)
         self._kernels: dict[tuple[str, bool], _Kernel] = {}
@@ -303,6 +306,7 @@ class CudaModule:
                 "pip install 'cuda-toolkit[cudart]==12.*' (13.* for CUDA 13)"
             ) from error
 
+    @crossing
     def launch(
         self,
         kernel: str,
@@ -313,27 +317,26 @@ class CudaModule:
         cooperative: bool = False,
     ) -> None:
         device = self._device
-        with device.boundary:
-            loaded = self._kernel(kernel, cooperative)
-            self._allow(loaded, shared_bytes)
-            device.hold(*arguments)
-            if cooperative:
-                self._launch_cooperatively(kernel, loaded, grid, block, arguments, shared_bytes)
-            else:
-                loaded.call(grid, block, arguments, shared_mem=shared_bytes, stream=device.stream)
+        loaded = self._kernel(kernel, cooperative)
+        self._allow(loaded, shared_bytes)
+        device.hold(*arguments)
+        if cooperative:
+            self._launch_cooperatively(kernel, loaded, grid, block, arguments, shared_bytes)
+        else:
+            loaded.call(grid, block, arguments, shared_mem=shared_bytes, stream=device.stream)
 
+    @crossing
     def local_bytes(self, kernel: str, cooperative: bool = False) -> int:
-        with self._device.boundary:
-            return self._kernel(kernel, cooperative).local_bytes
+        return self._kernel(kernel, cooperative).local_bytes
 
+    @crossing
     def resident_blocks(self, kernel: str, threads: int, shared_bytes: int = 0, cooperative: bool = False) -> int:
-        with self._device.boundary:
-            loaded = self._kernel(kernel, cooperative)
-            if (threads, shared_bytes) not in loaded.resident:
-                self._allow(loaded, shared_bytes)
-                query = self._device.cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor
-                loaded.resident[threads, shared_bytes] = int(query(loaded.pointer, threads, shared_bytes))
-            return loaded.resident[threads, shared_bytes]
+        loaded = self._kernel(kernel, cooperative)
+        if (threads, shared_bytes) not in loaded.resident:
+            self._allow(loaded, shared_bytes)
+            query = self._device.cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor
+            loaded.resident[threads, shared_bytes] = int(query(loaded.pointer, threads, shared_bytes))
+        return loaded.resident[threads, shared_bytes]
 
     def _launch_cooperatively(
         self,
@@ -380,11 +383,12 @@ class CudaGraph:
 
     def __init__(self, device: CudaDevice, graph: Any, held: Sequence[Any]) -> None:
         self._device, self._graph, self._held = device, graph, held
+        self.boundary = device.boundary
         graph.upload(stream=device.stream)
 
+    @crossing
     def launch(self) -> None:
-        with self._device.boundary:
-            self._graph.launch(stream=self._device.stream)
+        self._graph.launch(stream=self._device.stream)
 
     def __del__(self) -> None:
         if self._device.lost is not None:
