@@ -16,6 +16,7 @@ from gpunet.arrays import as_images, as_optimizer_state, as_targets, as_weights,
 from gpunet.callbacks import Callback, History, Logs, ProgressDisplay
 from gpunet.callbacks.base import check_callback
 from gpunet.engines import Choice, Engine, EpochStatistics, OptimizerState
+from gpunet.engines.base import on_host
 from gpunet.errors import ArgumentError, DeviceError, NotCompiledError, TrainingDivergedError, shown, warn
 from gpunet.keras_names import explained, no_attribute
 from gpunet.layers import Activation, Dense, Input, Layer, Network, network_of, require_count, require_positive_integer
@@ -595,7 +596,8 @@ def _hint_at_class_0(targets: NDArray[Any], classes: int) -> None:
     if targets.ndim == 1:
         counted_from_1 = (int(targets.min()), int(targets.max())) == (1, classes - 1)
     else:
-        counted_from_1 = classes > 1 and float(targets[:, 0].max()) == 0 < float(targets[:, classes - 1].max())
+        most = on_host(targets).max(axis=0)
+        counted_from_1 = classes > 1 and float(most[0]) == 0 < float(most[-1])
     if counted_from_1:
         warn(
             f"y: class 0 has no example, and class {classes - 1} has: classes count from 0; if yours count from 1, "

@@ -108,8 +108,9 @@ class CudaEngine(Engine):
     def place(self, array: Any) -> Array:
         if isinstance(array, np.ndarray):
             return self.device.upload(pad_columns(array))
-        rows, *columns = array.shape
-        return self.device.adopt(array, (rows, *map(padded, columns)))
+        if array.ndim == 2 and array.shape[1] != padded(array.shape[1]):
+            return self.place(array.get())  # CuPy would have to compile a kernel that copies row by row
+        return self.device.adopt(array, array.shape)
 
     @abc.abstractmethod
     def _make_epoch(self, data: EpochData) -> Epoch:
