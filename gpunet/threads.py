@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import os
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from gpunet.errors import ArgumentError
 
 VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")  # the first one that is set counts
-# A container's share of the cores' time: quota and period, in one file (cgroups version 2) or in two (version 1).
-CGROUP = Path("/sys/fs/cgroup")
-QUOTAS = (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"))
+PROCESS = Path("/proc/self")  # where Linux says which control groups a process is in, and where their files are
 
 _told: int | None = None  # by `limit`
 
@@ -46,13 +46,62 @@ def count() -> int:
 
 
 def usable_cores() -> int:
-    """The cores that the process may use: by its affinity, and by its container's share of their time."""
+    """The cores that the process may use: by its affinity, and by what its control groups allow of their time."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    for files in QUOTAS:
+    return max(1, min([cores, *(math.ceil(quota) for quota in _quotas())]))
+
+
+def _quotas() -> Iterator[float]:
+    """The limits, in cores, of the process' control group and of all that it is in: each counts."""
+    for folder, top in _control_groups():
+        while True:
+            if (quota := _quota(folder)) is not None:
+                yield quota
+            if folder in (top, folder.parent):
+                break
+            folder = folder.parent
+
+
+def _quota(folder: Path) -> float | None:
+    """A group's limit: quota and period, in one file (version 2) or in two (version 1); None if it has none."""
+    for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         try:
-            quota, period = (int(number) for file in files for number in (CGROUP / file).read_text().split())
+            quota, period = (int(number) for file in files for number in (folder / file).read_text().split())
         except (OSError, ValueError):  # no such file, or no limit: "max"
             continue
-        if quota > 0:  # -1 is no limit either
-            cores = max(1, min(cores, math.ceil(quota / period)))
-    return cores
+        if quota > 0 and period > 0:  # -1 is no limit either
+            return quota / period
+    return None
+
+
+def _control_groups() -> Iterator[tuple[Path, Path]]:
+    """The folder of each control group that may limit the process' time, and the topmost one to be seen above it."""
+    try:
+        groups = [line.split(":", 2) for line in (PROCESS / "cgroup").read_text().splitlines()]
+        mounts = [line.split() for line in (PROCESS / "mountinfo").read_text().splitlines()]
+    except (OSError, UnicodeDecodeError):  # not Linux, or hidden
+        return
+    for group in groups:
+        if len(group) != 3:
+            continue
+        _, controllers, path = group
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        for fields in mounts:
+            if "-" not in fields[:-3]:
+                continue
+            kind, _, options = fields[fields.index("-") + 1 :][:3]
+            if kind == ("cgroup" if controllers else "cgroup2") and (not controllers or "cpu" in options.split(",")):
+                top = Path(_unescaped(fields[4]))
+                yield top / _below(path, _unescaped(fields[3])), top
+
+
+def _below(path: str, root: str) -> str:
+    """A group's path below the one that is mounted; the mounted one itself if it is somewhere else."""
+    below = os.path.relpath(path, root)
+    return "." if below.startswith("..") else below
+
+
+def _unescaped(text: str) -> str:
+    """A path as mountinfo writes it, with \\040 for a blank."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)

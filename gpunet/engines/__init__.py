@@ -2,7 +2,6 @@
 
 from gpunet.engines.base import Engine, EpochStatistics, OptimizerState
 from gpunet.engines.choice import (
-    DEVICE_NAMES,
     DEVICE_OF,
     DEVICES,
     ENGINES,
@@ -11,13 +10,11 @@ from gpunet.engines.choice import (
     choose,
     cuda_device,
     instead_of,
-    is_device,
     numba_problem,
 )
 
 __all__ = [
     "DEVICES",
-    "DEVICE_NAMES",
     "DEVICE_OF",
     "ENGINES",
     "Choice",
@@ -28,6 +25,5 @@ __all__ = [
     "choose",
     "cuda_device",
     "instead_of",
-    "is_device",
     "numba_problem",
 ]

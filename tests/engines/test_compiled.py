@@ -38,9 +38,11 @@ from support.engine_cases import (
 
 if reason := engines.numba_problem():
     refuse_or_skip("CI", reason, allow_module_level=True)
+from gpunet.engines.cpu import compiler, layout, vectors, workers
 from gpunet.engines.cpu import engine as compiled
-from gpunet.engines.cpu import vectors
-from gpunet.engines.cpu.engine import CompiledEngine, from_panels, padded, to_panels
+from gpunet.engines.cpu.engine import CompiledEngine
+from gpunet.engines.cpu.formulas import ACTIVATIONS
+from gpunet.engines.cpu.layout import from_panels, padded, to_panels
 from gpunet.engines.cpu.vectors import LANES, TILE_ROWS
 
 THREADS = [1, 2, 3]
@@ -199,17 +201,56 @@ def test_inputs_that_wake_up_late_learn_as_in_the_reference(optimizer) -> None:
         assert distance(arrays, truth.optimizer_state.slots[slot]) < 1e-6
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 40])
-def test_runs_repeat_bit_by_bit(count, batch_size) -> None:
-    def trained() -> CompiledEngine:
-        images, labels, weights = problem(LECTURE, 100, input_bytes=True)
-        engine = CompiledEngine(LECTURE, Adam(0.01), weights, count)
+@pytest.mark.parametrize("batch_size", [1, 2, 40, 100])
+def test_results_are_the_same_bit_by_bit_with_any_number_of_threads(monkeypatch, batch_size) -> None:
+    monkeypatch.setattr(compiled, "WORK_OF_A_THREAD", 1)
+    images, labels, weights = problem(LECTURE, 130, input_bytes=True)
+
+    def trained(number: int) -> CompiledEngine:
+        engine = CompiledEngine(LECTURE, Adam(0.01), weights, number)
         for seed in range(2):
-            order = np.random.default_rng(seed).permutation(100).astype(np.int32)
+            order = np.random.default_rng(seed).permutation(130).astype(np.int32)
             engine.train_epoch(engine.place(images), engine.place(labels), order, batch_size)
         return engine
 
-    assert_same_bits(trained(), trained())
+    first = trained(1)
+    for number in (1, 2, 3, 8):
+        other = trained(number)
+        assert_same_bits(first, other)
+        np.testing.assert_array_equal(first.predict(images), other.predict(images))
+
+
+@pytest.mark.parametrize("widths", [(5, 3), (9, 70, 33, 4), (40, 64, 131)], ids=str)
+@pytest.mark.parametrize("batch_size", [1, 17, 300])
+def test_small_and_odd_networks_too(monkeypatch, widths, batch_size) -> None:
+    monkeypatch.setattr(compiled, "WORK_OF_A_THREAD", 1)
+    network = Network(widths, ("softplus",) * (len(widths) - 2) + ("softmax",))
+    images, labels, weights = problem(network, 310, seed=3)
+    engines = [CompiledEngine(network, SGD(0.05, 0.9), weights, number) for number in (1, 2, 3, 8)]
+    for engine in engines:
+        engine.train_epoch(engine.place(images), engine.place(labels), np.arange(310, dtype=np.int32), batch_size)
+    for engine in engines[1:]:
+        assert_same_bits(engines[0], engine)
+
+
+@pytest.mark.parametrize("batch_size", [1, 30])
+def test_results_do_not_depend_on_how_many_threads_work_when(monkeypatch, batch_size) -> None:
+    monkeypatch.setattr(workers, "AIR_SECONDS", 0.002)
+
+    class Restless(workers.Pace):
+        def note(self, phases: int, seconds: float, sleeps: int) -> int:
+            self.active = 1 + (self.active + 1) % self.threads
+            return self.active
+
+    images, labels, weights = problem(LECTURE, 1500, input_bytes=True)
+    order = np.arange(1500, dtype=np.int32)
+    steady, restless = (CompiledEngine(LECTURE, Adam(0.01), weights, 3) for _ in range(2))
+    job = restless._job(True, batch_size)
+    plan, _ = restless._planned(job)
+    restless._plans[True] = job, plan, Restless(job.threads)
+    for engine in (steady, restless):
+        engine.train_epoch(engine.place(images), engine.place(labels), order, batch_size, lambda updates: None)
+    assert_same_bits(steady, restless)
 
 
 def test_moving_between_engines_continues_the_same_run() -> None:
@@ -287,7 +328,7 @@ def test_activations_are_as_accurate_as_numpys(activation) -> None:
     z = np.concatenate([np.linspace(-120, 120, 9984), [0, -0.0, 1e-30, -1e-30, 1e-3, np.inf, -np.inf, np.nan] * 4])
     z = z.astype(np.float32)[: len(z) // LANES * LANES]
     y = np.empty_like(z)
-    _call(vectors.ACTIVATIONS[activation][0], y, LANES, z, len(z) // LANES, 1)
+    _call(ACTIVATIONS[activation].rows, y, LANES, z, len(z) // LANES, 1)
     with np.errstate(all="ignore"):
         expected = activate(z.astype(np.float64), activation)
         plain = activate(z.copy(), activation)
@@ -302,24 +343,24 @@ def test_slopes_are_as_accurate_as_numpys(activation) -> None:
     with np.errstate(all="ignore"):
         y = activate(z.astype(np.float64), activation).astype(np.float32)
     dz = np.full_like(y, 3)
-    _call(vectors.ACTIVATIONS[activation][1], dz, LANES, y, LANES, len(y) // LANES)
+    _call(ACTIVATIONS[activation].slopes, dz, LANES, y, LANES, len(y) // LANES)
     np.testing.assert_allclose(dz, 3 * activation_derivative(y.astype(np.float64), activation), rtol=4e-7, atol=3e-7)
 
 
 def test_a_block_is_transposed() -> None:
     source, target = np.arange(LANES * 50, dtype=np.float32).reshape(LANES, 50), np.zeros((LANES, 40), np.float32)
-    _call(vectors.transpose, target, 40, source, 50)
+    _call(vectors.TRANSPOSE, target, 40, source, 50)
     np.testing.assert_array_equal(target[:, :LANES], source[:, :LANES].T)
     assert not target[:, LANES:].any()
 
 
-def _call(function: vectors.CFunction, *arguments) -> None:
+def _call(function: vectors.VectorFunction, *arguments) -> None:
     """Call a C function as the loops do: by its address."""
     import ctypes
 
     kinds = [ctypes.c_void_p if isinstance(value, np.ndarray) else ctypes.c_int64 for value in arguments]
     values = [value.ctypes.data if isinstance(value, np.ndarray) else value for value in arguments]
-    ctypes.CFUNCTYPE(None, *kinds)(function.address)(*values)
+    ctypes.CFUNCTYPE(None, *kinds)(compiler.address(function))(*values)
 
 
 @given(rows=st.integers(1, 9), columns=st.integers(1, 5 * LANES))
@@ -353,18 +394,20 @@ def test_an_interrupt_ends_the_threads_and_restores_the_epoch(batch_size) -> Non
 
 
 def test_an_error_in_one_thread_ends_the_others() -> None:
-    engine = CompiledEngine(SMALL, Adam(), start(SMALL))
-    images, labels, _ = problem(SMALL, 4)
-    work = engine._work("train", images, labels, np.arange(4, dtype=np.int32), 2, 2)
-
     def loop(work, thread, threads) -> None:
         if thread == 1:
             raise MemoryError("in a thread")
-        while not work.sync[compiled.loops.STOP]:
+        while not work.sync[layout.STOP]:
             time.sleep(0.001)
 
     with pytest.raises(MemoryError, match="in a thread"):
-        compiled.run_on_threads(loop, work, 2, lambda updates: None)
+        workers.run_on_threads(loop, _work_without_a_table(2), 2, lambda updates: None)
+
+
+def _work_without_a_table(threads: int) -> layout.Work:
+    nothing = np.zeros(0, np.float32)
+    sync = np.zeros(layout.sync_size(threads), np.int64)
+    return layout.Work(np.zeros(0, np.int64), sync, nothing, nothing.astype(np.uint8), nothing, [])
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
@@ -442,46 +485,13 @@ def test_threads_are_as_many_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> N
     assert threads.count() == 4
     monkeypatch.setenv("NUMBA_NUM_THREADS", "2")
     assert threads.count() == 2
-    assert CompiledEngine(LECTURE, Adam(), start(LECTURE))._threads(10_000) == 2
-    assert CompiledEngine(SMALL, Adam(), start(SMALL))._threads(1) == 1  # little work
+    assert CompiledEngine(LECTURE, Adam(), start(LECTURE))._job(True, 10_000).threads == 2
+    assert CompiledEngine(SMALL, Adam(), start(SMALL))._job(True, 1).threads == 1  # little work
     monkeypatch.setenv("NUMBA_NUM_THREADS", "20")
     assert threads.count() == 8
     monkeypatch.setenv("NUMBA_NUM_THREADS", "two")
     with pytest.raises(ArgumentError, match="NUMBA_NUM_THREADS: expected a whole number above 0, got 'two'"):
         threads.count()
-
-
-@pytest.mark.parametrize(("quota", "cores"), [("max 100000", 4), ("150000 100000", 2), ("10000 100000", 1), ("odd", 4)])
-def test_a_containers_share_of_time_limits_the_threads(tmp_path, monkeypatch, quota, cores) -> None:
-    (tmp_path / "cpu.max").write_text(f"{quota}\n")
-    monkeypatch.setattr(threads, "CGROUP", tmp_path)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
-    assert threads.usable_cores() == cores
-
-
-@pytest.mark.parametrize(("quota", "cores"), [("-1", 4), ("150000", 2), ("odd", 4)])
-def test_so_does_that_of_an_older_kernels_container(tmp_path, monkeypatch, quota, cores) -> None:
-    (tmp_path / "cpu").mkdir()
-    (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(f"{quota}\n")
-    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000\n")
-    monkeypatch.setattr(threads, "CGROUP", tmp_path)
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(4)), raising=False)
-    assert threads.usable_cores() == cores
-
-
-def test_a_full_cache_folder_leads_to_the_reference_unless_fused_was_asked_for(blobs, monkeypatch) -> None:
-    def full(*arguments):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("gpunet.engines.cpu.engine._compile_loops", full)
-    model = gpunet.Sequential([gpunet.Dense(3, "softmax")], seed=0)
-    model.compile("adam", "sparse_categorical_crossentropy", device="cpu")
-    with pytest.warns(UserWarning, match=r"device cpu, engine reference: .*No space left .*NUMBA_CACHE_DIR"):
-        model.fit(*blobs, verbose=0)
-    assert model._engine.name == "reference"
-    model.compile("adam", "sparse_categorical_crossentropy", engine="compiled")
-    with pytest.raises(DeviceError, match="make room"):
-        model.fit(*blobs, verbose=0)
 
 
 def test_the_command_uses_the_threads_it_is_told(command: Command, small_npz: Path) -> None:
@@ -493,46 +503,6 @@ def test_the_command_uses_the_threads_it_is_told(command: Command, small_npz: Pa
     assert refused.returncode == 2
     assert refused.stderr.startswith("gpunet train: threads: expected at most the ")
     assert len(refused.stderr.splitlines()) == 1
-
-
-def test_loops_are_compiled_again_when_the_vector_code_has_changed(tmp_path) -> None:
-    """Numba looks for changes in a function's own file only; a new version of gpunet may change the other one."""
-    import shutil
-
-    package = tmp_path / "gpunet"
-    shutil.copytree(Path(gpunet.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path), "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    program = "from gpunet.engines.cpu import loops as l; print(l.panels_of(3), l.panels_of.stats.cache_hits)"
-
-    def found() -> bool:
-        arguments = [sys.executable, "-c", program]
-        run = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
-        assert run.returncode == 0, run.stderr
-        return "1}" in run.stdout
-
-    assert [found(), found()] == [False, True]
-    with open(package / "engines" / "cpu" / "vectors.py", "a") as source:
-        source.write("# another version\n")
-    assert [found(), found()] == [False, True]
-
-
-@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="POSIX permissions")
-def test_an_installation_that_cannot_be_written_to_works(tmp_path, small_npz) -> None:
-    """Numba then keeps what it compiled in the user's cache folder, or nowhere; here a file is in both their places."""
-    import shutil
-
-    package = tmp_path / "installed" / "gpunet"
-    shutil.copytree(Path(gpunet.__file__).parent, package, ignore=shutil.ignore_patterns("__pycache__"))
-    (package / "engines" / "cpu" / "__pycache__").write_text("")
-    home = tmp_path / "home"
-    home.write_text("")
-    environment = {**os.environ, "PYTHONPATH": str(package.parent), "HOME": str(home), "XDG_CACHE_HOME": str(home)}
-    environment.pop("NUMBA_CACHE_DIR", None)
-    options = ["--data", str(small_npz), "--epochs", "1", "--batch-size", "9", "--device", "cpu", "--quiet"]
-    arguments = [sys.executable, "-m", "gpunet.train", *options]
-    result = subprocess.run(arguments, env=environment, capture_output=True, text=True, check=False, cwd=tmp_path)
-    assert result.returncode == 0, result.stderr
-    assert len(result.stderr.splitlines()) <= 1
 
 
 @pytest.mark.parametrize("text", ["0", "abc"])

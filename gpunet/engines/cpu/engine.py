@@ -1,45 +1,48 @@
 """The engine for CPUs: fused as the CUDA kernels are, on all cores, with no Python between updates. See docs/cpu.md.
 
-This file places what the threads work on, starts them and waits for them; what they do is in loops.py.
+This file has the network's weights and runs epochs. How arrays lie in memory is in layout.py, what threads do in
+loops.py, how they are started and stopped in workers.py.
 """
 
 from __future__ import annotations
 
-import _thread
-import contextlib
-import ctypes
 import functools
-import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
-from queue import Empty, SimpleQueue
-from typing import Any, ClassVar, get_args, get_type_hints
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
 from gpunet import threads
 from gpunet.engines.base import Engine, EpochStatistics, OptimizerState, Progress, on_host
-from gpunet.engines.cpu import loops as loops
-from gpunet.engines.cpu import vectors as vectors
-from gpunet.engines.cpu.loops import WIDE, Work
-from gpunet.engines.cpu.vectors import LANES, MOST_CONSTANTS, TILE_ROWS, CFunction
+from gpunet.engines.cpu import compiler, layout, vectors, waiting
+from gpunet.engines.cpu.formulas import ACTIVATIONS, EXPONENTIALS, RULES, constants_of
+from gpunet.engines.cpu.layout import Floats, Plan, Work, aligned, from_panels, padded, to_panels
+from gpunet.engines.cpu.vectors import VectorFunction
+from gpunet.engines.cpu.workers import Pace, run_aside, run_on_threads
 from gpunet.engines.reference import softmax, softmax_cross_entropy
-from gpunet.errors import DeviceError, TrainingDivergedError
+from gpunet.errors import TrainingDivergedError
 from gpunet.layers import Network
 from gpunet.optimizers import Optimizer
 
-Floats = NDArray[np.floating]
-Plan = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]  # table, sizes and room of a Work
-
 FORWARD_ROWS = 1008  # rows of examples at a time in predict and evaluate
-AIR_SECONDS = 0.05  # how often the main thread looks at the progress, and for Ctrl-C
-LINE = 16  # floats in a cache line
 # Two threads beat one where an update has about this much to do, in multiply-adds; measured on two cores. The
 # optimizer's step on a weight counts as STEP_WORK of them.
 WORK_OF_A_THREAD, STEP_WORK = 1_500_000, 12
+
+
+class Job(NamedTuple):
+    """What an epoch's threads do: train or not, one by one or in batches of up to a size, as how many threads."""
+
+    training: bool
+    batch_size: int
+    threads: int
+
+    @property
+    def loop(self) -> str:
+        return "one_by_one" if self.training and self.batch_size == 1 else "in_batches"
 
 
 class CompiledEngine(Engine):
@@ -55,7 +58,7 @@ class CompiledEngine(Engine):
         super().__init__(network, optimizer, weights)
 
     def _allocate(self) -> None:
-        self._plans: dict[str, tuple[tuple[int, int], Plan]] = {}
+        self._plans: dict[bool, tuple[Job, Plan, Pace]] = {}  # the last one of training, and of the rest
         sizes = [(inputs + 1) * padded(units) for inputs, units in self.network.sizes]
         self._starts = [int(start) for start in np.cumsum([0, *sizes])]
         self._arrays = {name: aligned(self._starts[-1]) for name in ("weights", *self._slots)}
@@ -96,28 +99,23 @@ class CompiledEngine(Engine):
         return result
 
     def place(self, array: NDArray[Any]) -> NDArray[Any]:
-        return unprotected(np.ascontiguousarray(on_host(array)))
+        return np.ascontiguousarray(on_host(array))
 
     def prepare(self, images: NDArray[Any], labels: NDArray[Any], examples: int, batch_size: int) -> None:
-        compile_loops(self.network, self.optimizer.rule)
+        compile_loops(self.network, self.optimizer.rule, self._job(True, batch_size).loop)
 
     def _train_epoch(
         self, images: NDArray[Any], labels: NDArray[Any], order: NDArray[np.int32], batch_size: int, progress: Progress
     ) -> EpochStatistics:
-        compile_loops(self.network, self.optimizer.rule)
-        count = self._threads(batch_size)
-        work = self._work("train", images, labels, order, batch_size, count)
-        started = time.perf_counter()
-        loop = loops.train_one_by_one if batch_size == 1 else loops.train_in_batches
-        run_on_threads(loop, work, count, progress)
-        seconds = time.perf_counter() - started
+        work, seconds = self._run(self._job(True, batch_size), images, labels, order, progress)
         bad = ~np.isfinite(work.losses)
         if bad.any():
             raise TrainingDivergedError(int(bad.argmax()) // batch_size + 1)
-        self._updates += len(work.steps)
-        progress(len(work.steps))
+        updates = -(-len(order) // batch_size)
+        self._updates += updates
+        progress(updates)
         loss = float(work.losses.mean(dtype=np.float64))
-        return EpochStatistics(loss, float(work.hits.mean()), len(work.steps), seconds)
+        return EpochStatistics(loss, float(work.correct.mean()), updates, seconds)
 
     @np.errstate(all="ignore")
     def predict(self, images: NDArray[Any]) -> Floats:
@@ -129,70 +127,92 @@ class CompiledEngine(Engine):
         return float(losses.mean(dtype=np.float64)), correct / len(images)
 
     def _logits(self, images: NDArray[Any]) -> Floats:
-        compile_loops(self.network, self.optimizer.rule)
-        order, batch_size = np.arange(len(images), dtype=np.int32), min(FORWARD_ROWS, len(images))
-        count = self._threads(batch_size)
-        # A batch of one is laid out for training on single examples, so there are two.
-        no_labels = np.zeros(0, np.int32)
-        with self._inferring:  # a plan's room serves one at a time, and predict may be called from several threads
-            work = self._work("infer", self.place(images), no_labels, order, max(2, batch_size), count)
-            work = work._replace(logits=np.zeros((len(images), self.network.classes), np.float32))
-            run_on_threads(loops.infer, work, count, lambda updates: None)
+        order = np.arange(len(images), dtype=np.int32)
+        job = self._job(False, min(FORWARD_ROWS, len(images)))
+        with self._inferring:  # a plan's workspace serves one at a time, and predict may be called from several threads
+            work, _ = self._run(job, self.place(images), np.zeros(0, np.int32), order, lambda updates: None)
         return work.logits
 
-    def _threads(self, batch_size: int) -> int:
+    def _job(self, training: bool, batch_size: int) -> Job:
         useful = 1 + self.network.parameters * (batch_size + STEP_WORK) // WORK_OF_A_THREAD
-        return min(self._most_threads or threads.count(), useful)
+        return Job(training, batch_size, min(self._most_threads or threads.count(), useful))
 
-    def _plan(self, purpose: str, batch_size: int, count: int) -> Plan:
-        """The plan for batches of that size; the last one of each purpose is kept, so that its memory is warm."""
-        size, plan = self._plans.get(purpose, (None, None))
-        if size != (batch_size, count) or plan is None:
-            self._plans.pop(purpose, None)  # frees its memory before the next one takes some
-            plan = lay_out(self.network, self._starts, batch_size, count)
-            self._plans[purpose] = (batch_size, count), plan
-        return plan
+    def _run(
+        self, job: Job, images: NDArray[Any], labels: NDArray[Any], order: NDArray[np.int32], progress: Progress
+    ) -> tuple[Work, float]:
+        """Run a job's loop over all examples of an order; returns what it leaves, and the seconds it took."""
+        compile_loops(self.network, self.optimizer.rule, job.loop)
+        plan, pace = self._planned(job)
+        work = self._work(job, plan, images, labels, order)
+        started = time.perf_counter()
+        run_on_threads(compiler.loop(job.loop), work, job.threads, progress, pace)
+        return work, time.perf_counter() - started
 
-    def _work(
-        self,
-        purpose: str,
-        images: NDArray[Any],
-        labels: NDArray[Any],
-        order: NDArray[np.int32],
-        batch_size: int,
-        count: int,
-    ) -> Work:
+    def _planned(self, job: Job) -> tuple[Plan, Pace]:
+        """The plan for a job, and how many threads paid; the last ones are kept, so that their memory is warm."""
+        previous, plan, pace = self._plans.get(job.training, (None, None, None))
+        if previous != job or plan is None or pace is None:
+            self._plans.pop(job.training, None)  # frees its memory before the next one takes some
+            stages = (
+                layout.opening_and_stages_one_by_one(self.network)
+                if job.loop == "one_by_one"
+                else layout.opening_and_stages_in_batches(self.network.layers, job.training)
+            )
+            plan, pace = (
+                layout.lay_out(self.network, self._starts, job.batch_size, job.threads, stages),
+                Pace(job.threads),
+            )
+            self._plans[job.training] = job, plan, pace
+        return plan, pace
+
+    def _work(self, job: Job, plan: Plan, images: NDArray[Any], labels: NDArray[Any], order: NDArray[np.int32]) -> Work:
         """Everything the threads share for one epoch."""
-        table, sizes, room = self._plan(purpose, batch_size, count)
-        arrays = [*self._arrays.values(), *[self._arrays["weights"]] * (2 - len(self._slots))]
-        widest = max(self.network.widths[:-1]) + 1
-        no_matrix = np.zeros((0, 0), np.float32)
+        table = plan.table
+        updates = -(-len(order) // job.batch_size)
         in_bytes, one_hot = images.dtype == np.uint8, labels.ndim == 2
-        updates = -(-len(order) // batch_size)
-        sizes[loops.LAYERS], sizes[loops.BATCH], sizes[loops.EXAMPLES] = self.network.layers, batch_size, len(order)
-        sizes[loops.UPDATES], sizes[loops.WIDEST] = updates, widest
-        sizes[loops.IN_BYTES], sizes[loops.ONE_HOT] = in_bytes, one_hot
-        return Work(
-            table=table,
-            sizes=sizes,
-            functions=np.array([*[f.address for f in functions_of(self.optimizer.rule)], yield_address()], np.int64),
-            weights=arrays[0],
-            slot_1=arrays[1],
-            slot_2=arrays[2],
-            room=room,
-            alive=np.tile(self._moving_inputs(), (count, 1)) if batch_size == 1 else np.zeros((0, 0), np.uint8),
-            rows=np.tile(np.arange(widest, dtype=np.int32), (count + 1, 1)),
-            images_bytes=images if in_bytes else np.zeros((0, 0), np.uint8),
-            images_floats=no_matrix if in_bytes else images,
-            order=np.require(order, np.int32, ["C", "W"]),
-            classes=labels.argmax(axis=1).astype(np.int32) if one_hot else labels,
-            targets=labels if one_hot else no_matrix,
-            steps=constants_of(self.optimizer, self._updates, updates),
-            losses=np.zeros(len(order), np.float32),
-            hits=np.zeros(len(order), np.uint8),
-            logits=no_matrix,
-            sync=aligned(2 * loops.SYNC_SIZE).view(np.int64),
-        )
+        sync = aligned(2 * layout.sync_size(job.threads)).view(np.int64)
+        sync[layout.PATIENCE :: 16] = 2000
+        weights, slot_1, slot_2 = [*self._arrays.values(), *[self._arrays["weights"]] * (2 - len(self._slots))]
+        losses, correct = np.zeros(len(order), np.float32), np.zeros(len(order), np.uint8)
+        logits = np.zeros((0 if job.training else len(order), self.network.classes), np.float32)
+        entries = {
+            layout.BATCH: job.batch_size,
+            layout.EXAMPLES: len(order),
+            layout.UPDATES: updates,
+            layout.PHASES: int(table[layout.OPENING] + updates * table[layout.STAGES]),
+            layout.IN_BYTES: in_bytes,
+            layout.ONE_HOT: one_hot,
+            layout.WEIGHTS: weights,
+            layout.SLOT_1: slot_1,
+            layout.SLOT_2: slot_2,
+            layout.ALIVE: self._moving_inputs(),
+            layout.AWAKE_ROWS: np.zeros(self.network.inputs + 1, np.int32),
+            layout.BYTES: images,
+            layout.FLOATS: images,
+            layout.ORDER: np.require(order, np.int32, ["C"]),
+            layout.CLASSES: labels.argmax(axis=1).astype(np.int32) if one_hot else labels,
+            layout.TARGETS: labels,
+            layout.CONSTANTS: constants_of(self.optimizer, self._updates, updates),
+            layout.LOSSES: losses,
+            layout.CORRECT: correct,
+            layout.LOGITS: logits,
+            layout.SYNC: sync,
+            layout.NAP_NANOSECONDS: waiting.NAP_MILLISECONDS * 1_000_000,
+        }
+        layout.set_entries(table, entries)
+        self._set_functions(table)
+        return Work(table, sync, losses, correct, logits, [plan, *entries.values()])
+
+    def _set_functions(self, table: NDArray[np.int64]) -> None:
+        rule = RULES[self.optimizer.rule]
+        functions = {layout.STEP: rule.step, layout.BACKWARD: rule.backward, layout.FORWARD: rule.forward}
+        functions.update(SHARED_FUNCTIONS)
+        for layer, name in enumerate(self.network.activations):
+            row = layout.LAYER_TABLE + layer * layout.LAYER_COLUMNS
+            functions[row + layout.ACTIVATE] = ACTIVATIONS[name].rows
+            functions[row + layout.SLOPES] = ACTIVATIONS[name].slopes
+        table[list(functions)] = [compiler.address(function) for function in functions.values()]
+        table[[layout.WAIT, layout.WAKE]] = waiting.addresses()
 
     def _moving_inputs(self) -> NDArray[np.uint8]:
         """1 for each row of the first layer's weights that has a slot other than 0, and for the bias."""
@@ -204,212 +224,25 @@ class CompiledEngine(Engine):
         return moving
 
 
-def lay_out(network: Network, starts: Sequence[int], batch_size: int, count: int) -> Plan:
-    """Where in `room` things are for batches up to a size, and ones for the biases."""
-    used = 0
-
-    def take(floats: int) -> int:
-        nonlocal used
-        start = used
-        used += -(-floats // LINE) * LINE + LINE  # a line more: rows of a power of two would share few cache sets
-        return start
-
-    table = np.zeros((network.layers, loops.TABLE_COLUMNS), np.int64)
-    sizes = np.zeros(loops.SIZES, np.int64)
-    ones: list[tuple[int, int, int]] = []  # (start, stride, number)
-    stride = row_stride(network.inputs)
-    buffers = 2 * count if batch_size == 1 else 2
-    x, sizes[loops.X_BUFFER] = take(buffers * batch_size * stride), batch_size * stride
-    ones.append((x + network.inputs, stride, buffers * batch_size))
-    for layer, (inputs, units) in enumerate(network.sizes):
-        activation = network.activations[layer]
-        row = table[layer]
-        row[loops.INPUTS], row[loops.UNITS] = inputs, units
-        row[loops.ACTIVATE], row[loops.SLOPES] = [function.address for function in activation_functions(activation)]
-        row[loops.WEIGHTS] = starts[layer]
-        row[loops.X], row[loops.X_STRIDE] = x, stride
-        stride = row_stride(units)
-        x = take(batch_size * stride)
-        row[loops.Y], row[loops.Y_STRIDE] = x, stride
-        ones.append((x + units, stride, batch_size))
-        row[loops.DZ] = take(batch_size * padded(units))
-        row[loops.DZ_TRANSPOSED] = take(-(-batch_size // LANES) * LANES * units)
-        row[loops.PARTIALS] = take(count * (inputs + 1) * LANES if batch_size == 1 else 0)
-    sizes[loops.Z] = take(padded(network.sizes[0][1]))
-    scratch = max(TILE_ROWS * WIDE, 2 * LANES * LANES, padded(network.classes)) + LINE
-    sizes[loops.SCRATCH_SIZE] = -(-scratch // LINE) * LINE
-    sizes[loops.SCRATCH] = take(count * int(sizes[loops.SCRATCH_SIZE]))
-    room = aligned(used)
-    for start, step, number in ones:
-        room[start : start + step * number : step] = 1
-    return table, sizes, room
+SHARED_FUNCTIONS: dict[int, VectorFunction] = {
+    layout.ROWS: vectors.PRODUCT_OF_ROWS,
+    layout.COLUMNS: vectors.PRODUCT_OF_COLUMNS,
+    layout.EXP: EXPONENTIALS,
+    layout.COPY: ACTIVATIONS["linear"].rows,
+    layout.TRANSPOSE: vectors.TRANSPOSE,
+    layout.SUM_PANELS: vectors.SUMS_OVER_PANELS,
+}
 
 
-def constants_of(optimizer: Optimizer, updates_before: int, updates: int) -> NDArray[np.float32]:
-    """(updates, MOST_CONSTANTS): what the steps in vectors.py take, in their order, for each update."""
-    constants = optimizer.constants(updates_before + 1 + np.arange(updates))
-    return np.pad(constants, ((0, 0), (0, MOST_CONSTANTS - constants.shape[1])))
+def compile_loops(network: Network, rule: str, *loops: str) -> None:
+    """Compile what loops need for a network and an optimizer's rule, or load it from disk. All loops if none is named.
 
-
-def run_on_threads(loop: Callable[..., None], work: Work, count: int, progress: Progress) -> None:
-    """Run a loop on so many threads until all are done, coming up for air now and then.
-
-    Whatever ends the wait, such as Ctrl-C, ends the threads too: when this returns or raises, none is running. Ctrl-C
-    may come at any moment, so nothing here waits with a lock of Python's library, which it could leave taken for ever.
+    Says so in a line on stderr where it has to compile. Ctrl-C is raised when the function that is being compiled is
+    done.
     """
-    outcomes: list[BaseException | None] = []
-    bell: SimpleQueue[None] = SimpleQueue()
-
-    def run(thread: int) -> None:
-        outcome: BaseException | None = None
-        try:
-            loop(work, thread, count)
-        except BaseException as error:  # the others would wait for this one
-            work.sync[loops.STOP], outcome = 1, error
-        outcomes.append(outcome)
-        bell.put(None)
-
-    started = 0
-    try:
-        for thread in range(count):
-            _thread.start_new_thread(run, (thread,))
-            started += 1
-        while len(outcomes) < count:
-            try:
-                bell.get(timeout=AIR_SECONDS)
-            except Empty:
-                progress(int(work.sync[loops.DONE]))
-    except BaseException:
-        _stop_in_any_case(work, outcomes, started)
-        raise
-    for error in outcomes:
-        if error is not None:
-            raise error
-
-
-def _stop_in_any_case(work: Work, outcomes: Sequence[BaseException | None], started: int) -> None:
-    """Nobody may touch the weights before the threads have ended; a second Ctrl-C does not change that."""
-    while True:
-        with contextlib.suppress(KeyboardInterrupt):
-            work.sync[loops.STOP] = 1  # seen at the next meeting
-            while len(outcomes) < started:
-                time.sleep(0.001)
-            return
-
-
-def functions_of(optimizer: str) -> list[CFunction]:
-    """The C functions for an optimizer of that name, in the order of Work.functions."""
-    products = (vectors.product_of_rows, vectors.product_of_columns)
-    return [*products, *vectors.OPTIMIZERS[optimizer], vectors.exp_rows, vectors.linear_rows, vectors.transpose]
-
-
-def activation_functions(activation: str) -> tuple[CFunction, CFunction]:
-    """An activation's C functions; softmax is the loss's, and linear here."""
-    return vectors.ACTIVATIONS["linear" if activation == "softmax" else activation]
-
-
-MATRICES = {"table", "alive", "rows", "images_bytes", "images_floats", "targets", "steps", "logits"}
-WORK_TYPE = numba.typeof(
-    Work(
-        **{
-            name: np.zeros((0, 0) if name in MATRICES else 0, get_args(get_args(hint)[1])[0])
-            for name, hint in get_type_hints(Work).items()
-        }
-    )
-)
-compiling = threading.Lock()
-
-
-def compile_loops(network: Network, optimizer: str) -> None:
-    """Compile what a network and an optimizer need, or load it from disk. Says so where it has to compile.
-
-    Raises DeviceError where the folder of Numba's cache is full.
-    """
-    try:
-        _compile_loops(network, optimizer)
-    except OSError as error:
-        raise DeviceError(
-            f"engine compiled: what was compiled cannot be kept in Numba's cache folder ({error.strerror}); make room "
-            "there, or name another folder in NUMBA_CACHE_DIR"
-        ) from error
-
-
-def _compile_loops(network: Network, optimizer: str) -> None:
-    with compiling:
-        needed = [*functions_of(optimizer)]
-        for activation in network.activations:
-            needed += activation_functions(activation)
-        for function in needed:
-            if not function.compile():
-                _announce_once()
-        for loop in (loops.train_in_batches, loops.train_one_by_one, loops.infer):
-            if not loop.signatures:
-                loop.compile((WORK_TYPE, numba.int64, numba.int64))
-                if not loop.stats.cache_hits:
-                    _announce_once()
-
-
-@functools.cache
-def _announce_once() -> None:
-    print("compiling for this processor, first run only", file=sys.stderr, flush=True)
-
-
-def yield_address() -> int:
-    """The address of a C function that lets another thread have the core."""
-    if sys.platform == "win32":
-        return int(ctypes.cast(ctypes.windll.kernel32.SwitchToThread, ctypes.c_void_p).value or 0)
-    return int(ctypes.cast(ctypes.CDLL(None).sched_yield, ctypes.c_void_p).value or 0)
-
-
-class _Memory:
-    """An array's memory, as one that may be written to."""
-
-    def __init__(self, array: NDArray[Any]) -> None:
-        self._array = array  # which is kept for as long as this is
-        self.__array_interface__ = {**array.__array_interface__, "data": (array.ctypes.data, False)}
-
-
-def unprotected(array: NDArray[Any]) -> NDArray[Any]:
-    """The array, or one over the same memory if it is read-only: the loops are compiled for arrays that are not.
-
-    They only read examples and targets; a copy would take as much memory again, and all of a file that is mapped.
-    """
-    return array if array.flags.writeable else np.asarray(_Memory(array))
-
-
-def aligned(floats: int) -> NDArray[np.float32]:
-    """Zeros that begin at a cache line."""
-    room = np.zeros(floats + LINE, np.float32)
-    first = -(room.ctypes.data // room.itemsize) % LINE
-    return room[first : first + floats]
-
-
-def padded(columns: int) -> int:
-    """Columns as panels keep them: whole panels of WIDE, and one of LANES if that is enough for the rest."""
-    whole, rest = divmod(columns, WIDE)
-    return whole * WIDE + (0 if rest == 0 else LANES if rest <= LANES else WIDE)
-
-
-def row_stride(columns: int) -> int:
-    """Floats from one row to the next where a column of ones follows: an odd number of cache lines."""
-    lines = -(-(columns + 1) // LINE)
-    return LINE * (lines | 1)
-
-
-def to_panels(matrix: Floats) -> NDArray[np.float32]:
-    """A matrix, panel after panel (see vectors.py), as one vector."""
-    rows, columns = matrix.shape
-    wide = np.zeros((rows, padded(columns)), np.float32)
-    wide[:, :columns] = matrix
-    whole = columns // WIDE * WIDE if padded(columns) % WIDE else padded(columns)
-    panels = wide[:, :whole].reshape(rows, -1, WIDE).transpose(1, 0, 2)
-    return np.concatenate([panels.ravel(), wide[:, whole:].ravel()])
-
-
-def from_panels(vector: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
-    """The reverse of `to_panels`; vector may be longer."""
-    width = padded(columns)
-    whole = width // WIDE * WIDE
-    left = vector[: rows * whole].reshape(-1, rows, WIDE).transpose(1, 0, 2).reshape(rows, whole)
-    right = vector[rows * whole : rows * width].reshape(rows, width - whole)
-    return np.ascontiguousarray(np.hstack([left, right])[:, :columns])
+    needed = [*SHARED_FUNCTIONS.values(), *RULES[rule]]
+    for activation in network.activations:
+        needed += ACTIVATIONS[activation]
+    loops = loops or ("in_batches", "one_by_one")
+    if not compiler.has(needed, loops):
+        run_aside(functools.partial(compiler.compile_all, needed, loops))

@@ -1,126 +1,157 @@
 """What a thread of the compiled engine does: an epoch's updates, from the gather of a batch to the optimizer's step.
 
-Every thread runs a loop from the epoch's first update to its last, on its own share of every operation, and meets the
-others where one needs what another has made. There is no Python between updates. docs/cpu.md explains the plan.
-
-Arrays are long vectors, and a matrix in them is an offset: `Work.table` has a row of offsets and sizes for each layer.
-A layer's bias is the last row of its weights, and meets a column of ones behind the layer's inputs.
+An update is a sequence of stages, and a stage is many units of work that need nothing from one another: a tile of a
+product, a panel, a few examples. Every thread has its share of each stage's units. It claims them one at a time from
+the share's counter, then helps the others with theirs; whoever finishes the stage's last unit opens the next stage. So
+a thread that is slow, or late, or asleep does less, and nobody waits for more of it than the unit that it is at. What a
+unit computes, and the order of every sum in it, do not depend on who does it: results are the same, bit by bit, with
+any number of threads. There is no Python between updates. docs/cpu.md explains the plan, layout.py the table.
 """
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numba
 import numpy as np
-from numpy.typing import NDArray
+from numba import int64, types
+from numba.extending import intrinsic
 
-from gpunet.engines.cpu import vectors
-from gpunet.engines.cpu.vectors import LANES, MOST_CONSTANTS, TILE_ROWS, at, atomic_add, atomic_get, call, pause
+from gpunet.engines.cpu.formulas import MOST_CONSTANTS
+from gpunet.engines.cpu.intrinsics import (
+    at,
+    atomic_add,
+    atomic_get,
+    atomic_set,
+    atomic_swap_if,
+    bytes_at,
+    call,
+    floats,
+    ints,
+    ints_of_32,
+    pause,
+)
+from gpunet.engines.cpu.layout import (
+    ACTIVATE,
+    ACTIVE,
+    ALIVE,
+    AWAKE,
+    AWAKE_ROWS,
+    BACKWARD,
+    BACKWARD_LAYER,
+    BACKWARD_ONE,
+    BATCH,
+    BYTES,
+    CLASSES,
+    COLUMNS,
+    CONSTANTS,
+    COPY,
+    CORRECT,
+    DONE,
+    DZ,
+    DZ_TRANSPOSED,
+    EXAMPLES,
+    EXP,
+    FIRST_WEIGHT,
+    FLOATS,
+    FORWARD,
+    FORWARD_LAYER,
+    FORWARD_ONE,
+    GATHER,
+    GATHER_ONE,
+    IN_BYTES,
+    INPUTS,
+    LAYER_COLUMNS,
+    LAYER_TABLE,
+    LAYERS,
+    LOGITS,
+    LOSSES,
+    MADE,
+    NAP_SECONDS,
+    NEXT,
+    NOTHING,
+    ONE_HOT,
+    OPENING,
+    ORDER,
+    PARTS,
+    PATIENCE,
+    PHASE,
+    PHASES,
+    ROWS,
+    SCRATCH,
+    SCRATCH_SIZE,
+    SLEEPERS,
+    SLEEPS,
+    SLOPES,
+    SLOT_1,
+    SLOT_2,
+    SOFTMAX,
+    SOFTMAX_ONE,
+    STAGE_COLUMNS,
+    STAGE_TABLE,
+    STAGES,
+    STEP,
+    STOP,
+    SUM_PANELS,
+    SUMS,
+    SUMS_STRIDE,
+    SYNC,
+    TAIL_ONE,
+    TARGETS,
+    TRANSPOSE,
+    UNITS,
+    UPDATE_LAYER,
+    UPDATE_ONE,
+    UPDATES,
+    WAIT,
+    WAKE,
+    WEIGHTS,
+    WIDE,
+    WORKSPACE,
+    X_BUFFER,
+    X_STRIDE,
+    Y_STRIDE,
+    X,
+    Y,
+)
+from gpunet.engines.cpu.vectors import LANES, TILE_ROWS
+from gpunet.engines.cpu.waiting import FUTEX, FUTEX_CALL, KIND_OF_WAITING, NAP_MILLISECONDS, WAIT_ON_ADDRESS
 
-WIDE = 2 * LANES  # columns of a panel; the last one may have LANES
+TABLE = types.CPointer(types.int64)
+LOOP = (TABLE, types.int64, types.int64)  # table, thread, threads
 
-# Columns of Work.table
-INPUTS, UNITS, ACTIVATE, SLOPES, WEIGHTS, X, X_STRIDE, Y, Y_STRIDE, DZ, DZ_TRANSPOSED, PARTIALS = range(12)
-TABLE_COLUMNS = 12
-# Entries of Work.sizes
-LAYERS, BATCH, EXAMPLES, UPDATES, WIDEST, IN_BYTES, ONE_HOT, X_BUFFER, Z, SCRATCH, SCRATCH_SIZE = range(11)
-SIZES = 11
-# Entries of Work.functions: addresses of C functions
-ROWS, COLUMNS, STEP, BACKWARD, FORWARD, EXP, COPY, TRANSPOSE, YIELD = range(9)
-# Entries of Work.sync, each in a cache line of its own
-ARRIVED, STOP, DONE = 0, 8, 16
-SYNC_SIZE = 24
-
-BLOCK_TILES = 8  # tiles of examples that go through all of a thread's panels before the next ones do
-# Numba keeps a function until this file changes. What it was compiled with is in vectors.py, so its name on the
-# disk names that file's contents too.
-VECTORS = hashlib.sha256(Path(vectors.__file__).read_bytes()).hexdigest()[:12]
-SPINS = 2000  # looks at the others before a waiting thread offers its core to someone else
-
-
-class Work(NamedTuple):
-    """All that the threads share. Offsets are in floats."""
-
-    table: NDArray[np.int64]  # (layers, TABLE_COLUMNS)
-    sizes: NDArray[np.int64]  # (SIZES,)
-    functions: NDArray[np.int64]
-    weights: NDArray[np.float32]  # all layers' panels; slots the same
-    slot_1: NDArray[np.float32]
-    slot_2: NDArray[np.float32]
-    room: NDArray[np.float32]  # what an update computes on the way
-    alive: NDArray[np.uint8]  # (threads, inputs + 1): inputs whose weights may move; for batches of one
-    rows: NDArray[np.int32]  # (threads + 1, widest input + 1): their numbers; the last row has all numbers
-    images_bytes: NDArray[np.uint8]  # (examples, inputs), or (0, 0) if the images are floats
-    images_floats: NDArray[np.float32]  # (examples, inputs), or (0, 0)
-    order: NDArray[np.int32]
-    classes: NDArray[np.int32]  # (examples,): the targets' classes
-    targets: NDArray[np.float32]  # (examples, classes), or (0, 0) if the targets are classes
-    steps: NDArray[np.float32]  # (updates, MOST_CONSTANTS): the optimizer's numbers for each update
-    losses: NDArray[np.float32]  # (len(order),)
-    hits: NDArray[np.uint8]  # (len(order),): 1 where the most probable class is the target's
-    logits: NDArray[np.float32]  # (len(order), classes) for `infer`, or (0, 0)
-    sync: NDArray[np.int64]  # (SYNC_SIZE,)
+BLOCK_TILES = 8  # tiles of examples that go through all of a share's panels before the next ones do
+LEAST_PATIENCE, MOST_PATIENCE = 200, 4000  # looks at a counter before a waiting thread sleeps
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """numba.njit, kept on disk where there is a place for it: beside this file, or in the user's cache folder.
+    """numba.njit, without what only Python would need to call it.
 
     contract: a product and the sum that follows may be one rounding. Nothing else is relaxed.
     """
-    function.__qualname__ += f"_{VECTORS}"
     options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-    try:
-        return numba.njit(function, cache=True, **options)
-    except RuntimeError:  # no folder that could be written to
-        return numba.njit(function, **options)
+    return numba.njit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
 
 
-class Pointers(NamedTuple):
-    """A Work's arrays as pointers. Arrays are counted by who uses them, with all threads waiting for one counter."""
+# Sizes and places
 
-    table: Any
-    sizes: Any
-    functions: Any
-    weights: Any
-    slot_1: Any
-    slot_2: Any
-    room: Any
-    alive: Any
-    rows: Any
-    images_bytes: Any
-    images_floats: Any
-    order: Any
-    classes: Any
-    targets: Any
-    steps: Any
-    losses: Any
-    hits: Any
-    logits: Any
-    sync: Any
+
+@intrinsic
+def entry(typing, table, layer, column):
+    """An entry of a layer's row in the table; not a function of its own, as it is asked for everywhere."""
+
+    def generate(context, builder, signature, arguments):
+        start, row, place = arguments
+        row = builder.mul(row, row.type(LAYER_COLUMNS))
+        return builder.load(builder.gep(start, [builder.add(builder.add(row, place), row.type(LAYER_TABLE))]))
+
+    return types.int64(table, types.int64, types.int64), generate
 
 
 @compiled
-def pointers(work):
-    return Pointers(
-        at(work.table, 0), at(work.sizes, 0), at(work.functions, 0), at(work.weights, 0), at(work.slot_1, 0),
-        at(work.slot_2, 0), at(work.room, 0), at(work.alive, 0), at(work.rows, 0), at(work.images_bytes, 0),
-        at(work.images_floats, 0), at(work.order, 0), at(work.classes, 0), at(work.targets, 0), at(work.steps, 0),
-        at(work.losses, 0), at(work.hits, 0), at(work.logits, 0), at(work.sync, 0),
-    )  # fmt: skip
-
-
-@compiled
-def entry(work, layer, column):
-    return work.table[layer * TABLE_COLUMNS + column]
-
-
-@compiled
-def panels_of(columns):
+def panels_in(columns):
     return (columns + WIDE - 1) // WIDE
 
 
@@ -131,372 +162,490 @@ def vectors_of(columns, panel):
 
 
 @compiled
-def meet(work, goal):
-    """Wait until all threads have come here; False if they are to stop. goal: arrivals since the start."""
-    sync = work.sync
-    atomic_add(at(sync, ARRIVED), 1)
-    spins = 0
-    while atomic_get(at(sync, ARRIVED)) < goal:
-        if atomic_get(at(sync, STOP)) != 0:
-            return False
-        spins += 1
-        if spins < SPINS:
+def scratch_of(table, thread):
+    return table[SCRATCH] + thread * table[SCRATCH_SIZE]
+
+
+@compiled
+def inputs_of(table, layer, update):
+    """The layer's x. The first one's is kept twice: for this update's batch and the next one's."""
+    return entry(table, layer, X) + (update % 2 * table[X_BUFFER] if layer == 0 else 0)
+
+
+@compiled
+def rows_in(table, update):
+    """Examples in an update's batch."""
+    return min(table[BATCH], table[EXAMPLES] - update * table[BATCH])
+
+
+# Meeting
+
+
+@compiled
+def doze(table, thread, word, seen):
+    """Sleep until a number that threads meet at is no longer what was seen, or for some milliseconds."""
+    sync = ints(table[SYNC])
+    if KIND_OF_WAITING == FUTEX:
+        call(table[WAIT], FUTEX_CALL, at(sync, word), 128, seen & 0xFFFFFFFF, at(table, NAP_SECONDS), 0, 0)
+    elif KIND_OF_WAITING == WAIT_ON_ADDRESS:
+        compared = at(sync, PATIENCE + 16 * thread + 1)
+        compared[0] = seen
+        call(table[WAIT], at(sync, word), compared, 8, NAP_MILLISECONDS)
+    else:
+        call(table[WAIT], 50)
+
+
+@compiled
+def rouse(table, word):
+    """Wake whoever sleeps on a number that threads meet at."""
+    if KIND_OF_WAITING == FUTEX:
+        call(table[WAKE], FUTEX_CALL, at(ints(table[SYNC]), word), 129, 0x7FFFFFFF, 0, 0, 0)
+    elif KIND_OF_WAITING == WAIT_ON_ADDRESS:
+        call(table[WAKE], at(ints(table[SYNC]), word))
+
+
+@compiled
+def next_phase(table, seen, thread):
+    """Wait for another stage than the one seen last, counted from the start; -1 when there is nothing more to do.
+
+    A thread looks at the counter for a few times as long as it mostly took so far. Then it sleeps: what the others
+    wait for may need this very core.
+    """
+    sync = ints(table[SYNC])
+    patience = at(sync, PATIENCE + 16 * thread)
+    looks = 0
+    while True:
+        phase = atomic_get(at(sync, PHASE))
+        if phase >= table[PHASES] or atomic_get(at(sync, STOP)) != 0:
+            rouse(table, int64(PHASE))
+            rouse(table, int64(ACTIVE))
+            return -1
+        active = atomic_get(at(sync, ACTIVE))
+        if thread >= active:  # not wanted now
+            doze(table, thread, int64(ACTIVE), active)
+        elif phase != seen:
+            if looks < patience[0]:
+                patience[0] += (8 * looks - patience[0]) // 16
+                patience[0] = min(max(patience[0], LEAST_PATIENCE), MOST_PATIENCE)
+            return phase
+        elif looks < patience[0]:
+            looks += 1
             pause()
         else:
-            call(work.functions[YIELD])
-    return atomic_get(at(sync, STOP)) == 0
+            atomic_add(at(sync, SLEEPS), 1)
+            atomic_add(at(sync, SLEEPERS), 1)
+            doze(table, thread, int64(PHASE), phase)
+            atomic_add(at(sync, SLEEPERS), -1)
 
 
 @compiled
-def gather(work, x, example):
-    """One example into `room`, as floats; bytes count as x / 255. The column of ones is there already."""
-    room, inputs = work.room, entry(work, 0, INPUTS)
-    if work.sizes[IN_BYTES]:
+def claim(table, phase, share, units):
+    """A unit of a share of this stage that nobody has claimed; -1 if there is none, or the stage is over."""
+    counter = at(ints(table[SYNC]), NEXT + 16 * share)
+    while True:
+        found = atomic_get(counter)
+        unit = found & 0xFFFFFFFF
+        if found >> 32 != phase or unit >= units:
+            return -1
+        if atomic_swap_if(counter, found, found + 1):
+            return unit
+
+
+@compiled
+def finish(table, phase, made, units, threads):
+    """Say how many units this thread has made; if they were the last, open the next stage."""
+    sync = ints(table[SYNC])
+    if atomic_add(at(sync, MADE), made) + made < units:
+        return
+    atomic_set(at(sync, MADE), 0)
+    for share in range(threads):
+        atomic_set(at(sync, NEXT + 16 * share), (phase + 1) << 32)
+    sync[DONE] = (phase + 1 - table[OPENING]) // table[STAGES]
+    atomic_set(at(sync, PHASE), phase + 1)
+    if atomic_get(at(sync, SLEEPERS)) > 0:
+        rouse(table, int64(PHASE))
+
+
+@compiled
+def part_of(units, share, threads):
+    return units * (share + 1) // threads - units * share // threads
+
+
+def loop_over(units_of: Any, share_of: Any, do: Any) -> Any:
+    """A loop for threads, over the stages of the updates.
+
+    units_of: (table, kind, layer, rows) -> units in a part of a stage.
+    share_of: (table, kind, layer, rows, share, threads) -> units of it in a share.
+    do:       (table, update, kind, layer, rows, unit, share, threads, thread) does a unit of a share.
+    """
+
+    @compiled
+    def loop(table, thread, threads):
+        phase = next_phase(table, int64(-1), thread)
+        while phase >= 0:
+            update = (phase - table[OPENING]) // table[STAGES]
+            number = phase if update < 0 else table[OPENING] + (phase - table[OPENING]) % table[STAGES]
+            rows = rows_in(table, max(update, 0))
+            stage = at(table, table[STAGE_TABLE] + number * STAGE_COLUMNS)
+            total = int64(0)
+            for part in range(PARTS):
+                total += units_of(table, stage[2 * part], stage[2 * part + 1], rows)
+            made = int64(0)
+            for further in range(threads):
+                share = (thread + further) % threads
+                mine = int64(0)
+                for part in range(PARTS):
+                    mine += share_of(table, stage[2 * part], stage[2 * part + 1], rows, share, threads)
+                unit = claim(table, phase, share, mine)
+                while unit >= 0:
+                    part = 0
+                    here = share_of(table, stage[0], stage[1], rows, share, threads)
+                    while unit >= here:
+                        unit -= here
+                        part += 1
+                        here = share_of(table, stage[2 * part], stage[2 * part + 1], rows, share, threads)
+                    do(table, update, stage[2 * part], stage[2 * part + 1], rows, unit, share, threads, thread)
+                    made += 1
+                    unit = claim(table, phase, share, mine)
+            if made > 0:
+                finish(table, phase, made, total, threads)
+            phase = next_phase(table, phase, thread)
+
+    return loop
+
+
+# Examples
+
+
+@compiled
+def gather(table, x, example):
+    """One example into the workspace, as floats; bytes count as x / 255. The column of ones is there already."""
+    target, inputs = at(floats(table[WORKSPACE]), x), entry(table, 0, INPUTS)
+    if table[IN_BYTES]:
+        image = at(bytes_at(table[BYTES]), example * inputs)
         for n in range(inputs):
-            room[x + n] = np.float32(work.images_bytes[example * inputs + n]) / np.float32(255)
+            target[n] = np.float32(image[n]) / np.float32(255)
     else:
+        given = at(floats(table[FLOATS]), example * inputs)
         for n in range(inputs):
-            room[x + n] = work.images_floats[example * inputs + n]
+            target[n] = given[n]
 
 
 @compiled
-def gather_batch(work, update, thread, threads):
-    """This thread's share of a batch's examples."""
-    first = update * work.sizes[BATCH]
-    rows = min(work.sizes[BATCH], work.sizes[EXAMPLES] - first)
-    x = entry(work, 0, X) + update % 2 * work.sizes[X_BUFFER]
-    for row in range(rows * thread // threads, rows * (thread + 1) // threads):
-        gather(work, x + row * entry(work, 0, X_STRIDE), work.order[first + row])
+def softmax_loss(table, position, row, rows, thread):
+    """Loss, hit and d(mean loss)/d(logits) of one example: the row of its batch of `rows`, at `position` of the order.
+
+    dz is written twice: in panels of units for the update; transposed, in blocks of LANES examples, for the way back.
+    """
+    last, room = table[LAYERS] - 1, floats(table[WORKSPACE])
+    classes, logits = entry(table, last, UNITS), at(room, entry(table, last, Y) + row * entry(table, last, Y_STRIDE))
+    powers = at(room, scratch_of(table, thread))
+    best = 0
+    for c in range(1, classes):
+        if logits[c] > logits[best]:
+            best = c
+    peak = logits[best]
+    for c in range(classes):
+        powers[c] = logits[c] - peak
+    call(table[EXP], powers, 0, powers, 1, (classes + LANES - 1) // LANES)
+    total = 0.0
+    for c in range(classes):
+        total += powers[c]
+    example = ints_of_32(table[ORDER])[position]
+    label = ints_of_32(table[CLASSES])[example]
+    one_hot, targets = table[ONE_HOT] != 0, at(floats(table[TARGETS]), example * classes)
+    loss = math.log(total)
+    if one_hot:
+        for c in range(classes):
+            if targets[c] != 0:  # 0 times minus infinity would be NaN
+                loss -= np.float64(targets[c]) * np.float64(logits[c] - peak)
+    else:
+        loss -= np.float64(logits[label] - peak)
+    floats(table[LOSSES])[position] = loss
+    bytes_at(table[CORRECT])[position] = best == label
+    if not math.isfinite(loss):
+        atomic_add(at(ints(table[SYNC]), STOP), 1)
+    dz = entry(table, last, DZ)
+    transposed = entry(table, last, DZ_TRANSPOSED) + row // LANES * LANES * classes + row % LANES
+    for c in range(classes):
+        target = targets[c] if one_hot else np.float32(c == label)
+        value = (np.float32(powers[c] / total) - target) / np.float32(rows)
+        panel = c // WIDE
+        room[dz + panel * WIDE * rows + row * vectors_of(classes, panel) * LANES + c % WIDE] = value
+        room[transposed + c * LANES] = value
+
+
+# Layers, tile by tile
 
 
 @compiled
-def forward(work, layer, x, rows, thread, threads):
-    """This thread's share of y = activation(x weights + bias), tile by tile."""
-    tiles = (rows + TILE_ROWS - 1) // TILE_ROWS
-    panels = panels_of(entry(work, layer, UNITS))
-    for block in range(0, tiles, BLOCK_TILES):
-        deep = min(BLOCK_TILES, tiles - block)
-        for index in range(panels * deep * thread // threads, panels * deep * (thread + 1) // threads):
-            tile = block + index % deep
-            forward_tile(work, layer, x, rows * tile // tiles, rows * (tile + 1) // tiles, index // deep, thread)
-
-
-@compiled
-def forward_tile(work, layer, x, first, last, panel, thread):
-    """y of the examples from first to last, in one panel of units."""
-    room = work.room
-    steps, units = entry(work, layer, INPUTS) + 1, entry(work, layer, UNITS)
-    vectors, stride = vectors_of(units, panel), entry(work, layer, Y_STRIDE)
-    z = at(room, work.sizes[SCRATCH] + thread * work.sizes[SCRATCH_SIZE])
-    call(
-        work.functions[ROWS], z, at(room, x + first * entry(work, layer, X_STRIDE)), entry(work, layer, X_STRIDE),
-        at(work.weights, entry(work, layer, WEIGHTS) + panel * WIDE * steps), steps, last - first, vectors, 1,
-    )  # fmt: skip
-    y = entry(work, layer, Y) + first * stride
-    call(entry(work, layer, ACTIVATE), at(room, y + panel * WIDE), stride, z, last - first, vectors)
+def forward_tile(table, layer, x, first, last, panel, thread):
+    """y = activation(x weights + bias) of the examples from first to last, in one panel of units."""
+    room = floats(table[WORKSPACE])
+    steps, units = entry(table, layer, INPUTS) + 1, entry(table, layer, UNITS)
+    vectors, stride = vectors_of(units, panel), entry(table, layer, Y_STRIDE)
+    z = at(room, scratch_of(table, thread))
+    weights = at(floats(table[WEIGHTS]), entry(table, layer, FIRST_WEIGHT) + panel * WIDE * steps)
+    x_stride = entry(table, layer, X_STRIDE)
+    call(table[ROWS], z, at(room, x + first * x_stride), x_stride, weights, steps, last - first, vectors, 1)
+    y = entry(table, layer, Y) + first * stride
+    call(entry(table, layer, ACTIVATE), at(room, y + panel * WIDE), stride, z, last - first, vectors)
     if units < panel * WIDE + vectors * LANES:
         for row in range(last - first):
             room[y + row * stride + units] = 1
 
 
 @compiled
-def softmax_loss(work, position, row, rows, thread):
-    """Loss, hit and d(mean loss)/d(logits) of one example: the row of its batch of `rows`, at `position` of the order.
-
-    dz is written twice: in panels of units for the update; transposed, in blocks of LANES examples, for the way back.
-    """
-    last, room = work.sizes[LAYERS] - 1, work.room
-    classes, logits = entry(work, last, UNITS), entry(work, last, Y) + row * entry(work, last, Y_STRIDE)
-    scratch = work.sizes[SCRATCH] + thread * work.sizes[SCRATCH_SIZE]
-    best = 0
-    for c in range(1, classes):
-        if room[logits + c] > room[logits + best]:
-            best = c
-    peak = room[logits + best]
-    for c in range(classes):
-        room[scratch + c] = room[logits + c] - peak
-    call(work.functions[EXP], at(room, scratch), 0, at(room, scratch), 1, (classes + LANES - 1) // LANES)
-    total = 0.0
-    for c in range(classes):
-        total += room[scratch + c]
-    example = work.order[position]
-    one_hot = work.sizes[ONE_HOT] != 0
-    loss = math.log(total)
-    if one_hot:
-        for c in range(classes):
-            if work.targets[example * classes + c] != 0:  # 0 times minus infinity would be NaN
-                loss -= np.float64(work.targets[example * classes + c]) * np.float64(room[logits + c] - peak)
-    else:
-        loss -= np.float64(room[logits + work.classes[example]] - peak)
-    work.losses[position] = loss
-    work.hits[position] = best == work.classes[example]
-    if not math.isfinite(loss):
-        atomic_add(at(work.sync, STOP), 1)
-    dz = entry(work, last, DZ)
-    transposed = entry(work, last, DZ_TRANSPOSED) + row // LANES * LANES * classes + row % LANES
-    for c in range(classes):
-        target = work.targets[example * classes + c] if one_hot else np.float32(c == work.classes[example])
-        value = (np.float32(room[scratch + c] / total) - target) / np.float32(rows)
-        panel = c // WIDE
-        room[dz + panel * WIDE * rows + row * vectors_of(classes, panel) * LANES + c % WIDE] = value
-        room[transposed + c * LANES] = value
-
-
-@compiled
-def backward(work, layer, rows, thread, threads):
-    """This thread's share of the previous layer's dz = (dz weights^T) * activation'(y), tile by tile.
-
-    A tile is LANES units of the previous layer by LANES examples.
-    """
-    tiles, blocks = (entry(work, layer, INPUTS) + LANES - 1) // LANES, (rows + LANES - 1) // LANES
-    for index in range(tiles * blocks * thread // threads, tiles * blocks * (thread + 1) // threads):
-        backward_tile(work, layer, rows, index // blocks * LANES, index % blocks, thread)
-
-
-@compiled
-def backward_tile(work, layer, rows, unit, block, thread):
-    """dz of the units from `unit` on, for the examples of a block; transposed, as the product gives it, and straight.
+def backward_tile(table, layer, rows, unit, block, thread):
+    """The previous layer's dz = (dz weights^T) * activation'(y), of LANES units from `unit` on, for a block of LANES
+    examples; transposed, as the product gives it, and straight.
 
     Where a tile has less than LANES of either, what lies beyond them is computed too, and used by nobody.
     """
-    room = work.room
-    inputs, units, previous = entry(work, layer, INPUTS) + 1, entry(work, layer, UNITS), entry(work, layer - 1, UNITS)
-    scratch = at(room, work.sizes[SCRATCH] + thread * work.sizes[SCRATCH_SIZE])
-    straight = at(room, work.sizes[SCRATCH] + thread * work.sizes[SCRATCH_SIZE] + LANES * LANES)
-    dz_of_units = entry(work, layer, DZ_TRANSPOSED) + block * LANES * units
-    for part in range(panels_of(units)):
+    room = floats(table[WORKSPACE])
+    inputs, units, previous = (
+        entry(table, layer, INPUTS) + 1,
+        entry(table, layer, UNITS),
+        entry(table, layer - 1, UNITS),
+    )
+    scratch = at(room, scratch_of(table, thread))
+    straight = at(scratch, LANES * LANES)
+    dz_of_units = entry(table, layer, DZ_TRANSPOSED) + block * LANES * units
+    weights = at(floats(table[WEIGHTS]), entry(table, layer, FIRST_WEIGHT))
+    for part in range(panels_in(units)):
         stride = vectors_of(units, part) * LANES
         call(
-            work.functions[ROWS],
-            scratch,
-            at(work.weights, entry(work, layer, WEIGHTS) + part * WIDE * inputs + unit * stride),
-            stride,
-            at(room, dz_of_units + part * WIDE * LANES),
-            min(stride, units - part * WIDE),
-            min(LANES, previous - unit),
-            1,
-            1 if part == 0 else 0,
-        )
+            table[ROWS], scratch, at(weights, part * WIDE * inputs + unit * stride), stride,
+            at(room, dz_of_units + part * WIDE * LANES), min(stride, units - part * WIDE),
+            min(LANES, previous - unit), 1, 1 if part == 0 else 0,
+        )  # fmt: skip
     examples = min(LANES, rows - block * LANES)
-    y = entry(work, layer - 1, Y) + block * LANES * entry(work, layer - 1, Y_STRIDE) + unit
-    call(work.functions[TRANSPOSE], straight, LANES, scratch, LANES)
-    call(entry(work, layer - 1, SLOPES), straight, LANES, at(room, y), entry(work, layer - 1, Y_STRIDE), examples)
+    y_stride = entry(table, layer - 1, Y_STRIDE)
+    y = entry(table, layer - 1, Y) + block * LANES * y_stride + unit
+    call(table[TRANSPOSE], straight, LANES, scratch, LANES)
+    call(entry(table, layer - 1, SLOPES), straight, LANES, at(room, y), y_stride, examples)
     part = unit // WIDE
     stride = vectors_of(previous, part) * LANES
-    dz = entry(work, layer - 1, DZ) + part * WIDE * rows + block * LANES * stride + unit % WIDE
-    call(work.functions[COPY], at(room, dz), stride, straight, examples, 1)
+    dz = entry(table, layer - 1, DZ) + part * WIDE * rows + block * LANES * stride + unit % WIDE
+    call(table[COPY], at(room, dz), stride, straight, examples, 1)
     if layer > 1:
-        transposed = entry(work, layer - 1, DZ_TRANSPOSED) + (block * previous + unit) * LANES
-        call(work.functions[TRANSPOSE], scratch, LANES, straight, LANES)
-        call(work.functions[COPY], at(room, transposed), LANES, scratch, min(LANES, previous - unit), 1)
+        transposed = entry(table, layer - 1, DZ_TRANSPOSED) + (block * previous + unit) * LANES
+        call(table[TRANSPOSE], scratch, LANES, straight, LANES)
+        call(table[COPY], at(room, transposed), LANES, scratch, min(LANES, previous - unit), 1)
 
 
 @compiled
-def update_layer(work, layer, update, x, rows, thread, threads):
-    """This thread's share of weights, slots <- optimizer(x^T dz); a tile's gradient goes no further than the cache."""
-    room = work.room
-    inputs, units = entry(work, layer, INPUTS) + 1, entry(work, layer, UNITS)
-    gradient = at(room, work.sizes[SCRATCH] + thread * work.sizes[SCRATCH_SIZE])
-    constants = at(work.steps, update * MOST_CONSTANTS)
-    tiles, panels = (inputs + TILE_ROWS - 1) // TILE_ROWS, panels_of(units)
-    for index in range(panels * tiles * thread // threads, panels * tiles * (thread + 1) // threads):
-        panel, tile = index // tiles, index % tiles
-        first, last = inputs * tile // tiles, inputs * (tile + 1) // tiles
-        vectors = vectors_of(units, panel)
-        call(
-            work.functions[COLUMNS], gradient, at(room, x + first), entry(work, layer, X_STRIDE),
-            at(room, entry(work, layer, DZ) + panel * WIDE * rows), rows, last - first, vectors, 1,
-        )  # fmt: skip
-        w = entry(work, layer, WEIGHTS) + panel * WIDE * inputs + first * vectors * LANES
-        call(
-            work.functions[STEP], at(work.weights, w), at(work.slot_1, w), at(work.slot_2, w), gradient,
-            (last - first) * vectors, constants,
-        )  # fmt: skip
+def update_tile(table, layer, update, rows, panel, first, last, thread):
+    """weights, slots <- optimizer(x^T dz), of the inputs from first to last; the gradient stays in the cache."""
+    room = floats(table[WORKSPACE])
+    units = entry(table, layer, UNITS)
+    vectors, gradient = vectors_of(units, panel), at(room, scratch_of(table, thread))
+    x = at(room, inputs_of(table, layer, update) + first)
+    dz = at(room, entry(table, layer, DZ) + panel * WIDE * rows)
+    call(table[COLUMNS], gradient, x, entry(table, layer, X_STRIDE), dz, rows, last - first, vectors, 1)
+    inputs = entry(table, layer, INPUTS) + 1
+    w = entry(table, layer, FIRST_WEIGHT) + panel * WIDE * inputs + first * vectors * LANES
+    call(
+        table[STEP], at(floats(table[WEIGHTS]), w), at(floats(table[SLOT_1]), w), at(floats(table[SLOT_2]), w),
+        gradient, (last - first) * vectors, at(floats(table[CONSTANTS]), update * MOST_CONSTANTS),
+    )  # fmt: skip
+
+
+# Batches
 
 
 @compiled
-def train_in_batches(arrays, thread, threads):
-    """All updates of an epoch, as one of `threads` threads. Ends early if `sync[STOP]` is set."""
-    work = pointers(arrays)
-    batch, layers, goal = work.sizes[BATCH], work.sizes[LAYERS], 0
-    gather_batch(work, 0, thread, threads)
-    for update in range(work.sizes[UPDATES]):
-        first = update * batch
-        rows = min(batch, work.sizes[EXAMPLES] - first)
-        goal += threads
-        if not meet(work, goal):
-            return
-        x_0 = entry(work, 0, X) + update % 2 * work.sizes[X_BUFFER]
-        for layer in range(layers):
-            forward(work, layer, x_0 if layer == 0 else entry(work, layer, X), rows, thread, threads)
-            goal += threads
-            if not meet(work, goal):
-                return
-        for row in range(rows * thread // threads, rows * (thread + 1) // threads):
-            softmax_loss(work, first + row, row, rows, thread)
-        goal += threads
-        if not meet(work, goal):
-            return
-        for layer in range(layers - 1, 0, -1):
-            backward(work, layer, rows, thread, threads)
-            goal += threads
-            if not meet(work, goal):  # from here on the layer's weights may change, and the next dz is complete
-                return
-            update_layer(work, layer, update, entry(work, layer, X), rows, thread, threads)
-        update_layer(work, 0, update, x_0, rows, thread, threads)
-        if update + 1 < work.sizes[UPDATES]:
-            gather_batch(work, update + 1, thread, threads)
-        if thread == 0:
-            work.sync[DONE] = update + 1
+def tiles_of(rows):
+    return (rows + TILE_ROWS - 1) // TILE_ROWS
 
 
 @compiled
-def train_one_by_one(arrays, thread, threads):
-    """As `train_in_batches`, for batches of one example.
+def rows_of_a_unit(rows):
+    """Examples that are gathered, or go through the softmax, in one unit."""
+    return 1 + rows // 32
 
-    The work then is to move weights and slots through the processor, so each takes that way once: a thread owns panels
-    of every layer, updates the first layer and forms the next example's product in one pass, and in the other layers
-    the pass of the update gives the previous layer's dz. Inputs that were 0 in all examples so far have gradients and
-    slots of 0: their weights stay, and are left out.
+
+@compiled
+def tiles_of_an_update(rows):
+    """Tiles that are updated in one unit: more where each is little work."""
+    return 1 + 64 // rows
+
+
+@compiled
+def units_in_batches(table, kind, layer, rows):
+    if kind == NOTHING:
+        return 0
+    inputs, units = entry(table, layer, INPUTS), entry(table, layer, UNITS)
+    if kind == FORWARD_LAYER:
+        return tiles_of(rows) * panels_in(units)
+    if kind == BACKWARD_LAYER:
+        return (inputs + LANES - 1) // LANES * ((rows + LANES - 1) // LANES)
+    if kind == UPDATE_LAYER:
+        step = tiles_of_an_update(rows)
+        return (tiles_of(inputs + 1) + step - 1) // step * panels_in(units)
+    step = rows_of_a_unit(rows)
+    return (rows + step - 1) // step
+
+
+@compiled
+def share_in_batches(table, kind, layer, rows, share, threads):
+    if kind != FORWARD_LAYER:
+        return part_of(units_in_batches(table, kind, layer, rows), share, threads)
+    blocks, rest = tiles_of(rows) // BLOCK_TILES, tiles_of(rows) % BLOCK_TILES
+    panels = panels_in(entry(table, layer, UNITS))
+    return blocks * part_of(panels * BLOCK_TILES, share, threads) + part_of(panels * rest, share, threads)
+
+
+@compiled
+def do_in_batches(table, update, kind, layer, rows, unit, share, threads, thread):
+    if kind == FORWARD_LAYER:
+        forward_unit(table, layer, update, rows, unit, share, threads, thread)
+        return
+    unit += units_in_batches(table, kind, layer, rows) * share // threads
+    if kind == BACKWARD_LAYER:
+        blocks = (rows + LANES - 1) // LANES
+        backward_tile(table, layer, rows, unit // blocks * LANES, unit % blocks, thread)
+    elif kind == UPDATE_LAYER:
+        inputs, step = entry(table, layer, INPUTS) + 1, tiles_of_an_update(rows)
+        tiles = tiles_of(inputs)
+        units_of_a_panel = (tiles + step - 1) // step
+        first = unit % units_of_a_panel * step
+        for tile in range(first, min(first + step, tiles)):
+            start, end = inputs * tile // tiles, inputs * (tile + 1) // tiles
+            update_tile(table, layer, update, rows, unit // units_of_a_panel, start, end, thread)
+    else:
+        step = rows_of_a_unit(rows)
+        for row in range(unit * step, min((unit + 1) * step, rows)):
+            position = update * table[BATCH] + row
+            if kind == SOFTMAX:
+                softmax_loss(table, position, row, rows, thread)
+            elif kind == GATHER:
+                position += table[BATCH]
+                if position < table[EXAMPLES]:
+                    x = inputs_of(table, 0, update + 1) + row * entry(table, 0, X_STRIDE)
+                    gather(table, x, ints_of_32(table[ORDER])[position])
+            else:
+                y, units = entry(table, layer, Y) + row * entry(table, layer, Y_STRIDE), entry(table, layer, UNITS)
+                for n in range(units):
+                    floats(table[LOGITS])[position * units + n] = floats(table[WORKSPACE])[y + n]
+
+
+@compiled
+def forward_unit(table, layer, update, rows, unit, share, threads, thread):
+    """A share has its own panels, as far as that comes out even, so that they stay in its thread's cache."""
+    tiles, panels = tiles_of(rows), panels_in(entry(table, layer, UNITS))
+    blocks, deep = tiles // BLOCK_TILES, BLOCK_TILES
+    each = part_of(panels * BLOCK_TILES, share, threads)
+    block = unit // each if blocks > 0 and unit < blocks * each else blocks
+    if block == blocks:
+        deep = tiles % BLOCK_TILES
+    index = panels * deep * share // threads + unit - block * each
+    tile = block * BLOCK_TILES + index % deep
+    first, last = rows * tile // tiles, rows * (tile + 1) // tiles
+    forward_tile(table, layer, inputs_of(table, layer, update), first, last, index // deep, thread)
+
+
+# Batches of one example: the work is to move weights and slots through the processor, so each takes that way once
+
+
+@compiled
+def units_one_by_one(table, kind, layer, rows):
+    if kind == NOTHING:
+        return 0
+    if kind in (FORWARD_ONE, BACKWARD_ONE, UPDATE_ONE):
+        return panels_in(entry(table, layer, UNITS))
+    return 1
+
+
+@compiled
+def share_one_by_one(table, kind, layer, rows, share, threads):
+    return part_of(units_one_by_one(table, kind, layer, rows), share, threads)
+
+
+@compiled
+def do_one_by_one(table, update, kind, layer, rows, unit, share, threads, thread):
+    unit += units_one_by_one(table, kind, layer, rows) * share // threads
+    if kind in (FORWARD_ONE, TAIL_ONE):
+        forward_tile(table, layer, entry(table, layer, X), int64(0), int64(1), unit, thread)
+    if kind in (SOFTMAX_ONE, TAIL_ONE):
+        softmax_loss(table, update, int64(0), int64(1), thread)
+    if kind in (BACKWARD_ONE, TAIL_ONE):
+        backward_one(table, layer, update, unit, thread)
+    if kind == UPDATE_ONE:
+        update_and_forward_one(table, update, unit, thread)
+    if kind == GATHER_ONE:
+        gather_one(table, update + 1)
+
+
+@compiled
+def gather_one(table, update):
+    """The next example; and the inputs that are not 0 are taken among those whose weights may move.
+
+    Inputs that were 0 in all examples so far have gradients and slots of 0: their weights stay, and are left out.
     """
-    work = pointers(arrays)
-    layers, updates, goal = work.sizes[LAYERS], work.sizes[UPDATES], 0
-    x = entry(work, 0, X) + 2 * thread * work.sizes[X_BUFFER]
-    gather(work, x, work.order[0])
-    wake(work, x, thread)
-    forward_own(work, 0, x, thread, threads)
-    for update in range(updates):
-        for layer in range(layers):
-            if layer > 0:
-                forward_own(work, layer, entry(work, layer, X), thread, threads)
-            goal += threads
-            if not meet(work, goal):
-                return
-        if thread == 0:
-            softmax_loss(work, update, 0, 1, thread)
-        goal += threads
-        if not meet(work, goal):
-            return
-        for layer in range(layers - 1, 0, -1):
-            backward_own(work, layer, update, thread, threads)
-            goal += threads
-            if not meet(work, goal):
-                return
-            collect_dz(work, layer, thread, threads)
-        next_x = entry(work, 0, X) + (2 * thread + (update + 1) % 2) * work.sizes[X_BUFFER]
-        gather(work, next_x, work.order[min(update + 1, updates - 1)])
-        count = wake(work, next_x, thread)
-        update_and_forward_own(work, update, x, next_x, count, thread, threads)
-        x = next_x
-        if thread == 0:
-            work.sync[DONE] = update + 1
-
-
-@compiled
-def forward_own(work, layer, x, thread, threads):
-    """y of one example, in the panels that are this thread's."""
-    panels = panels_of(entry(work, layer, UNITS))
-    for panel in range(panels * thread // threads, panels * (thread + 1) // threads):
-        forward_tile(work, layer, x, 0, 1, panel, thread)
-
-
-@compiled
-def backward_own(work, layer, update, thread, threads):
-    """The update of this thread's panels, and their part of the previous layer's dz."""
-    room = work.room
-    inputs, units = entry(work, layer, INPUTS) + 1, entry(work, layer, UNITS)
-    partials = entry(work, layer, PARTIALS) + thread * inputs * LANES
-    for n in range(inputs * LANES):
-        room[partials + n] = 0
-    panels = panels_of(units)
-    for panel in range(panels * thread // threads, panels * (thread + 1) // threads):
-        w = entry(work, layer, WEIGHTS) + panel * WIDE * inputs
-        call(
-            work.functions[BACKWARD], at(work.weights, w), at(work.slot_1, w), at(work.slot_2, w),
-            at(work.rows, threads * work.sizes[WIDEST]), inputs, at(room, entry(work, layer, X)),
-            at(room, entry(work, layer, DZ) + panel * WIDE), at(room, partials), at(room, 0), vectors_of(units, panel),
-            at(work.steps, update * MOST_CONSTANTS),
-        )  # fmt: skip
-
-
-@compiled
-def collect_dz(work, layer, thread, threads):
-    """The previous layer's dz in this thread's panels, from what every thread has made of its own units."""
-    room, units = work.room, entry(work, layer - 1, UNITS)
-    size, panels = (units + 1) * LANES, panels_of(units)
-    first = panels * thread // threads * WIDE
-    last = min(panels * (thread + 1) // threads * WIDE, units)
-    for unit in range(first, last):
-        total = np.float32(0)
-        for other in range(threads):
-            total += sum_of_lanes(room, entry(work, layer, PARTIALS) + other * size + unit * LANES)
-        room[entry(work, layer - 1, DZ) + unit] = total
-    dz, y = at(room, entry(work, layer - 1, DZ) + first), at(room, entry(work, layer - 1, Y) + first)
-    call(entry(work, layer - 1, SLOPES), dz, LANES, y, LANES, (last - first + LANES - 1) // LANES)
-
-
-@compiled
-def sum_of_lanes(room, first):
-    total = np.float32(0)
-    for lane in range(LANES):
-        total += room[first + lane]
-    return total
-
-
-@compiled
-def wake(work, x, thread):
-    """Take the inputs that are not 0 among those whose weights may move; returns how many these are now."""
-    inputs = entry(work, 0, INPUTS)
-    alive, rows = at(work.alive, thread * (inputs + 1)), at(work.rows, thread * work.sizes[WIDEST])
+    inputs, x = entry(table, 0, INPUTS), inputs_of(table, 0, update)
+    example = ints_of_32(table[ORDER])[min(update, table[UPDATES] - 1)]
+    gather(table, x, example)
+    values, alive, rows = at(floats(table[WORKSPACE]), x), bytes_at(table[ALIVE]), ints_of_32(table[AWAKE_ROWS])
     for n in range(inputs):
-        alive[n] |= work.room[x + n] != 0
+        alive[n] |= values[n] != 0
     count = 0
     for n in range(inputs + 1):
         rows[count] = n
         count += alive[n]
-    return count
+    table[AWAKE] = count
 
 
 @compiled
-def update_and_forward_own(work, update, x, next_x, count, thread, threads):
-    """The first layer's update in this thread's panels, and its y for the next example."""
-    room = work.room
-    inputs, units = entry(work, 0, INPUTS) + 1, entry(work, 0, UNITS)
-    panels = panels_of(units)
-    for panel in range(panels * thread // threads, panels * (thread + 1) // threads):
-        vectors, z = vectors_of(units, panel), work.sizes[Z] + panel * WIDE
-        for lane in range(vectors * LANES):
-            room[z + lane] = 0
-        w = entry(work, 0, WEIGHTS) + panel * WIDE * inputs
-        call(
-            work.functions[FORWARD], at(work.weights, w), at(work.slot_1, w), at(work.slot_2, w),
-            at(work.rows, thread * work.sizes[WIDEST]), count, at(room, x), at(room, entry(work, 0, DZ) + panel * WIDE),
-            at(room, next_x), at(room, z), vectors, at(work.steps, update * MOST_CONSTANTS),
-        )  # fmt: skip
-        call(entry(work, 0, ACTIVATE), at(room, entry(work, 0, Y) + panel * WIDE), 0, at(room, z), 1, vectors)
-        if units < panel * WIDE + vectors * LANES:
-            room[entry(work, 0, Y) + units] = 1
+def complete_dz(table, layer, panel):
+    """A panel of a layer's dz, from what the panels of the layer after it have made; the last layer's is complete."""
+    if layer < table[LAYERS] - 1:
+        room, units = floats(table[WORKSPACE]), entry(table, layer, UNITS)
+        dz, y = entry(table, layer, DZ) + panel * WIDE, entry(table, layer, Y) + panel * WIDE
+        sums, stride = entry(table, layer + 1, SUMS) + panel * WIDE, entry(table, layer + 1, SUMS_STRIDE)
+        vectors = vectors_of(units, panel)
+        panels = panels_in(entry(table, layer + 1, UNITS))
+        call(table[SUM_PANELS], at(room, dz), at(room, sums), stride, panels, vectors)
+        call(entry(table, layer, SLOPES), at(room, dz), LANES, at(room, y), LANES, vectors)
 
 
 @compiled
-def infer(arrays, thread, threads):
-    """The logits of all examples of the order, as one of `threads` threads."""
-    work = pointers(arrays)
-    batch, layers, goal = work.sizes[BATCH], work.sizes[LAYERS], 0
-    for update in range((work.sizes[EXAMPLES] + batch - 1) // batch):
-        first = update * batch
-        rows = min(batch, work.sizes[EXAMPLES] - first)
-        gather_batch(work, update, thread, threads)
-        goal += threads
-        if not meet(work, goal):
-            return
-        x_0 = entry(work, 0, X) + update % 2 * work.sizes[X_BUFFER]
-        for layer in range(layers):
-            forward(work, layer, x_0 if layer == 0 else entry(work, layer, X), rows, thread, threads)
-            goal += threads
-            if not meet(work, goal):
-                return
-        y, stride, units = entry(work, layers - 1, Y), entry(work, layers - 1, Y_STRIDE), entry(work, layers - 1, UNITS)
-        for row in range(rows * thread // threads, rows * (thread + 1) // threads):
-            for unit in range(units):
-                work.logits[(first + row) * units + unit] = work.room[y + row * stride + unit]
+def backward_one(table, layer, update, panel, thread):
+    """A panel's update, and its sums for the previous layer's dz."""
+    complete_dz(table, layer, panel)
+    room = floats(table[WORKSPACE])
+    inputs, units, stride = entry(table, layer, INPUTS), entry(table, layer, UNITS), entry(table, layer, SUMS_STRIDE)
+    sums = at(room, entry(table, layer, SUMS) + panel * stride)
+    w = entry(table, layer, FIRST_WEIGHT) + panel * WIDE * (inputs + 1)
+    call(
+        table[BACKWARD], at(floats(table[WEIGHTS]), w), at(floats(table[SLOT_1]), w), at(floats(table[SLOT_2]), w),
+        inputs + 1, at(room, entry(table, layer, X)), at(room, entry(table, layer, DZ) + panel * WIDE), sums,
+        at(room, scratch_of(table, thread)), vectors_of(units, panel),
+        at(floats(table[CONSTANTS]), update * MOST_CONSTANTS),
+    )  # fmt: skip
+    for n in range(inputs, stride):  # the bias's, and what lies beyond it: nobody's dz
+        sums[n] = 0
+
+
+@compiled
+def update_and_forward_one(table, update, panel, thread):
+    """A panel's update in the first layer, and its y for the next example."""
+    complete_dz(table, int64(0), panel)
+    room = floats(table[WORKSPACE])
+    inputs, units = entry(table, 0, INPUTS) + 1, entry(table, 0, UNITS)
+    vectors, z = vectors_of(units, panel), at(room, scratch_of(table, thread))
+    w, y = entry(table, 0, FIRST_WEIGHT) + panel * WIDE * inputs, entry(table, 0, Y)
+    call(
+        table[FORWARD], at(floats(table[WEIGHTS]), w), at(floats(table[SLOT_1]), w), at(floats(table[SLOT_2]), w),
+        ints_of_32(table[AWAKE_ROWS]), table[AWAKE], at(room, inputs_of(table, 0, update)),
+        at(room, entry(table, 0, DZ) + panel * WIDE), at(room, inputs_of(table, 0, update + 1)), z, vectors,
+        at(floats(table[CONSTANTS]), update * MOST_CONSTANTS),
+    )  # fmt: skip
+    call(entry(table, 0, ACTIVATE), at(room, y + panel * WIDE), 0, z, 1, vectors)
+    if units < panel * WIDE + vectors * LANES:
+        room[y + units] = 1
+
+
+in_batches = loop_over(units_in_batches, share_in_batches, do_in_batches)
+one_by_one = loop_over(units_one_by_one, share_one_by_one, do_one_by_one)
+LOOPS = {"in_batches": in_batches, "one_by_one": one_by_one}

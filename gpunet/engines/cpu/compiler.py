@@ -1,0 +1,227 @@
+"""Compiles the compiled engine's functions for this processor, and keeps the machine code on the disk.
+
+What is kept is an object file behind its checksum, in a folder of the user's own. A file's name depends on everything
+that its code depends on: another version, compiler or processor finds nothing and compiles; the same version, installed
+again, finds what it had; and what is damaged is compiled again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import hashlib
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba.core import config
+
+from gpunet.engines.cpu.layout import Work
+from gpunet.engines.cpu.vectors import FLOAT, I32, I64, Code, VectorFunction
+
+PARAMETERS = {"F": FLOAT.as_pointer(), "N": I32.as_pointer(), "I": I64}
+CHECKSUM_BYTES = 32
+OWNERS_BESIDE_THE_USER = (0,)  # of files that may be run: the administrator can do anything anyway
+
+_addresses: dict[str, int] = {}  # of what was compiled or loaded in this process
+_compiling = threading.RLock()
+
+
+def has(functions: Sequence[VectorFunction], loops: Sequence[str] = ()) -> bool:
+    """Whether all of them are compiled, or loaded, in this process."""
+    return all(name in _addresses for name in [*(function.name for function in functions), *loops])
+
+
+def address(function: VectorFunction) -> int:
+    """Its address; it is called as C's functions are. Compiled first where that is still to be done."""
+    compile_all([function])
+    return _addresses[function.name]
+
+
+def compile_all(
+    functions: Sequence[VectorFunction], loops: Sequence[str] = (), check: Callable[[], None] = lambda: None
+) -> None:
+    """Compile what is not yet, or load it from disk. Says so in a line on stderr before something is compiled.
+
+    loops: names in loops.LOOPS.
+    check: called before each function; may end this by raising.
+    """
+    wanted: dict[str, Callable[[], str]] = {f.name: functools.partial(_vector_code, f) for f in functions}
+    wanted.update((name, functools.partial(_loop_code, name)) for name in loops)
+    with _compiling:
+        folder = _folder()
+        for name, write in wanted.items():
+            if name in _addresses:
+                continue
+            check()
+            code = _kept(folder, name)
+            if code is None:
+                _announce(folder)
+                code = _machine_code(write())
+                _keep(folder, name, code)
+            _addresses[name] = _loaded(name, code)
+
+
+def loop(name: str) -> Callable[[Work, int, int], None]:
+    """A compiled loop, for a thread and how many there are; it runs without Python's lock.
+
+    Numba's functions have two parameters more, for what they return and for errors; ours have neither.
+    """
+    kinds = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
+    function = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(_addresses[name])
+
+    def run(work: Work, thread: int, threads: int) -> None:
+        result, error = ctypes.c_void_p(), ctypes.c_void_p()
+        function(ctypes.addressof(result), ctypes.addressof(error), work.table.ctypes.data, thread, threads)
+
+    return run
+
+
+# From code to machine code
+
+
+def _vector_code(function: VectorFunction) -> str:
+    module = ir.Module(function.name)
+    kinds = [PARAMETERS[letter] for letter in function.parameters]
+    made = ir.Function(module, ir.FunctionType(ir.VoidType(), kinds), function.name)
+    builder = ir.IRBuilder(made.append_basic_block())
+    function.write(Code(builder), *made.args)
+    builder.ret_void()
+    return str(module)
+
+
+def _loop_code(name: str) -> str:
+    """LLVM code of a loop, under its plain name: Numba's says which of a process' versions it is."""
+    from gpunet.engines.cpu.loops import LOOP, LOOPS  # here, as it is wanted only where nothing was kept
+
+    loop = LOOPS[name]
+    loop.compile(LOOP)
+    code = str(loop.inspect_llvm(LOOP))
+    (made,) = [
+        function.name
+        for function in llvm.parse_assembly(code).functions
+        if not function.is_declaration and function.linkage == llvm.Linkage.external
+    ]
+    return code.replace(made, name)
+
+
+def _machine_code(code: str) -> bytes:
+    return bytes(_target_machine().emit_object(llvm.parse_assembly(code)))
+
+
+def _new_target_machine() -> Any:
+    """For this processor, or the one that Numba's settings name."""
+    llvm.initialize_native_target()
+    llvm.initialize_native_asmprinter()
+    name, features = _processor()
+    triple = llvm.get_process_triple()
+    relocation = "static" if triple.startswith("x86") else "default"
+    return llvm.Target.from_triple(triple).create_target_machine(
+        name, features, opt=3, reloc=relocation, codemodel="jitdefault", jit=True
+    )
+
+
+_target_machine = functools.cache(_new_target_machine)
+
+
+def _processor() -> tuple[str, str]:
+    """Its name and features, as LLVM calls them."""
+    features = config.CPU_FEATURES
+    return config.CPU_NAME or llvm.get_host_cpu_name(), (
+        llvm.get_host_cpu_features().flatten() if features is None else features
+    )
+
+
+@functools.cache
+def _engine() -> Any:
+    """LLVM's memory for machine code; there to the end of the process."""
+    return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _new_target_machine())
+
+
+def _loaded(name: str, code: bytes) -> int:
+    _engine().add_object_file(llvm.ObjectFileRef.from_data(code))
+    _engine().finalize_object()
+    return int(_engine().get_function_address(name))
+
+
+# On the disk
+
+
+def _folder() -> Path | None:
+    """Where machine code is kept: in NUMBA_CACHE_DIR, else in the user's cache folder; None if it cannot be kept."""
+    if config.CACHE_DIR:
+        parent = Path(config.CACHE_DIR)
+    elif sys.platform == "win32":
+        parent = Path(os.environ.get("LOCALAPPDATA") or os.path.expanduser("~"))
+    elif sys.platform == "darwin":
+        parent = Path(os.path.expanduser("~/Library/Caches"))
+    else:
+        parent = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
+    folder = parent / "gpunet"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return folder
+    except OSError:
+        return None
+
+
+@functools.cache
+def _key() -> str:
+    """A name for everything that machine code depends on."""
+    parts = [*_processor(), llvm.get_process_triple(), version("numba"), version("llvmlite"), sys.version]
+    sources = [source.read_bytes() for source in sorted(Path(__file__).parent.glob("*.py"))]
+    return hashlib.sha256(b"\0".join([*(part.encode() for part in parts), *sources])).hexdigest()[:16]
+
+
+def _kept(folder: Path | None, name: str) -> bytes | None:
+    """What was kept of a function, if it is whole and this user's: it will be run."""
+    if folder is None:
+        return None
+    try:
+        with open(folder / f"{name}-{_key()}.o", "rb") as file:
+            if hasattr(os, "getuid") and os.fstat(file.fileno()).st_uid not in (os.getuid(), *OWNERS_BESIDE_THE_USER):
+                return None
+            content = file.read()
+    except OSError:
+        return None
+    checksum, code = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
+    return code if checksum == hashlib.sha256(code).digest() else None
+
+
+def _keep(folder: Path | None, name: str, code: bytes) -> None:
+    """Keep a function's machine code; where that fails, the next process compiles again."""
+    if folder is None:
+        return
+    part = None
+    try:
+        descriptor, part = tempfile.mkstemp(dir=folder, suffix=".part")
+        with open(descriptor, "wb") as file:
+            file.write(hashlib.sha256(code).digest() + code)
+        os.replace(part, folder / f"{name}-{_key()}.o")
+    except OSError:
+        if part is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(part)
+
+
+_announced = False
+
+
+def _announce(folder: Path | None) -> None:
+    """Say once a process that something is compiled, and whether the next one will have to."""
+    global _announced
+    if not _announced:
+        _announced = True
+        kept = (
+            "kept for the next run" if folder else "each time, as it cannot be kept: name a folder in NUMBA_CACHE_DIR"
+        )
+        print(f"compiling for this processor, {kept}", file=sys.stderr, flush=True)

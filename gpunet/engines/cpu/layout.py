@@ -1,0 +1,202 @@
+"""How the compiled engine's arrays lie in memory: matrices in panels, the workspace, and the table of both.
+
+The loops see one table of whole numbers, `Work.table`: sizes, addresses of arrays and functions, then a row for each
+layer, then the stages of an update. Columns have names here. Offsets of what is in the workspace are in floats.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpunet.engines.cpu.vectors import LANES, TILE_ROWS
+from gpunet.layers import Network
+
+Floats = NDArray[np.floating]
+Stages = list[list[tuple[int, int]]]  # for each stage its parts: a kind of work, and a layer
+
+WIDE = 2 * LANES  # columns of a panel; the last one may have LANES
+LINE = 16  # floats in a cache line
+
+# The table's first entries: sizes,
+LAYERS, BATCH, EXAMPLES, UPDATES, WIDEST, IN_BYTES, ONE_HOT, X_BUFFER, SCRATCH, SCRATCH_SIZE, AWAKE = range(11)
+OPENING, STAGES, PHASES, STAGE_TABLE = range(11, 15)
+# functions,
+ROWS, COLUMNS, EXP, COPY, TRANSPOSE, SUM_PANELS, STEP, BACKWARD, FORWARD, WAIT, WAKE = range(15, 26)
+# and arrays.
+WEIGHTS, SLOT_1, SLOT_2, WORKSPACE, ALIVE, AWAKE_ROWS, BYTES, FLOATS, ORDER, CLASSES, TARGETS = range(26, 37)
+CONSTANTS, LOSSES, CORRECT, LOGITS, SYNC = range(37, 42)
+NAP_SECONDS, NAP_NANOSECONDS = 42, 43  # how long a thread sleeps at most, as Linux wants it
+# Then, for each layer:
+LAYER_TABLE = 44
+INPUTS, UNITS, ACTIVATE, SLOPES, FIRST_WEIGHT, X, X_STRIDE, Y, Y_STRIDE, DZ, DZ_TRANSPOSED, SUMS, SUMS_STRIDE = range(
+    13
+)
+LAYER_COLUMNS = 13
+# Then, for each stage, a kind of work and a layer for each of its parts:
+PARTS = 3
+STAGE_COLUMNS = 2 * PARTS
+NOTHING, FORWARD_LAYER, SOFTMAX, BACKWARD_LAYER, UPDATE_LAYER, GATHER, COPY_LOGITS = range(7)
+FORWARD_ONE, SOFTMAX_ONE, BACKWARD_ONE, UPDATE_ONE, GATHER_ONE, TAIL_ONE = range(7, 13)
+
+# Where threads meet: whole numbers, each in a cache line of its own
+PHASE, STOP, DONE, MADE, SLEEPERS, ACTIVE, SLEEPS = range(0, 56, 8)
+PATIENCE, NEXT = 56, 64  # for each thread, 16 numbers apart
+
+
+def sync_size(threads: int) -> int:
+    return NEXT + 16 * threads
+
+
+class Work(NamedTuple):
+    """What a loop is given: the table, and what it must keep alive and can be read afterwards."""
+
+    table: NDArray[np.int64]
+    sync: NDArray[np.int64]
+    losses: NDArray[np.float32]
+    correct: NDArray[np.uint8]
+    logits: NDArray[np.float32]
+    kept: Sequence[Any]
+
+
+def opening_and_stages_in_batches(layers: int, training: bool) -> tuple[Stages, Stages]:
+    """What is done before the first update, and in every update: threads meet after each stage.
+
+    A stage has what needs only the stages before it. In training, a layer's update waits until the layer before has
+    got its dz from the weights as they were.
+    """
+    opening: Stages = [[(GATHER, 0)]]
+    forward: Stages = [[(FORWARD_LAYER, layer)] for layer in range(layers)]
+    if not training:
+        return opening, [*forward, [(COPY_LOGITS, layers - 1), (GATHER, 0)]]
+    stages: Stages = [*forward, [(SOFTMAX, layers - 1)]]
+    for layer in range(layers - 1, 0, -1):
+        updates = [(UPDATE_LAYER, layer + 1)] if layer + 1 < layers else []
+        stages.append([*updates, (BACKWARD_LAYER, layer)])
+    updates = [(UPDATE_LAYER, 1)] if layers > 1 else []
+    return opening, [*stages, [*updates, (UPDATE_LAYER, 0), (GATHER, 0)]]
+
+
+def opening_and_stages_one_by_one(network: Network) -> tuple[Stages, Stages]:
+    """As `opening_and_stages_in_batches`, for batches of one example.
+
+    The first layer's product is formed on the way through the weights: for the next example, in the last stage. A last
+    layer of one panel is one thread's, so all that is to be done there is one stage.
+    """
+    last = network.layers - 1
+    opening: Stages = [[(GATHER_ONE, 0)], [(FORWARD_ONE, 0)]]
+    stages: Stages = [[(FORWARD_ONE, layer)] for layer in range(1, last)]
+    behind = last
+    if last > 0 and panels_of(network.classes) == 1:
+        stages.append([(TAIL_ONE, last), (GATHER_ONE, 0)])
+        behind = last - 1
+    else:
+        stages += [[(FORWARD_ONE, last)]] if last > 0 else []
+        stages.append([(SOFTMAX_ONE, last), (GATHER_ONE, 0)])
+    stages += [[(BACKWARD_ONE, layer)] for layer in range(behind, 0, -1)]
+    return opening, [*stages, [(UPDATE_ONE, 0)]]
+
+
+class Plan(NamedTuple):
+    """A table without an epoch's own entries, and the workspace that it speaks of."""
+
+    table: NDArray[np.int64]
+    workspace: NDArray[np.float32]
+
+
+def lay_out(
+    network: Network, starts: Sequence[int], batch_size: int, threads: int, stages: tuple[Stages, Stages]
+) -> Plan:
+    """Where things are for batches up to a size, with ones for the biases.
+
+    starts: of each layer's weights. stages: what is done before the first update, and in each.
+    """
+    used = 0
+
+    def take(floats: int) -> int:
+        nonlocal used
+        start = used
+        used += -(-floats // LINE) * LINE + LINE  # a line more: rows of a power of two would share few cache sets
+        return start
+
+    stage_table = LAYER_TABLE + network.layers * LAYER_COLUMNS
+    opening, repeated = stages
+    table = np.zeros(stage_table + (len(opening) + len(repeated)) * STAGE_COLUMNS, np.int64)
+    for number, parts in enumerate([*opening, *repeated]):
+        row = table[stage_table + number * STAGE_COLUMNS :]
+        row[: 2 * len(parts)] = np.ravel(parts)
+    table[[OPENING, STAGES, STAGE_TABLE]] = len(opening), len(repeated), stage_table
+    ones: list[tuple[int, int, int]] = []  # (start, stride, number)
+    stride = row_stride(network.inputs)
+    x, table[X_BUFFER] = take(2 * batch_size * stride), batch_size * stride
+    ones.append((x + network.inputs, stride, 2 * batch_size))
+    for layer, (inputs, units) in enumerate(network.sizes):
+        row = table[LAYER_TABLE + layer * LAYER_COLUMNS :]
+        row[[INPUTS, UNITS, FIRST_WEIGHT, X, X_STRIDE]] = inputs, units, starts[layer], x, stride
+        stride = row_stride(units)
+        x = take(batch_size * stride)
+        row[[Y, Y_STRIDE]] = x, stride
+        ones.append((x + units, stride, batch_size))
+        row[DZ] = take(batch_size * padded(units))
+        row[DZ_TRANSPOSED] = take(-(-batch_size // LANES) * LANES * units)
+        row[SUMS_STRIDE] = panels_of(inputs + 1) * WIDE + LINE
+        row[SUMS] = take(panels_of(units) * int(row[SUMS_STRIDE]) if batch_size == 1 else 0)
+    scratch = max(TILE_ROWS * WIDE, 2 * LANES * LANES, padded(network.classes)) + LINE
+    table[SCRATCH_SIZE] = -(-scratch // LINE) * LINE
+    table[SCRATCH] = take(threads * int(table[SCRATCH_SIZE]))
+    workspace = aligned(used)
+    for start, step, number in ones:
+        workspace[start : start + step * number : step] = 1
+    table[[LAYERS, WIDEST, WORKSPACE]] = network.layers, max(network.widths[:-1]) + 1, workspace.ctypes.data
+    return Plan(table, workspace)
+
+
+def set_entries(table: NDArray[np.int64], entries: Mapping[int, Any]) -> None:
+    """Put numbers, and addresses of arrays, into the table."""
+    for entry, value in entries.items():
+        table[entry] = value.ctypes.data if isinstance(value, np.ndarray) else value
+
+
+def aligned(floats: int) -> NDArray[np.float32]:
+    """Zeros that begin at a cache line."""
+    workspace = np.zeros(floats + LINE, np.float32)
+    first = -(workspace.ctypes.data // workspace.itemsize) % LINE
+    return workspace[first : first + floats]
+
+
+def panels_of(columns: int) -> int:
+    return -(-columns // WIDE)
+
+
+def padded(columns: int) -> int:
+    """Columns as panels keep them: whole panels of WIDE, and one of LANES if that is enough for the rest."""
+    whole, rest = divmod(columns, WIDE)
+    return whole * WIDE + (0 if rest == 0 else LANES if rest <= LANES else WIDE)
+
+
+def row_stride(columns: int) -> int:
+    """Floats from one row to the next where a column of ones follows: an odd number of cache lines."""
+    lines = -(-(columns + 1) // LINE)
+    return LINE * (lines | 1)
+
+
+def to_panels(matrix: Floats) -> NDArray[np.float32]:
+    """A matrix, panel after panel (see vectors.py), as one vector."""
+    rows, columns = matrix.shape
+    wide = np.zeros((rows, padded(columns)), np.float32)
+    wide[:, :columns] = matrix
+    whole = columns // WIDE * WIDE if padded(columns) % WIDE else padded(columns)
+    panels = wide[:, :whole].reshape(rows, -1, WIDE).transpose(1, 0, 2)
+    return np.concatenate([panels.ravel(), wide[:, whole:].ravel()])
+
+
+def from_panels(vector: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
+    """The reverse of `to_panels`; vector may be longer."""
+    width = padded(columns)
+    whole = width // WIDE * WIDE
+    left = vector[: rows * whole].reshape(-1, rows, WIDE).transpose(1, 0, 2).reshape(rows, whole)
+    right = vector[rows * whole : rows * width].reshape(rows, width - whole)
+    return np.ascontiguousarray(np.hstack([left, right])[:, :columns])

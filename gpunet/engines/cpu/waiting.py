@@ -1,0 +1,29 @@
+"""How a thread of the compiled engine sleeps until another has gone on: the system's call, by its address."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+import sys
+
+FUTEX, WAIT_ON_ADDRESS, SHORT_SLEEP = range(3)
+NAP_MILLISECONDS = 5  # the longest sleep: whoever sleeps looks around for the end so often
+# The number of Linux' futex call where its int64 has the lower half first, as the call expects it
+_FUTEX_CALLS = {"x86_64": 202, "aarch64": 98}
+
+FUTEX_CALL = _FUTEX_CALLS.get(platform.machine(), 0) if sys.platform == "linux" and sys.maxsize > 2**32 else 0
+KIND_OF_WAITING = FUTEX if FUTEX_CALL else WAIT_ON_ADDRESS if sys.platform == "win32" else SHORT_SLEEP
+
+
+def addresses() -> tuple[int, int]:
+    """The C functions to wait with and to wake with."""
+    if KIND_OF_WAITING == FUTEX:
+        return (_address(ctypes.CDLL(None).syscall),) * 2
+    if KIND_OF_WAITING == WAIT_ON_ADDRESS:
+        library = ctypes.WinDLL("api-ms-win-core-synch-l1-2-0")  # type: ignore[attr-defined,unused-ignore]
+        return _address(library.WaitOnAddress), _address(library.WakeByAddressAll)
+    return (_address(ctypes.CDLL(None).usleep),) * 2
+
+
+def _address(function: object) -> int:
+    return int(ctypes.cast(function, ctypes.c_void_p).value or 0)  # type: ignore[arg-type]

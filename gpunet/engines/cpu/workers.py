@@ -1,0 +1,186 @@
+"""Starts the compiled engine's threads, waits for them, stops them, and finds out how many of them pay."""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import ctypes
+import os
+import time
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+
+from gpunet.engines.base import Progress
+from gpunet.engines.cpu.layout import ACTIVE, DONE, PHASE, SLEEPS, STOP, Work
+
+AIR_SECONDS = 0.05  # how often the main thread looks at the progress, and for Ctrl-C
+
+
+class Pace:
+    """How many threads work at a time: fewer where cores are wanted by others so much that fewer are faster.
+
+    Threads that wait so long for others that they fall asleep are a sign; then half of them are tried for a moment, and
+    kept if the work goes faster. Every now and then more are tried again. Results do not depend on it.
+    """
+
+    WINDOW_SECONDS = 0.1  # for one measurement
+    SLEEPS_A_SECOND = 100.0  # of each thread; more than that, and fewer threads are tried
+    GAIN = 1.05  # what a change must bring
+    LONGEST_PAUSE = 32  # windows between two trials
+
+    def __init__(self, threads: int) -> None:
+        self.threads = self.active = threads
+        self._phases = self._sleeps = 0
+        self._seconds = 0.0
+        self._before: tuple[int, float] | None = None  # threads and phases a second, before the trial that is on
+        self._pause = self._left = 1  # windows between trials, and until the next one
+
+    def note(self, phases: int, seconds: float, sleeps: int) -> int:
+        """What was done in some seconds with so many threads; returns how many are to work from here on."""
+        self._phases, self._seconds, self._sleeps = (
+            self._phases + phases,
+            self._seconds + seconds,
+            self._sleeps + sleeps,
+        )
+        if self._seconds >= self.WINDOW_SECONDS and self._phases and self.threads > 1:
+            rate, sleeps_a_second = self._phases / self._seconds, self._sleeps / self._seconds
+            self._phases, self._seconds, self._sleeps = 0, 0.0, 0
+            self._judge(rate, sleeps_a_second / self.active)
+        return self.active
+
+    def _judge(self, rate: float, sleeps_a_second: float) -> None:
+        if self._before is not None:
+            active, rate_before = self._before
+            self._before = None
+            if rate > self.GAIN * rate_before:
+                self._pause = 1
+            else:
+                self.active, self._pause = active, min(2 * self._pause, self.LONGEST_PAUSE)
+            self._left = self._pause
+            return
+        self._left -= 1
+        if self._left <= 0:
+            wanted = self.active
+            if self.active > 1 and sleeps_a_second > self.SLEEPS_A_SECOND:
+                wanted = self.active // 2
+            elif self.active < self.threads:
+                wanted = min(2 * self.active, self.threads)
+            if wanted != self.active:
+                self._before, self.active = (self.active, rate), wanted
+
+
+def run_on_threads(
+    loop: Callable[[Work, int, int], None], work: Work, count: int, progress: Progress, pace: Pace | None = None
+) -> None:
+    """Run `loop` on `count` threads until all finish, polling progress and Ctrl-C.
+
+    Whatever ends the wait, such as Ctrl-C, ends the threads too: when this returns or raises, none is running. Ctrl-C
+    may come at any moment, so nothing here waits with a lock of Python's library, which it could leave taken for ever.
+    """
+    outcomes: list[BaseException | None] = []
+    bell: SimpleQueue[None] = SimpleQueue()
+    first_core, pace = _current_core(), pace or Pace(count)
+    work.sync[ACTIVE] = pace.active
+
+    def run(thread: int) -> None:
+        outcome: BaseException | None = None
+        try:
+            if count > 1:
+                _go_to_core(first_core + thread)
+            loop(work, thread, count)
+        except BaseException as error:  # the others would wait for this one
+            work.sync[STOP], outcome = 1, error
+        outcomes.append(outcome)
+        bell.put(None)
+
+    started, since, phases, sleeps = 0, time.perf_counter(), 0, 0
+
+    def look() -> None:
+        nonlocal since, phases, sleeps
+        now, phase, slept = time.perf_counter(), int(work.sync[PHASE]), int(work.sync[SLEEPS])
+        work.sync[ACTIVE] = pace.note(phase - phases, now - since, slept - sleeps)
+        since, phases, sleeps = now, phase, slept
+
+    try:
+        for thread in range(count):
+            _thread.start_new_thread(run, (thread,))
+            started += 1
+        while len(outcomes) < count:
+            try:
+                bell.get(timeout=AIR_SECONDS)
+            except Empty:
+                look()
+                progress(int(work.sync[DONE]))
+        look()
+    except BaseException:
+        _stop_in_any_case(work, outcomes, started)
+        raise
+    for error in outcomes:
+        if error is not None:
+            raise error
+
+
+def _stop_in_any_case(work: Work, outcomes: Sequence[BaseException | None], started: int) -> None:
+    """Nobody may touch the weights before the threads have ended; a second Ctrl-C does not change that."""
+    while True:
+        with contextlib.suppress(KeyboardInterrupt):
+            work.sync[STOP] = 1  # seen at the next stage
+            while len(outcomes) < started:
+                time.sleep(0.001)
+            return
+
+
+def run_aside(task: Callable[[Callable[[], None]], None]) -> None:
+    """Run task(check) in another thread and wait for it, so that Ctrl-C does not come in the middle of it.
+
+    check: to be called where the task may be ended; after Ctrl-C it raises. Ctrl-C is raised here when the task has
+    ended.
+    """
+    outcomes: list[BaseException | None] = []
+    bell: SimpleQueue[None] = SimpleQueue()
+    interrupts: list[KeyboardInterrupt] = []
+
+    def check() -> None:
+        if interrupts:
+            raise interrupts[0]
+
+    def run() -> None:
+        outcome: BaseException | None = None
+        try:
+            task(check)
+        except BaseException as error:
+            outcome = error
+        outcomes.append(outcome)
+        bell.put(None)
+
+    _thread.start_new_thread(run, ())
+    while not outcomes:
+        try:
+            with contextlib.suppress(Empty):
+                bell.get(timeout=AIR_SECONDS)
+        except KeyboardInterrupt as interrupt:
+            interrupts.append(interrupt)
+    if interrupts:
+        raise interrupts[0]
+    if outcomes[0] is not None:
+        raise outcomes[0]
+
+
+def _current_core() -> int:
+    """The number of the core that this thread is on, among those that the process may use; 0 if unknown."""
+    try:
+        return sorted(os.sched_getaffinity(0)).index(ctypes.CDLL(None).sched_getcpu())
+    except (AttributeError, OSError, ValueError):
+        return 0
+
+
+def _go_to_core(number: int) -> None:
+    """Bring this thread to a core, without binding it: threads that start on one core may stay there for long."""
+    if not hasattr(os, "sched_setaffinity"):
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    with contextlib.suppress(OSError):
+        try:
+            os.sched_setaffinity(0, {cores[number % len(cores)]})
+        finally:
+            os.sched_setaffinity(0, cores)
