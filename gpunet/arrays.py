@@ -1,8 +1,9 @@
 """Checks users' arrays and brings them into the form that engines take. Nothing is changed in place.
 
 Examples and targets that are on a GPU (CuPy's arrays, PyTorch's tensors, whatever has DLPack or
-__cuda_array_interface__) become CuPy arrays without a copy, and are checked there: what follows uses only methods and
-functions that NumPy's arrays and CuPy's have in common.
+__cuda_array_interface__) become CuPy arrays without a copy. They stay there if engines can take them as they are, and
+are checked on the host, piece by piece; others are copied to the host. Nothing is computed by CuPy, which would compile
+kernels of its own for it, each for a second or more: what follows uses only slices, reshape and get of its arrays.
 """
 
 from __future__ import annotations
@@ -68,11 +69,10 @@ def _checked_images(name: str, array: NDArray[Any], inputs: int | None) -> tuple
         raise ArgumentError(f"{name}: expected shape {expected}, got {array.shape}{hint}")
     if inputs is not None and width != inputs:
         raise ArgumentError(f"{name}: expected shape {expected}, got {array.shape}: {width} numbers an example{hint}")
-    array = array.reshape(len(array), width)
+    array = _as_it_is_or_on_host(array, np.uint8, np.float32).reshape(len(array), width)
     if array.dtype == np.uint8:
-        return array.astype(np.uint8, order="C", copy=False), BYTES
-    with np.errstate(over="ignore"):  # too large for float32 becomes infinite, and is refused as such
-        array = array.astype(np.float32, order="C", copy=False)
+        return _with_type(array, np.uint8), BYTES
+    array = _with_type(array, np.float32)
     low, high = _range(array)
     if not (math.isfinite(low) and math.isfinite(high)):
         row = _first_row(array, lambda rows: ~np.isfinite(rows).all(axis=1))
@@ -86,16 +86,44 @@ def is_finite(array: NDArray[np.floating]) -> bool:
 
 
 def _range(array: NDArray[np.floating]) -> tuple[float, float]:
-    """The smallest and the largest number, NaN if there is one: finite if all are. Takes no memory."""
+    """The smallest and the largest number, NaN if there is one: finite if all are. Takes next to no memory."""
     with np.errstate(invalid="ignore"):
-        return float(array.min()), float(array.max())
+        ranges = [(piece.min(), piece.max()) for _, piece in _pieces(array)]
+        lows, highs = np.array(ranges).T
+        return float(lows.min()), float(highs.max())
+
+
+def _pieces(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+    """An array's rows on the host, piece by piece if they are on a GPU, with the number of the first of them."""
+    rows = len(array) if isinstance(array, np.ndarray) else _chunk_rows(array)
+    for first in range(0, len(array), rows):
+        yield first, on_host(array[first : first + rows])
+
+
+def _chunk_rows(array: NDArray[Any]) -> int:
+    return max(1, CHUNK // math.prod(array.shape[1:]))
+
+
+def _as_it_is_or_on_host(array: Any, *types: Any) -> Any:
+    """NumPy's array, or CuPy's if it is of one of the types, row after row in memory, so that engines can take it."""
+    if isinstance(array, np.ndarray) or (array.dtype in types and array.flags.c_contiguous):
+        return array
+    return on_host(array)
+
+
+def _with_type(array: Any, dtype: Any) -> Any:
+    """An array row after row in memory; what is too large for the type becomes infinite."""
+    if not isinstance(array, np.ndarray):
+        return array  # see _as_it_is_or_on_host
+    with np.errstate(over="ignore"):
+        return array.astype(dtype, order="C", copy=False)
 
 
 def _first_row(array: NDArray[Any], is_bad: Callable[[NDArray[Any]], NDArray[np.bool_]]) -> int | None:
     """The first row that is bad, or None. In chunks, so that the check takes next to no memory."""
-    rows = max(1, CHUNK // math.prod(array.shape[1:]))
+    rows = _chunk_rows(array)
     for first in range(0, len(array), rows):
-        bad = is_bad(array[first : first + rows])
+        bad = is_bad(on_host(array[first : first + rows]))
         if bad.any():
             return first + int(bad.argmax())
     return None
@@ -124,7 +152,7 @@ def _integer_targets(name: str, array: NDArray[Any], classes: int) -> NDArray[np
             f"{name}: the loss {losses.INTEGER!r} expects whole-number labels (examples,), got shape {array.shape}; "
             f"compile with loss={losses.ONE_HOT!r} for one-hot targets"
         )
-    labels = _whole_numbers(name, array)
+    labels = _whole_numbers(name, on_host(array))
     smallest, largest = int(labels.min()), int(labels.max())
     if smallest < 0 or largest >= classes:
         wrong = smallest if smallest < 0 else largest
@@ -142,8 +170,7 @@ def _probability_targets(name: str, array: NDArray[Any], classes: int) -> NDArra
         raise ArgumentError(
             f"{name}: expected numbers of shape (examples, {classes}), got {array.dtype} of shape {array.shape}"
         )
-    with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
-        targets: NDArray[np.float32] = array.astype(np.float32, order="C", copy=False)
+    targets: NDArray[np.float32] = _with_type(_as_it_is_or_on_host(array, np.float32), np.float32)
     row = _first_row(targets, _are_no_probabilities)
     if row is not None:
         raise ArgumentError(

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO, cast
 
-from gpunet import starting
+from gpunet import engines, starting
 from gpunet.errors import GpunetError, OutputError, TrainingDivergedError
 
 DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
@@ -142,6 +142,13 @@ def whole_number(text: str, smallest: int = 1) -> int:
 def seed(text: str) -> int:
     """An argparse type: a whole number, 0 or above."""
     return whole_number(text, smallest=0)
+
+
+def device(text: str) -> str:
+    """An argparse type: a device by its name."""
+    if not engines.is_device(text):
+        raise argparse.ArgumentTypeError(f"expected one of {engines.DEVICE_NAMES}; got {text!r}")
+    return text
 
 
 def _prepare_streams() -> None:

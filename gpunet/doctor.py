@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gpunet import __version__, commandline, engines, threads
-from gpunet.engines.cuda.diagnosis import Machine, diagnose
+from gpunet.engines.cuda.diagnosis import cuda_diagnosis
 from gpunet.layers import Network
 
 PROGRAM = "gpunet doctor"
@@ -30,7 +30,7 @@ def _doctor(argv: Sequence[str] | None) -> int:
         examples="  gpunet doctor",
     )
     parser.parse_args(argv)
-    diagnosis = diagnose(Machine())
+    diagnosis = cuda_diagnosis()
     facts = {
         "gpunet": __version__,
         "Python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",

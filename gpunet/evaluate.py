@@ -125,7 +125,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="draw the confusion matrix, the most confident mistakes and the first layer's weights into FILE: "
         ".png, .svg or .pdf",
     )
-    add("--device", choices=engines.DEVICES, default="auto", help="where to compute (auto)")
+    add("--device", type=commandline.device, default="auto", help=f"where to compute: {engines.DEVICE_NAMES} (auto)")
     add("--engine", choices=engines.ENGINES, default="auto", help="how to compute (auto)")
     add("--json", action="store_true", help="print one JSON object")
     add("--quiet", action="store_true", help="print the result only")

@@ -16,6 +16,7 @@ from gpunet.arrays import as_images, as_optimizer_state, as_targets, as_weights,
 from gpunet.callbacks import Callback, History, Logs, ProgressDisplay
 from gpunet.callbacks.base import check_callback
 from gpunet.engines import Choice, Engine, EpochStatistics, OptimizerState
+from gpunet.engines.base import on_host
 from gpunet.errors import ArgumentError, DeviceError, NotCompiledError, TrainingDivergedError, shown, warn
 from gpunet.keras_names import explained, no_attribute
 from gpunet.layers import Activation, Dense, Input, Layer, Network, network_of, require_count, require_positive_integer
@@ -55,7 +56,9 @@ class Sequential:
         self.scale: Scale | None = None  # of the examples it was trained on; None if that is not known
         self._device, self._engine_name = "auto", "auto"
         self._network: Network | None = None
-        self._weights: list[NDArray[np.floating]] = []  # up to date while there is no engine
+        # As the last whole epoch, or whoever set them, left them: up to date while there is no engine, and all that is
+        # left where an engine is lost.
+        self._weights: list[NDArray[np.floating]] = []
         self._optimizer_state: OptimizerState | None = None  # likewise; None if nothing was trained yet
         self._choice: Choice | None = None  # of the engine
         self._engine: Engine | None = None
@@ -76,11 +79,8 @@ class Sequential:
             self._turns.require("copy")
             state = self.__dict__ | {"_choice": None}  # an engine is chosen anew where the copy is used
             if self._engine is not None:
-                state |= {
-                    "_engine": None,
-                    "_weights": self._engine.weights,
-                    "_optimizer_state": self._engine.optimizer_state,
-                }
+                held = {f"_{what}": self._held(what) for what in ("weights", "optimizer_state")}
+                state |= {"_engine": None, **held}
         del state["_turns"]
         return state
 
@@ -117,7 +117,8 @@ class Sequential:
         optimizer: "adam", "sgd", or an Adam or SGD object.
         loss:      "categorical_crossentropy" (one-hot targets) or "sparse_categorical_crossentropy" (class numbers).
         metrics:   ["accuracy"] or nothing; accuracy is always reported.
-        device:    "auto", "cuda" or "cpu".  engine: "auto" or the name of one (gpunet.engines.ENGINES).
+        device:    "auto", "cuda", "cuda:1" and so on, or "cpu"; "auto" and "cuda" mean the first GPU.
+        engine:    "auto" or the name of one (gpunet.engines.ENGINES).
         Raises:    ArgumentError for an unknown name, or if the layers do not form a network.
         """
         if self._turns.training:
@@ -131,8 +132,7 @@ class Sequential:
         new_optimizer, new_loss = optimizers.get(optimizer), losses.get(loss)
         engines.check_device(device, engine)
         network_of(self.layers, inputs=1 if self._inputs is None else self._inputs)
-        if self._engine is not None:
-            self._weights, self._engine = self._engine.weights, None
+        self._weights, self._engine = self._held("weights"), None
         self._choice = self._optimizer_state = None
         self.optimizer, self.loss = new_optimizer, new_loss
         self._device, self._engine_name = device, engine
@@ -173,7 +173,8 @@ class Sequential:
         Returns:          History: loss (nats) and accuracy, means over the epoch's examples, each taken before the
                           example's update; val_loss and val_accuracy after the epoch; seconds (of training), updates.
         Raises:           ArgumentError before anything has changed; TrainingDivergedError if the loss is not finite,
-                          with the model as it was before that epoch.
+                          with the model as it was before that epoch; DeviceError if the GPU fails, with the
+                          weights of the last whole epoch.
         """
         self._require_compiled("fit")
         if epochs is not None and nb_epoch is not None:
@@ -235,7 +236,7 @@ class Sequential:
     def get_weights(self) -> list[NDArray[np.floating]]:
         """Copies of weights (inputs, units) and bias (units,), layer after layer."""
         self._build(self.network)
-        return self._engine.weights if self._engine else [array.copy() for array in self._weights]
+        return [array.copy() for array in self._held("weights")]
 
     @turns.short
     def set_weights(self, weights: Sequence[ArrayLike]) -> None:
@@ -248,10 +249,9 @@ class Sequential:
         self._build(network)
         if not self._turns.training:
             self.scale = None
-        if self._engine:
-            self._engine.weights = arrays
-        else:
-            self._weights = arrays
+        self._weights = arrays
+        if (engine := self._present_engine()) is not None:
+            engine.weights = arrays
 
     @property
     @turns.short
@@ -263,9 +263,8 @@ class Sequential:
         """
         self._require_compiled("optimizer_state")
         assert self.optimizer is not None
-        if self._engine is not None:
-            return self._engine.optimizer_state
-        return copy.deepcopy(self._optimizer_state) or OptimizerState.at_start(self.optimizer, self.network)
+        state = self._held("optimizer_state")
+        return copy.deepcopy(state) or OptimizerState.at_start(self.optimizer, self.network)
 
     @optimizer_state.setter
     @turns.short
@@ -274,8 +273,8 @@ class Sequential:
         assert self.optimizer is not None
         checked = as_optimizer_state(state, self.optimizer, self.network)
         self._build(self.network)
-        if self._engine is not None:
-            self._engine.optimizer_state = checked
+        if (engine := self._present_engine()) is not None:
+            engine.optimizer_state = checked
         else:
             self._optimizer_state = checked
 
@@ -361,6 +360,11 @@ class Sequential:
                     self.scale = scale.joined(self.scale)
                     for hook in hooks:
                         hook.on_epoch_end(epoch, logs)
+                except DeviceError as error:
+                    if engine.lost is None or self._engine is not engine:
+                        raise
+                    self._leave_engine()
+                    raise DeviceError(f"{error}; the model keeps the weights of its last whole epoch") from error
                 except TrainingDivergedError as error:
                     self.stop_training = False
                     diverged = TrainingDivergedError(error.update, epoch + 1)
@@ -393,20 +397,21 @@ class Sequential:
             statistics = engine.train_epoch(images, labels, order, batch_size, progress)
         finally:
             self._turns.in_epoch = False
-        self.epochs_trained += 1
         logs = _logs(statistics)
         if validation:
             logs["val_loss"], logs["val_accuracy"] = engine.evaluate(*validation)
             if not np.isfinite(logs["val_loss"]):
                 self._undo_epoch(engine, statistics.updates)
         # Losses are taken before an update; what the last update of the epoch did shows in the weights alone.
-        if not all(is_finite(array) for array in engine.weights):
+        weights = engine.weights
+        if not all(is_finite(array) for array in weights):
             self._undo_epoch(engine, statistics.updates)
+        self._weights = weights
+        self.epochs_trained += 1
         return logs
 
     def _undo_epoch(self, engine: Engine, update: int) -> NoReturn:
         engine.undo_epoch()
-        self.epochs_trained -= 1
         raise TrainingDivergedError(update)
 
     def _next_order(self, examples: int, shuffle: bool) -> NDArray[np.int32]:
@@ -482,6 +487,7 @@ class Sequential:
 
     def _present_choice(self) -> Choice:
         """For predict and evaluate: the engine that trains, if there is one; moving to another would be for nothing."""
+        self._present_engine()
         if self._choice is None:
             self._choice = engines.choose(self.network, PREDICT_BATCH, self._device, self._engine_name)
         return self._choice
@@ -521,10 +527,33 @@ class Sequential:
                 engine.prepare_evaluation(placed[2], placed[3])
         return engine, placed
 
+    def _present_engine(self) -> Engine | None:
+        """The engine, if there is one; one that is lost is left, with a warning."""
+        if self._engine is not None and (why := self._engine.lost):
+            warn(f"{why}: the model goes on from the weights of its last whole epoch")
+            self._leave_engine()
+        return self._engine
+
+    def _leave_engine(self) -> None:
+        """Do without an engine that is lost. Weights are kept at every epoch's end; the optimizer starts anew."""
+        self._engine = self._choice = self._optimizer_state = None
+
+    def _held(self, what: str) -> Any:
+        """`weights` or `optimizer_state`, from the engine if there is one."""
+        engine = self._present_engine()
+        if engine is not None:
+            try:
+                return getattr(engine, what)
+            except DeviceError:
+                if engine.lost is None:
+                    raise
+                self._present_engine()
+        return getattr(self, f"_{what}")
+
     def _use(self, choice: Choice) -> Engine:
         """The engine, made at first use; weights and optimizer state move if it is another one than before."""
         if self._engine is not None and self._engine.name != choice.engine:
-            self._weights, self._optimizer_state = self._engine.weights, self._engine.optimizer_state
+            self._weights, self._optimizer_state = self._held("weights"), self._held("optimizer_state")
             self._engine = None  # frees its memory before the next one takes some
         if self._engine is None:
             self._engine = choice.make(self.network, self.optimizer or optimizers.SGD(), self._weights)
@@ -567,7 +596,8 @@ def _hint_at_class_0(targets: NDArray[Any], classes: int) -> None:
     if targets.ndim == 1:
         counted_from_1 = (int(targets.min()), int(targets.max())) == (1, classes - 1)
     else:
-        counted_from_1 = classes > 1 and float(targets[:, 0].max()) == 0 < float(targets[:, classes - 1].max())
+        most = on_host(targets).max(axis=0)
+        counted_from_1 = classes > 1 and float(most[0]) == 0 < float(most[-1])
     if counted_from_1:
         warn(
             f"y: class 0 has no example, and class {classes - 1} has: classes count from 0; if yours count from 1, "

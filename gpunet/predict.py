@@ -76,7 +76,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         help="a PNG, JPEG or TIFF file (WebP, BMP and GIF are read as well) with one digit, or a folder of them",
     )
     add("--ink", choices=digits.INKS, default="auto", help="whether the strokes are dark or light (auto)")
-    add("--device", choices=engines.DEVICES, default="auto", help="where to compute (auto)")
+    add("--device", type=commandline.device, default="auto", help=f"where to compute: {engines.DEVICE_NAMES} (auto)")
     add("--engine", choices=engines.ENGINES, default="auto", help="how to compute (auto)")
     add("--json", action="store_true", help="print one JSON object a picture")
     add("--quiet", action="store_true", help="print one line a picture")

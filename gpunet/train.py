@@ -196,7 +196,7 @@ def _parser() -> argparse.ArgumentParser:
         help="a folder of IDX files, plain or .gz, or an .npz with x_train, y_train, x_test, y_test (MNIST)",
     )
     add("--seed", type=commandline.seed, default=0, metavar="N", help="fixes the start and the shuffling (0)")
-    add("--device", choices=engines.DEVICES, default="auto", help="where to compute (auto)")
+    add("--device", type=commandline.device, default="auto", help=f"where to compute: {engines.DEVICE_NAMES} (auto)")
     add("--engine", choices=engines.ENGINES, default="auto", help="how to compute (auto)")
     add("--threads", type=whole_number, metavar="N", help="cores to compute with, on a CPU (all that may be used)")
     add(

@@ -2,6 +2,7 @@
 
 from gpunet.engines.base import Engine, EpochStatistics, OptimizerState
 from gpunet.engines.choice import (
+    DEVICE_NAMES,
     DEVICE_OF,
     DEVICES,
     ENGINES,
@@ -10,11 +11,13 @@ from gpunet.engines.choice import (
     choose,
     cuda_device,
     instead_of,
+    is_device,
     numba_problem,
 )
 
 __all__ = [
     "DEVICES",
+    "DEVICE_NAMES",
     "DEVICE_OF",
     "ENGINES",
     "Choice",
@@ -25,5 +28,6 @@ __all__ = [
     "choose",
     "cuda_device",
     "instead_of",
+    "is_device",
     "numba_problem",
 ]

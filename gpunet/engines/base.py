@@ -66,6 +66,11 @@ class Engine(abc.ABC):
         self._allocate()
         self.weights = list(weights)
 
+    @property
+    def lost(self) -> str | None:
+        """Why the engine can do nothing any more, weights and state included; None while it works."""
+        return None
+
     @abc.abstractmethod
     def _allocate(self) -> None:
         """Make room for weights and optimizer state; the state is zero."""
@@ -165,7 +170,8 @@ class Engine(abc.ABC):
         try:
             return self._train_epoch(images, labels, order, batch_size, progress or (lambda updates: None))
         except BaseException:
-            self._restore()
+            if self.lost is None:
+                self._restore()
             raise
 
     def undo_epoch(self) -> None:

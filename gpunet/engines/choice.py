@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.metadata
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from gpunet import threads
 from gpunet.engines.base import Engine
-from gpunet.engines.cuda.device import CudaDevice, Device
+from gpunet.engines.cuda.device import Device, open_gpu
 from gpunet.engines.cuda.diagnosis import cuda_problem
 from gpunet.engines.cuda.persistent import PersistentEngine
 from gpunet.engines.cuda.persistent_plan import DoesNotFitError, make_plan
@@ -24,22 +25,24 @@ from gpunet.optimizers import Adam, Optimizer
 
 DEVICE_OF = {"reference": "cpu", "compiled": "cpu", "tiled": "cuda", "persistent": "cuda"}  # where each engine runs
 DEVICES = ("auto", "cuda", "cpu")
+DEVICE_NAMES = "auto, cuda, cuda:1 and so on, cpu"  # "auto" and "cuda" mean the first GPU, as "cuda:0" does
 ENGINES = ("auto", *DEVICE_OF)
 REFERENCE = f"cpu, engine reference (NumPy {np.__version__})"
 PERSISTENT_BATCH = 32  # up to here the persistent engine is expected to be the faster one; not measured yet
 
 
 class Choice(NamedTuple):
-    """An engine by name, and in one line for people on what it runs and why."""
+    """An engine by name, and in one line for people on what it runs and why. gpu: which one, if it runs on one."""
 
     engine: str
     reason: str
+    gpu: int = 0
 
     def make(self, network: Network, optimizer: Optimizer, weights: Sequence[NDArray[np.floating]]) -> Engine:
         if self.engine == "tiled":
-            return TiledEngine(network, optimizer, weights, cuda_device())
+            return TiledEngine(network, optimizer, weights, cuda_device(self.gpu))
         if self.engine == "persistent":
-            return PersistentEngine(network, optimizer, weights, cuda_device())
+            return PersistentEngine(network, optimizer, weights, cuda_device(self.gpu))
         if self.engine == "compiled":
             from gpunet.engines.cpu.engine import (
                 CompiledEngine,  # here, because Numba takes half a second, or is not there
@@ -65,12 +68,12 @@ def choose(
     check_device(device, engine)
     if "cpu" in (device, DEVICE_OF.get(engine)):
         return _cpu_engine(engine)
-    if problem := cuda_problem():
+    index = gpu_index(device)
+    if problem := cuda_problem(index):
         return _cpu_engine("auto", problem)
-    name, why = (
-        (engine, "") if engine != "auto" else _cuda_engine(network, batch_size, optimizer or Adam(), cuda_device())
-    )
-    return Choice(name, f"cuda, {cuda_device().name}, engine {name}{why}")
+    gpu = cuda_device(index)
+    name, why = (engine, "") if engine != "auto" else _cuda_engine(network, batch_size, optimizer or Adam(), gpu)
+    return _on_gpu(name, index, why)
 
 
 def instead_of(choice: Choice, network: Network, device: str, engine: str) -> Choice | None:
@@ -78,13 +81,17 @@ def instead_of(choice: Choice, network: Network, device: str, engine: str) -> Ch
 
     device, engine: as they were asked for; None if they leave nothing else.
     """
-    if choice.engine == "persistent" and engine == "auto":
-        return Choice("tiled", f"cuda, {cuda_device().name}, engine tiled")
+    if choice.engine == "persistent" and engine == "auto" and cuda_device(choice.gpu).lost is None:
+        return _on_gpu("tiled", choice.gpu)
     if choice.engine == "compiled" and engine == "auto":
         return Choice("reference", REFERENCE)
-    if DEVICE_OF[choice.engine] == "cuda" and "cuda" not in (device, DEVICE_OF.get(engine)):
+    if DEVICE_OF[choice.engine] == "cuda" and "cuda" not in (_kind(device), DEVICE_OF.get(engine)):
         return choose(network, 1, "cpu")
     return None
+
+
+def _on_gpu(engine: str, index: int, why: str = "") -> Choice:
+    return Choice(engine, f"cuda, {cuda_device(index).name}, engine {engine}{why}", index)
 
 
 def _cpu_engine(engine: str, *problems: str) -> Choice:
@@ -114,15 +121,15 @@ def _cuda_engine(network: Network, batch_size: int, optimizer: Optimizer, device
 
 def check_device(device: str, engine: str) -> None:
     """Raise ArgumentError unless both names are known and belong together, DeviceError if CUDA cannot be had."""
-    if device not in DEVICES:
-        raise ArgumentError(f"device: expected one of {', '.join(DEVICES)}; got {device!r}")
+    if not is_device(device):
+        raise ArgumentError(f"device: expected one of {DEVICE_NAMES}; got {device!r}")
     if engine not in ENGINES:
         raise ArgumentError(f"engine: expected one of {', '.join(ENGINES)}; got {engine!r}")
-    needed = DEVICE_OF.get(engine, device)
-    if device not in ("auto", needed):
+    needed = DEVICE_OF.get(engine, _kind(device))
+    if _kind(device) not in ("auto", needed):
         raise ArgumentError(f"engine {engine} runs on device {needed}, got device {device}")
-    if needed == "cuda" and (problem := cuda_problem()):
-        raise DeviceError(f"device cuda: {problem}")
+    if needed == "cuda" and (problem := cuda_problem(gpu_index(device))):
+        raise DeviceError(f"device {device if device != 'auto' else needed}: {problem}")
     if engine == "compiled" and (problem := numba_problem()):
         raise DeviceError(f"engine compiled: {problem}")
 
@@ -143,7 +150,21 @@ def numba_problem() -> str | None:
     return "Numba's compiler is switched off (NUMBA_DISABLE_JIT)" if numba.config.DISABLE_JIT else None
 
 
-@functools.cache
-def cuda_device() -> Device:
-    """The GPU, opened at first use."""
-    return CudaDevice()
+def is_device(name: object) -> bool:
+    """Whether this is a device's name: one of DEVICES, or cuda: with a GPU's number."""
+    return isinstance(name, str) and (name in DEVICES or re.fullmatch(r"cuda:[0-9]{1,4}", name) is not None)
+
+
+def gpu_index(device: str) -> int:
+    """The GPU that a device's name means, as CUDA counts those that it may use."""
+    return int(device.partition(":")[2] or 0)
+
+
+def _kind(device: str) -> str:
+    """auto, cuda or cpu."""
+    return device.partition(":")[0]
+
+
+def cuda_device(index: int = 0) -> Device:
+    """A GPU, opened at first use."""
+    return open_gpu(index)

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from packaging.requirements import Requirement
 
 import batch_speed
 import bounds
@@ -559,6 +560,15 @@ def test_the_gpu_report_holds_trainings_to_98_percent() -> None:
     assert gpu_report._accuracy("x\ntest accuracy 98.10 % after 10 epochs\n") == {"test_accuracy": 98.1}
     assert gpu_report._accuracy("test accuracy 97.99 %\n")["problem"] == "97.99 %"
     assert gpu_report._accuracy("killed")["problem"] == "no test accuracy in its output"
+
+
+def test_on_linux_the_bench_extra_brings_a_jax_that_can_use_a_gpu() -> None:
+    tomllib = pytest.importorskip("tomllib", reason="reads pyproject.toml with Python's own reader, from 3.11 on")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    requirements = [Requirement(line) for line in project["optional-dependencies"]["bench"]]
+    for platform, extras in (("linux", {"cuda12"}), ("darwin", set())):
+        found = [one for one in requirements if not one.marker or one.marker.evaluate({"sys_platform": platform})]
+        assert [one.extras for one in found if one.name == "jax"] == [extras]
 
 
 def test_without_a_gpu_the_report_says_so_in_one_line() -> None:

@@ -72,6 +72,11 @@ class EmulatedDevice:
         self._folder = folder
         self._modules: dict[tuple[str, tuple[str, ...]], EmulatedModule] = {}
 
+    @property
+    def lost(self) -> str | None:
+        """It cannot be lost."""
+        return None
+
     def upload(self, array: npt.NDArray[Any]) -> EmulatedArray:
         """Copy of a NumPy array on the device."""
         self._refuse_in_capture("upload")

@@ -13,10 +13,13 @@ import pytest
 from conftest import Command, command_environment
 from gpunet import cache_folders
 from gpunet.engines.cuda.diagnosis import Diagnosis, Machine, diagnose
+from gpunet.errors import DeviceError
 
 
 class Complete:
     """A machine on which everything is there. See gpunet.engines.cuda.diagnosis.System."""
+
+    index = 0
 
     def cupy_wheels(self):
         return ["cupy-cuda12x"]
@@ -50,6 +53,9 @@ class Complete:
 
     def header_folder(self):
         return "include"
+
+    def try_out(self):
+        pass
 
 
 def raises(error: Exception):
@@ -118,6 +124,15 @@ FAULTS = {
     "too new a GPU": (
         {"device": answers(("RTX 9090", (15, 0), 12))},
         r"RTX 9090 \(compute capability 15.0\) is not yet supported by CUDA 12.9, which ends with 12.0; install",
+    ),
+    "another GPU than there are": ({"index": 1}, r"the driver finds 1 NVIDIA GPU, cuda:0; see nvidia-smi and CUDA_VIS"),
+    "too new a compiler": (
+        {"nvrtc_version": answers((13, 0)), "nvrtc_path": answers("libnvrtc.so.13")},
+        r"CUDA 13.0 \(libnvrtc.so.13\), which is too new for the NVIDIA driver: it knows CUDA 12.4; update",
+    ),
+    "a GPU in use": (
+        {"try_out": raises(DeviceError("the GPU cannot be opened (busy)"))},
+        r"cannot be opened \(busy\)$",
     ),
 }
 

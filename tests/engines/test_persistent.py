@@ -366,8 +366,8 @@ def test_every_way_of_keeping_things_is_clean_under_sanitizers(kind, way) -> Non
 def with_a_gpu(monkeypatch: pytest.MonkeyPatch):
     """A machine on which CUDA can be used: the emulator in place of the GPU."""
     device = open_device("order-forward")
-    monkeypatch.setattr(choice, "cuda_problem", lambda: None)
-    monkeypatch.setattr(choice, "cuda_device", lambda: device)
+    monkeypatch.setattr(choice, "cuda_problem", lambda index: None)
+    monkeypatch.setattr(choice, "cuda_device", lambda index: device)
 
 
 @pytest.mark.usefixtures("with_a_gpu")

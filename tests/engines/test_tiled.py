@@ -248,8 +248,8 @@ def test_switching_momentum_on_is_refused() -> None:
 def with_a_gpu(monkeypatch: pytest.MonkeyPatch):
     """A machine on which CUDA can be used: the emulator in place of the GPU."""
     device = open_device("order-forward")
-    monkeypatch.setattr(choice, "cuda_problem", lambda: None)
-    monkeypatch.setattr(choice, "cuda_device", lambda: device)
+    monkeypatch.setattr(choice, "cuda_problem", lambda index: None)
+    monkeypatch.setattr(choice, "cuda_device", lambda index: device)
 
 
 @pytest.mark.usefixtures("with_a_gpu")

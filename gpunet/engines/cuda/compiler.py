@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from gpunet.engines.cuda.nvrtc import load as load_nvrtc
 from gpunet.engines.cuda.sources import OPTIONS, define_options, read_source
 from gpunet.errors import DeviceError
 
@@ -44,8 +45,7 @@ def compile_kernel(name: str, defines: Mapping[str, int | float | str], architec
     Raises CompileError for an error, and for a warning as well; DeviceError without NVRTC.
     """
     try:
-        from cupy_backends.cuda.libs import nvrtc
-
+        nvrtc = load_nvrtc()
         nvrtc.getVersion()
     except Exception as error:  # an ImportError, OSError or RuntimeError, depending on what is missing
         raise DeviceError("CUDA's compiler cannot be loaded; python -m gpunet.doctor says what is missing") from error

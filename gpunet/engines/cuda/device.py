@@ -12,14 +12,17 @@ import hashlib
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from gpunet.engines.cuda import nvrtc
+from gpunet.engines.cuda.boundary import Boundary, crossing, open_gpu_context
 from gpunet.engines.cuda.sources import OPTIONS, define_options, read_source
-from gpunet.errors import DeviceError
+from gpunet.errors import ArgumentError, DeviceError, first_line
 
 # An array on the device: has shape and dtype; slices along its first axis, and view(dtype) of a vector, are views.
 Array = Any
@@ -41,7 +44,8 @@ class Module(Protocol):
 
         arguments:    device arrays, and NumPy scalars of exactly the kernel's types.
         shared_bytes: dynamic shared memory a block.
-        cooperative:  all blocks are resident at once; DeviceError if the device cannot hold them.
+        cooperative:  all blocks are resident at once; DeviceError if the device cannot hold them, or the driver
+                      refuses such a launch.
         """
 
     def resident_blocks(self, kernel: str, threads: int, shared_bytes: int = 0, cooperative: bool = False) -> int:
@@ -52,19 +56,23 @@ class Module(Protocol):
 
 
 class Graph(Protocol):
-    """Work that was captured once and can be started again as a whole."""
+    """Work that was captured once and can be started again as a whole. Keeps the arrays that it works on."""
 
     def launch(self) -> None: ...
 
 
 class Device(Protocol):
-    """What engines need of a GPU. Everything runs in the order it was asked for."""
+    """What engines need of a GPU. Everything runs in the order it was asked for, from whatever threads."""
 
     name: str
     capability: tuple[int, int]
     multiprocessors: int
     shared_bytes: int  # the most dynamic shared memory that a block may ask for
     cooperative: bool  # whether all blocks of a launch can be made to run at once
+
+    @property
+    def lost(self) -> str | None:
+        """Why the device can do nothing any more, in one line; what was on it is gone. None while it works."""
 
     def upload(self, array: NDArray[Any]) -> Array:
         """A copy on the device."""
@@ -95,144 +103,210 @@ class Device(Protocol):
         """Wait until all work is done."""
 
 
+ANSWER = 2016  # what a GPU has to write to count as usable
+REFUSED = (1, 701, 720, 801)  # what a driver says that does not make a cooperative launch: CUDA's numbers
+
+
 class CudaDevice:
-    """The current CUDA device, through CuPy. Raises DeviceError where CuPy reports what a user can mend.
+    """A CUDA device, through CuPy. DeviceError is all that it raises of CUDA's, in words that a user can act on.
 
     announce: told once, in a line, when kernels have to be compiled for the first time on this machine.
     folder:   of the kernel sources, if not the project's own.
+    index:    which GPU, as CUDA counts those that it may use.
     """
 
-    def __init__(self, announce: Callable[[str], None] | None = None, folder: str | Path | None = None) -> None:
+    def __init__(
+        self,
+        announce: Callable[[str], None] | None = None,
+        folder: str | Path | None = None,
+        index: int = 0,
+    ) -> None:
         import cupy
 
-        self._cupy, self._folder = cupy, folder
+        self.cupy, self.index, self._folder = cupy, index, folder
         self._modules: dict[tuple[str, tuple[str, ...]], CudaModule] = {}
-        self._announce = announce or (lambda line: print(line, file=sys.stderr, flush=True))
-        try:
-            self._stream = cupy.cuda.Stream(non_blocking=True)
-            properties = cupy.cuda.runtime.getDeviceProperties(cupy.cuda.Device().id)
-        except cupy.cuda.runtime.CUDARuntimeError as error:
-            raise DeviceError(f"the GPU cannot be used ({error}); see nvidia-smi for what else runs on it") from error
+        self._announce: Callable[[str], None] | None = announce or _print_to_stderr
+        self._held: list[Any] | None = None  # what a graph will use, while it is captured
+        open_gpu_context(cupy, index)
+        self.boundary = Boundary(cupy, index)
+        self.stream = self._make_stream()
+        properties = cupy.cuda.runtime.getDeviceProperties(index)
         self.name: str = properties["name"].decode()
         self.capability: tuple[int, int] = (properties["major"], properties["minor"])
         self.multiprocessors: int = properties["multiProcessorCount"]
         self.shared_bytes: int = properties["sharedMemPerBlockOptin"] or properties["sharedMemPerBlock"]
         self.cooperative = bool(properties["cooperativeLaunch"])
 
+    @crossing
+    def _make_stream(self) -> Any:
+        return self.cupy.cuda.Stream(non_blocking=True)
+
+    @property
+    def lost(self) -> str | None:
+        return self.boundary.lost
+
+    @crossing
+    def try_out(self) -> None:
+        """Compile, launch and read back a small kernel. Raises DeviceError if that does not work."""
+        module = CudaModule(self, read_source("try_out"), OPTIONS)
+        module.load("try_out")
+        answer = self.zeros(1, np.uint32)
+        module.launch("try_out", (1,), (1,), [answer, np.uint32(ANSWER)])
+        if self.download(answer)[0] != ANSWER:
+            raise DeviceError("a kernel ran, but what it wrote cannot be read; reinstall the NVIDIA driver")
+
     def upload(self, array: NDArray[Any]) -> Array:
         copy = self.empty(array.shape, array.dtype)
         self.write(copy, array)
         return copy
 
+    @crossing
     def adopt(self, array: Any, shape: tuple[int, ...]) -> Array:
-        self._cupy.cuda.get_current_stream().synchronize()  # whoever made it may not be done
+        if array.device.id != self.index:
+            raise ArgumentError(
+                f"an array is on GPU {array.device.id}, but GPU {self.index} computes; move it there, or compute with "
+                f"device='cuda:{array.device.id}'"
+            )
+        self.cupy.cuda.get_current_stream().synchronize()  # whoever made it may not be done
         copy = self.zeros(shape, array.dtype)
-        with self._stream:
+        with self.stream:
             copy[tuple(slice(length) for length in array.shape)] = array
-        self._stream.synchronize()  # the array may change afterwards
+        self.stream.synchronize()  # the array may change afterwards
         return copy
 
+    @crossing
     def write(self, array: Array, values: NDArray[Any]) -> None:
-        array[: len(values)].set(np.ascontiguousarray(values, array.dtype), stream=self._stream)
-        self._stream.synchronize()  # the host array may change afterwards
+        array[: len(values)].set(np.ascontiguousarray(values, array.dtype), stream=self.stream)
+        self.stream.synchronize()  # the host array may change afterwards
 
+    @crossing
     def copy(self, source: Array, target: Array) -> None:
-        target.data.copy_from_device_async(source.data, source.nbytes, self._stream)
+        self.hold(source, target)
+        target.data.copy_from_device_async(source.data, source.nbytes, self.stream)
 
+    @crossing
     def download(self, array: Array) -> NDArray[Any]:
-        result: NDArray[Any] = array.get(stream=self._stream)
-        self._stream.synchronize()
+        result: NDArray[Any] = array.get(stream=self.stream)  # waits for the stream
         return result
 
+    @crossing
     def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> Array:
         try:
-            with self._stream:
-                return self._cupy.empty(shape, dtype)
-        except self._cupy.cuda.memory.OutOfMemoryError as error:
+            with self.stream:
+                return self.cupy.empty(shape, dtype)
+        except self.cupy.cuda.memory.OutOfMemoryError as error:
             needed = int(np.prod(shape)) * np.dtype(dtype).itemsize
-            free, total = self._cupy.cuda.runtime.memGetInfo()
+            free, total = self.cupy.cuda.runtime.memGetInfo()
             raise DeviceError(
                 f"not enough GPU memory: {needed / 2**20:,.0f} MB more are needed, {free / 2**20:,.0f} MB of "
-                f"{total / 2**20:,.0f} MB are free; close other programs on the GPU, or use a smaller network or batch"
+                f"{total / 2**20:,.0f} MB are free; close other programs on the GPU, or use a smaller network or "
+                "batch"
             ) from error
 
+    @crossing
     def zeros(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> Array:
         array = self.empty(shape, dtype)
-        with self._stream:
-            array.data.memset_async(0, array.nbytes)
+        self.hold(array)
+        array.data.memset_async(0, array.nbytes, self.stream)
         return array
 
+    @crossing
     def compile(self, name: str, defines: Mapping[str, int | float | str] = {}) -> CudaModule:
         options = (*OPTIONS, *define_options(defines))
         if (name, options) not in self._modules:
             code = read_source(name, self._folder)
             mark = self._first_compilation(code, options)
-            module = CudaModule(self._cupy, self._stream, self.multiprocessors, code, options)
+            module = CudaModule(self, code, options)
             module.load(name)
             if mark is not None:
                 mark.touch()
             self._modules[name, options] = module
         return self._modules[name, options]
 
+    @crossing
     def capture(self, work: Callable[[], None]) -> Graph:
-        with self._stream:
-            self._stream.begin_capture()
-            try:
-                work()
-            except BaseException:
-                with contextlib.suppress(Exception):  # the first error is the one to tell
-                    self._stream.end_capture()
-                raise
-            return CudaGraph(self._stream.end_capture(), self._stream)
+        """Other threads wait: the stream takes into a capture what any of them hands it."""
+        held: list[Any] = []
+        try:
+            self._held, self.boundary.capturing = held, True
+            self.stream.begin_capture()
+            work()
+            graph = self.stream.end_capture()
+        except BaseException:
+            with contextlib.suppress(Exception):  # the first error is the one to tell
+                self.stream.end_capture()
+            raise
+        finally:
+            self._held, self.boundary.capturing = None, False
+        return CudaGraph(self, graph, held)
 
+    def hold(self, *used: Any) -> None:
+        """Called for everything that work on the device is given: a graph in the making has to keep it."""
+        if self._held is not None:
+            self._held += used
+
+    @crossing
     def synchronize(self) -> None:
-        self._stream.synchronize()
+        self.stream.synchronize()
 
     def _first_compilation(self, code: str, options: tuple[str, ...]) -> Path | None:
         """The mark to leave beside CuPy's cached kernels if this machine has not compiled this code before."""
-        from cupy_backends.cuda.libs import nvrtc
-
         cache = Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
-        key = repr((code, options, self.capability, self._cupy.__version__, nvrtc.getVersion()))
+        key = repr((code, options, self.capability, self.cupy.__version__, nvrtc.load().getVersion()))
         mark = cache / f"gpunet-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
         if mark.exists():
             return None
-        self._announce_once()
+        if self._announce is not None:
+            self._announce("compiling kernels, first run only")
+            self._announce = None
         with contextlib.suppress(OSError):
             cache.mkdir(parents=True, exist_ok=True)
         return mark if os.access(cache, os.W_OK) else None
 
-    @functools.cache  # noqa: B019 - one device a process, and one announcement
-    def _announce_once(self) -> None:
-        self._announce("compiling kernels, first run only")
+
+@functools.cache
+def open_gpu(index: int) -> CudaDevice:
+    """The GPU, opened at first use and shared by all models of the process. Raises DeviceError if it cannot be."""
+    return CudaDevice(index=index)
+
+
+@dataclass
+class _Kernel:
+    """A kernel of CuPy's, and what was found out about it: every question to the driver takes as long as a launch.
+
+    shared_bytes: the most dynamic shared memory that it was allowed so far; resident: see Module.resident_blocks.
+    """
+
+    call: Any
+    pointer: int
+    shared_bytes: int
+    local_bytes: int
+    resident: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
 class CudaModule:
     """See Module."""
 
-    def __init__(self, cupy: Any, stream: Any, multiprocessors: int, code: str, options: tuple[str, ...]) -> None:
-        self._cupy, self._stream, self._multiprocessors = cupy, stream, multiprocessors
-        self._module = cupy.RawModule(code=code, options=options)
-        self._cooperative = cupy.RawModule(code=code, options=options, enable_cooperative_groups=True)
-        self._functions: dict[tuple[str, bool], Any] = {}
+    def __init__(self, device: CudaDevice, code: str, options: tuple[str, ...]) -> None:
+        self._device, self.boundary = device, device.boundary
+        self._module = device.cupy.RawModule(code=code, options=options)
+        self._cooperative = device.cupy.RawModule(code=code, options=options, enable_cooperative_groups=True)
+        self._kernels: dict[tuple[str, bool], _Kernel] = {}
 
     def load(self, kernel: str) -> None:
         """Compile now, so that what can go wrong goes wrong here. Raises DeviceError."""
+        compilation = self._device.cupy.cuda.compiler.CompileException
         try:
-            self._function(kernel, False)
-        except self._cupy.cuda.compiler.CompileException as error:
-            log = str(error)
-            if "cannot open source file" in log:
-                raise DeviceError(
-                    "CUDA headers are missing (vector_types.h); install them with "
-                    "pip install 'cuda-toolkit[cudart]==12.*' (13.* for CUDA 13)"
-                ) from error
-            raise
-        except self._cupy.cuda.driver.CUDADriverError as error:
+            self._kernel(kernel, False)
+        except (compilation, RuntimeError) as error:
+            if "cannot open source file" not in str(error) and "CUDA headers" not in str(error):
+                raise
             raise DeviceError(
-                f"the driver cannot load a kernel that CUDA compiled for this GPU ({error}); update the NVIDIA driver"
+                f"CUDA headers are missing ({first_line(error)}); install them with "
+                "pip install 'cuda-toolkit[cudart]==12.*' (13.* for CUDA 13)"
             ) from error
 
+    @crossing
     def launch(
         self,
         kernel: str,
@@ -242,43 +316,84 @@ class CudaModule:
         shared_bytes: int = 0,
         cooperative: bool = False,
     ) -> None:
+        device = self._device
+        loaded = self._kernel(kernel, cooperative)
+        self._allow(loaded, shared_bytes)
+        device.hold(*arguments)
         if cooperative:
-            resident = self._multiprocessors * self.resident_blocks(
-                kernel, int(np.prod(block)), shared_bytes, cooperative
-            )
-            if np.prod(grid) > resident:  # CuPy would only warn, and start fewer
-                raise DeviceError(f"{kernel}: {np.prod(grid)} blocks must run at once, but the GPU holds {resident}")
-        function = self._function(kernel, cooperative)
-        if shared_bytes > function.max_dynamic_shared_size_bytes:
-            function.max_dynamic_shared_size_bytes = shared_bytes
-        with self._stream:
-            function(grid, block, tuple(arguments), shared_mem=shared_bytes)
+            self._launch_cooperatively(kernel, loaded, grid, block, arguments, shared_bytes)
+        else:
+            loaded.call(grid, block, arguments, shared_mem=shared_bytes, stream=device.stream)
 
+    @crossing
     def local_bytes(self, kernel: str, cooperative: bool = False) -> int:
-        return int(self._function(kernel, cooperative).local_size_bytes)
+        return self._kernel(kernel, cooperative).local_bytes
 
+    @crossing
     def resident_blocks(self, kernel: str, threads: int, shared_bytes: int = 0, cooperative: bool = False) -> int:
-        function = self._function(kernel, cooperative)
-        if shared_bytes > function.max_dynamic_shared_size_bytes:
-            function.max_dynamic_shared_size_bytes = shared_bytes
-        query = self._cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor
-        return int(query(function.kernel.ptr, threads, shared_bytes))
+        loaded = self._kernel(kernel, cooperative)
+        if (threads, shared_bytes) not in loaded.resident:
+            self._allow(loaded, shared_bytes)
+            query = self._device.cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor
+            loaded.resident[threads, shared_bytes] = int(query(loaded.pointer, threads, shared_bytes))
+        return loaded.resident[threads, shared_bytes]
 
-    def _function(self, kernel: str, cooperative: bool) -> Any:
-        key = (kernel, cooperative)
-        if key not in self._functions:
-            module = self._cooperative if cooperative else self._module
-            self._functions[key] = module.get_function(kernel)
-            _ = self._functions[key].num_regs  # loads it: CUDA would do so at its first launch, perhaps in a capture
-        return self._functions[key]
+    def _launch_cooperatively(
+        self,
+        kernel: str,
+        loaded: _Kernel,
+        grid: tuple[int, ...],
+        block: tuple[int, ...],
+        arguments: Sequence[Array | np.generic],
+        shared_bytes: int,
+    ) -> None:
+        device, blocks = self._device, int(np.prod(grid))
+        resident = device.multiprocessors * self.resident_blocks(kernel, int(np.prod(block)), shared_bytes, True)
+        if blocks > resident:  # CuPy would only warn, and start fewer
+            raise DeviceError(f"{kernel}: {blocks} blocks must run at once, but the GPU holds {resident}")
+        try:
+            loaded.call(grid, block, arguments, shared_mem=shared_bytes, stream=device.stream)
+        except device.cupy.cuda.driver.CUDADriverError as error:
+            if error.status not in REFUSED:
+                raise
+            raise DeviceError(f"{kernel}: the driver refuses a cooperative launch ({first_line(error)})") from error
+
+    @staticmethod
+    def _allow(loaded: _Kernel, shared_bytes: int) -> None:
+        """Have the driver allow the kernel so much dynamic shared memory."""
+        if shared_bytes > loaded.shared_bytes:
+            loaded.call.max_dynamic_shared_size_bytes = shared_bytes
+            loaded.shared_bytes = shared_bytes
+
+    def _kernel(self, name: str, cooperative: bool) -> _Kernel:
+        """Loaded at its first use: CUDA would do so at the first launch, perhaps in a capture."""
+        key = (name, cooperative)
+        if key not in self._kernels:
+            call = (self._cooperative if cooperative else self._module).get_function(name)
+            self._kernels[key] = _Kernel(
+                call, call.kernel.ptr, call.max_dynamic_shared_size_bytes, int(call.local_size_bytes)
+            )
+        return self._kernels[key]
 
 
 class CudaGraph:
-    """See Graph."""
+    """See Graph. held: what the captured work uses; CUDA's graph knows addresses only."""
 
-    def __init__(self, graph: Any, stream: Any) -> None:
-        self._graph, self._stream = graph, stream
-        graph.upload(stream=stream)
+    _abandoned: ClassVar[list[Any]] = []  # graphs on a lost GPU: to free them is an error that CuPy can only print
 
+    def __init__(self, device: CudaDevice, graph: Any, held: Sequence[Any]) -> None:
+        self._device, self._graph, self._held = device, graph, held
+        self.boundary = device.boundary
+        graph.upload(stream=device.stream)
+
+    @crossing
     def launch(self) -> None:
-        self._graph.launch(stream=self._stream)
+        self._graph.launch(stream=self._device.stream)
+
+    def __del__(self) -> None:
+        if self._device.lost is not None:
+            self._abandoned.append(self._graph)
+
+
+def _print_to_stderr(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)

@@ -14,13 +14,21 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from gpunet import cache_folders
+from gpunet.engines.cuda import nvrtc
+from gpunet.engines.cuda.device import open_gpu
+from gpunet.errors import DeviceError
 
 DRIVER_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 HEADER = "vector_types.h"
 
 
 class System(Protocol):
-    """What a diagnosis asks. Every answer may raise; the machine's own answers are in `Machine`."""
+    """What a diagnosis asks. Every answer may raise; the machine's own answers are in `Machine`.
+
+    index: of the GPU that is asked about, as CUDA counts those that it may use.
+    """
+
+    index: int
 
     def cupy_wheels(self) -> list[str]:
         """Installed distributions that bring a `cupy` package."""
@@ -32,7 +40,7 @@ class System(Protocol):
         """Raises OSError if there is no driver library."""
 
     def driver_version(self) -> int:
-        """The newest CUDA that the driver knows, such as 12090."""
+        """The newest CUDA that the driver knows, such as 12090; needs no GPU that works."""
 
     def runtime_version(self) -> int:
         """The CUDA that CuPy was built for, such as 12090."""
@@ -40,7 +48,7 @@ class System(Protocol):
     def device_count(self) -> int: ...
 
     def device(self) -> tuple[str, tuple[int, int], int]:
-        """(name, compute capability, multiprocessors) of the current GPU."""
+        """(name, compute capability, multiprocessors) of the GPU that is asked about."""
 
     def nvrtc_version(self) -> tuple[int, int]: ...
 
@@ -51,6 +59,9 @@ class System(Protocol):
 
     def header_folder(self) -> str | None:
         """The folder with CUDA's headers, None if it is not found."""
+
+    def try_out(self) -> None:
+        """Open the GPU; compile, launch and read back a kernel. Raises DeviceError if that does not work."""
 
 
 @dataclass
@@ -65,10 +76,15 @@ class _UnusableError(Exception):
     """Ends a diagnosis; the message is the problem."""
 
 
+def cuda_problem(index: int = 0) -> str | None:
+    """Why a GPU cannot be used here and now, in one line; None if it can."""
+    return cuda_diagnosis(index).problem or open_gpu(index).lost
+
+
 @functools.cache
-def cuda_problem() -> str | None:
-    """Why CUDA cannot be used here, in one line; None if it can. Asked once a process."""
-    return diagnose(Machine()).problem
+def cuda_diagnosis(index: int = 0) -> Diagnosis:
+    """What there is to say about a GPU of this machine. Found out once a process; opens the GPU if it can be used."""
+    return diagnose(Machine(index))
 
 
 def diagnose(system: System) -> Diagnosis:
@@ -81,6 +97,7 @@ def diagnose(system: System) -> Diagnosis:
         ("gpu", _check_gpu, {"driver"}),
         ("compiler", _check_compiler, {"cupy"}),
         ("support", _check_support, {"gpu", "compiler"}),
+        ("gpu's use", _check_use, {"support"}),
     ):
         if needed <= passed:
             try:
@@ -139,6 +156,9 @@ def _check_gpu(system: System, facts: dict[str, str]) -> None:
         ) from error
     if count == 0:
         raise _UnusableError("the driver finds no NVIDIA GPU; see nvidia-smi and CUDA_VISIBLE_DEVICES")
+    if system.index >= count:
+        there = "1 NVIDIA GPU, cuda:0" if count == 1 else f"{count} NVIDIA GPUs, cuda:0 to cuda:{count - 1}"
+        raise _UnusableError(f"the driver finds {there}; see nvidia-smi and CUDA_VISIBLE_DEVICES")
     name, (major, minor), multiprocessors = system.device()
     facts["GPU"] = name
     facts["compute capability"] = f"{major}.{minor}"
@@ -156,11 +176,14 @@ def _check_compiler(system: System, facts: dict[str, str]) -> None:
         ) from error
     facts["NVRTC"] = version
     facts["NVRTC library"] = system.nvrtc_path()
-    facts["CUDA headers"] = system.header_folder() or f"{HEADER} not found; gpunet's kernels need none, CuPy's own do"
+    facts["CUDA headers"] = system.header_folder() or f"{HEADER} not found"
 
 
 def _check_support(system: System, facts: dict[str, str]) -> None:
-    """CuPy compiles for the very GPU, so NVRTC has to know it."""
+    """CuPy compiles for the very GPU, so NVRTC has to know it, and the driver what NVRTC makes.
+
+    A newer minor version than the driver's is no obstacle (CUDA Compatibility, "Minor Version Compatibility").
+    """
     name, (major, minor), _ = system.device()
     architecture, supported = 10 * major + minor, system.nvrtc_architectures()
     compiler = f"{name} (compute capability {major}.{minor}) is {{}} supported by CUDA {facts['NVRTC']}"
@@ -174,10 +197,28 @@ def _check_support(system: System, facts: dict[str, str]) -> None:
             f"{compiler.format('not yet')}, which ends with {max(supported) / 10:.1f}; "
             "install a newer CUDA: pip install --upgrade cuda-toolkit[nvrtc,cudart] and the CuPy wheel for it"
         )
+    driver, newest = system.driver_version(), system.nvrtc_version()[0]
+    if newest > driver // 1000:
+        raise _UnusableError(
+            f"CUDA's compiler is of CUDA {facts['NVRTC']} ({system.nvrtc_path()}), which is too new for the NVIDIA "
+            f"driver: it knows CUDA {_cuda_version(driver)}; update the driver, or pip install "
+            f"'cuda-toolkit[nvrtc,cudart]=={driver // 1000}.*' and use gpunet before PyTorch"
+        )
+
+
+def _check_use(system: System, facts: dict[str, str]) -> None:
+    """What no question tells: whether other programs leave room for this one, and all parts work together."""
+    try:
+        system.try_out()
+    except DeviceError as error:
+        raise _UnusableError(str(error)) from error
 
 
 class Machine:
     """The answers of this machine. See System."""
+
+    def __init__(self, index: int = 0) -> None:
+        self.index = index
 
     def cupy_wheels(self) -> list[str]:
         names = {
@@ -211,16 +252,16 @@ class Machine:
         return int(_runtime().getDeviceCount())
 
     def device(self) -> tuple[str, tuple[int, int], int]:
-        properties = _runtime().getDeviceProperties(_runtime().getDevice())
+        properties = _runtime().getDeviceProperties(self.index)
         capability = (properties["major"], properties["minor"])
         return properties["name"].decode(), capability, properties["multiProcessorCount"]
 
     def nvrtc_version(self) -> tuple[int, int]:
-        version: tuple[int, int] = _nvrtc().getVersion()
+        version: tuple[int, int] = nvrtc.load().getVersion()
         return version
 
     def nvrtc_architectures(self) -> list[int]:
-        return sorted(_nvrtc().getSupportedArchs())
+        return sorted(nvrtc.load().getSupportedArchs())
 
     def nvrtc_path(self) -> str:
         """The library that is loaded, as the operating system tells it."""
@@ -240,17 +281,14 @@ class Machine:
         folder = pathfinder.find_nvidia_header_directory("cudart")
         return folder if folder and (Path(folder) / HEADER).exists() else None
 
+    def try_out(self) -> None:
+        open_gpu(self.index).try_out()
+
 
 def _runtime() -> Any:
     from cupy_backends.cuda.api import runtime
 
     return runtime
-
-
-def _nvrtc() -> Any:
-    from cupy_backends.cuda.libs import nvrtc
-
-    return nvrtc
 
 
 def _cuda_version(number: int) -> str:

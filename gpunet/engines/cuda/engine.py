@@ -47,6 +47,10 @@ class CudaEngine(Engine):
         self._evaluation: Evaluation | None = None  # likewise
         super().__init__(network, optimizer, weights)
 
+    @property
+    def lost(self) -> str | None:
+        return self.device.lost
+
     def _allocate(self) -> None:
         slots = max(1, len(self._slots))
         sizes = [(inputs + 1) * padded(units) for inputs, units in self.network.sizes]
@@ -104,8 +108,9 @@ class CudaEngine(Engine):
     def place(self, array: Any) -> Array:
         if isinstance(array, np.ndarray):
             return self.device.upload(pad_columns(array))
-        rows, *columns = array.shape
-        return self.device.adopt(array, (rows, *map(padded, columns)))
+        if array.ndim == 2 and array.shape[1] != padded(array.shape[1]):
+            return self.place(array.get())  # CuPy would have to compile a kernel that copies row by row
+        return self.device.adopt(array, array.shape)
 
     @abc.abstractmethod
     def _make_epoch(self, data: EpochData) -> Epoch:

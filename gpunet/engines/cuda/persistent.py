@@ -47,7 +47,9 @@ class PersistentEngine(CudaEngine):
 
     def _make_epoch(self, data: EpochData) -> _Epoch:
         plan, module = self._compiled(data.images, data.labels, min(data.batch_size, data.examples))
-        return _Epoch(self.device, plan, module, data, (self._all_weights, self._all_slots), self._patience)
+        epoch = _Epoch(self.device, plan, module, data, (self._all_weights, self._all_slots), self._patience)
+        epoch.try_out()
+        return epoch
 
     def _compiled(self, images: Array, labels: Array, batch: int) -> tuple[Plan, Module]:
         """The first plan for which the compiler finds registers enough, else the last that fits."""
@@ -92,15 +94,26 @@ class _Epoch:
         """Hand the device what is new in an epoch."""
         self.data.load(order, optimizer, updates_before)
 
+    def try_out(self) -> None:
+        """Make an update that is not kept: what a driver refuses, it says only when it is asked to launch.
+
+        Raises DeviceError.
+        """
+        self._device.write(self.data.order, np.zeros(self.data.examples, np.int32))
+        self._device.write(self.data.constants, np.zeros((1, self.data.constants.shape[1]), np.float32))
+        self._launch(0, 1)
+
     def run(self, progress: Progress) -> None:
         """Make all updates of the epoch, a launch after the other."""
         for first in range(0, self.data.updates, self.plan.launch_updates):
             last = min(first + self.plan.launch_updates, self.data.updates)
             self._launch(first, last)
+            for new, state in zip(self._new_state, self._state, strict=True):
+                self._device.copy(new, state)
             progress(last)
 
     def _launch(self, first: int, last: int) -> None:
-        """Make the updates first to last - 1, and wait for them."""
+        """Make the updates first to last - 1, into the new state, and wait for them."""
         data, device = self.data, self._device
         device.copy(self._no_packets, self._packets)
         device.write(self._status, np.zeros(4, np.int32))
@@ -110,15 +123,18 @@ class _Epoch:
             data.constants, self._packets, self._status, np.int32(self.patience), data.losses, data.hits,
         ]  # fmt: skip
         plan = self.plan
-        self._module.launch(KERNEL, (plan.blocks,), (plan.threads,), arguments, plan.shared_bytes, cooperative=True)
+        try:
+            self._module.launch(KERNEL, (plan.blocks,), (plan.threads,), arguments, plan.shared_bytes, cooperative=True)
+        except DeviceError as error:
+            if device.lost:
+                raise
+            raise DeviceError(f"engine persistent: {error}; use engine='auto' or 'tiled'") from error
         failed, block, exchange, update = device.download(self._status).tolist()
         if failed:
             raise DeviceError(
                 f"engine persistent: block {block} waited in vain for {plan.exchange_name(exchange)} of update "
                 f"{update + 1}; nothing of this epoch is kept; use engine='tiled'"
             )
-        for new, state in zip(self._new_state, self._state, strict=True):
-            device.copy(new, state)
 
 
 def _require_room(device: Device, plan: Plan, module: Module) -> None:

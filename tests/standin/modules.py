@@ -1,0 +1,555 @@
+"""The modules that take CuPy's place: `cupy`, `cupy_backends`, as far as gpunet uses them, on a pretended computer.
+
+Each rule names the file of CuPy 14.2.0 in which it was read. What CuPy does not check, but a GPU would suffer from, is
+a StandInError.
+"""
+
+from __future__ import annotations
+
+import re
+import types
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from emulator import BuildError, EmulatorError, build
+from emulator.arrays import EmulatedArray
+from emulator.device import EmulatedModule
+from emulator.launches import MOST_THREADS, Launch, check_geometry
+from emulator.library import Library
+
+from . import errors
+from .errors import CUDADriverError, CUDARuntimeError, StandInError
+from .machine import Block, Computer, Gpu, Queue
+
+VERSION = "14.2.0"
+PLAIN_SHARED_BYTES = 48 * 1024  # dynamic shared memory without asking for more (Guide, "Shared Memory")
+
+
+def make(computer: Computer) -> dict[str, types.ModuleType]:
+    """Modules by the name under which they are imported."""
+    cupy = types.ModuleType("cupy")
+    cuda, runtime, driver, nvrtc, memory, compiler, graph = (
+        types.ModuleType(f"cupy.cuda.{name}" if name else "cupy.cuda")
+        for name in ("", "runtime", "driver", "nvrtc", "memory", "compiler", "graph")
+    )
+    for module, name in (
+        (runtime, "CUDARuntimeError"),
+        (driver, "CUDADriverError"),
+        (nvrtc, "NVRTCError"),
+        (memory, "OutOfMemoryError"),
+        (compiler, "CompileException"),
+    ):
+        setattr(module, name, getattr(errors, name))
+    _fill_runtime(runtime, computer)
+    _fill_arrays(cupy, cuda, memory, computer)
+    _fill_kernels(cupy, driver, nvrtc, computer)
+    for name, module in (
+        ("runtime", runtime), ("driver", driver), ("nvrtc", nvrtc), ("memory", memory), ("compiler", compiler),
+        ("graph", graph),
+    ):  # fmt: skip
+        setattr(cuda, name, module)
+    cupy.cuda, cupy.__version__ = cuda, VERSION  # type: ignore[attr-defined]
+    backends, backends_cuda, api, libs = (
+        types.ModuleType(f"cupy_backends{name}") for name in ("", ".cuda", ".cuda.api", ".cuda.libs")
+    )
+    api.runtime, api.driver, libs.nvrtc = runtime, driver, nvrtc  # type: ignore[attr-defined]
+    return {
+        "cupy": cupy,
+        "cupy.cuda": cuda,
+        "cupy.cuda.runtime": runtime,
+        "cupy_backends": backends,
+        "cupy_backends.cuda": backends_cuda,
+        "cupy_backends.cuda.api": api,
+        "cupy_backends.cuda.libs": libs,
+    }
+
+
+def _fill_runtime(runtime: Any, computer: Computer) -> None:
+    """cupy_backends/cuda/api/runtime.pyx: thin, every status but 0 is a CUDARuntimeError."""
+
+    def here() -> Gpu:
+        return computer.gpu(computer.current)
+
+    def device_synchronize() -> None:
+        here().synchronize()
+
+    def properties(index: int) -> dict[str, Any]:
+        """Needs no context."""
+        gpu = computer.gpu(index)
+        return {
+            "name": gpu.name.encode(), "major": gpu.capability[0], "minor": gpu.capability[1],
+            "multiProcessorCount": gpu.multiprocessors, "sharedMemPerBlock": PLAIN_SHARED_BYTES,
+            "sharedMemPerBlockOptin": gpu.shared_bytes, "cooperativeLaunch": int(gpu.cooperative),
+        }  # fmt: skip
+
+    def count() -> int:
+        if not computer.gpus:
+            raise CUDARuntimeError(errors.NO_DEVICE)
+        return len(computer.gpus)
+
+    def memory_info() -> tuple[int, int]:
+        here().context()
+        return here().memory - here().used, here().memory
+
+    runtime.getDevice = lambda: computer.current
+    runtime.setDevice = computer.set_current
+    runtime.getDeviceCount = count
+    runtime.getDeviceProperties = properties
+    runtime.deviceSynchronize = device_synchronize
+    runtime.memGetInfo = memory_info
+    runtime.driverGetVersion = lambda: computer.driver
+    runtime.runtimeGetVersion = lambda: computer.runtime
+
+
+class MemoryPointer:
+    """cupy/cuda/memory.pyx: a place in memory, which it keeps. The last to go gives the memory back to the pool."""
+
+    def __init__(self, memory: PooledMemory, offset: int) -> None:
+        self.mem, self.offset = memory, offset
+
+    @property
+    def device(self) -> Any:
+        return types.SimpleNamespace(id=self.mem.index)
+
+    def copy_from_device_async(self, source: MemoryPointer, size: int, stream: Any = None) -> None:
+        queue = self.mem.queue_of(stream)
+        queue.gpu.context()
+        to, start = (self.mem.block, self.offset), (source.mem.block, source.offset)
+        queue.add(lambda: _copy(queue.gpu, to, start, size))
+
+    def memset_async(self, value: int, size: int, stream: Any = None) -> None:
+        queue = self.mem.queue_of(stream)
+        queue.gpu.context()
+        block, offset = self.mem.block, self.offset
+
+        def fill() -> None:
+            if _reachable(queue.gpu, block):
+                block.memory.elements[offset : offset + size] = value
+
+        queue.add(fill)
+
+
+class PooledMemory:
+    def __init__(self, computer: Computer, index: int, size: int, queue: Queue) -> None:
+        self._computer, self.index, self._queue = computer, index, queue
+        self._pool = computer.gpu(index).pool
+        self.block = self._pool.take(size, queue)
+
+    def queue_of(self, stream: Any) -> Queue:
+        return current_queue(self._computer) if stream is None else stream.queue
+
+    def __del__(self) -> None:
+        if not self._computer.ended and hasattr(self, "block"):
+            self._pool.give_back(self.block, self._queue)
+
+
+def _reachable(gpu: Gpu, block: Block) -> bool:
+    """What was given back to the driver is no place to read or write."""
+    if block.freed:
+        gpu.break_down(errors.ILLEGAL_ADDRESS)
+    return not block.freed
+
+
+def _copy(gpu: Gpu, to: tuple[Block, int], start: tuple[Block, int], size: int) -> None:
+    if _reachable(gpu, to[0]) and _reachable(gpu, start[0]):
+        to[0].memory.elements[to[1] : to[1] + size] = start[0].memory.elements[start[1] : start[1] + size]
+
+
+def current_queue(computer: Computer) -> Queue:
+    """The queue of the thread's current stream on its current device."""
+    index = computer.current
+    stream = computer.streams().get(index)
+    return stream.queue if stream is not None else default_queue(computer.gpu(index))
+
+
+def default_queue(gpu: Gpu) -> Queue:
+    if not hasattr(gpu, "default"):
+        gpu.default = gpu.queue()  # type: ignore[attr-defined]
+    queue: Queue = gpu.default  # type: ignore[attr-defined]
+    return queue
+
+
+class ndarray:  # noqa: N801 - CuPy's name
+    """cupy/_core/core.pyx. Contiguous; slices of the first axis are views."""
+
+    computer: Computer
+
+    def __init__(self, shape: tuple[int, ...], dtype: Any, data: MemoryPointer) -> None:
+        self.shape, self.dtype, self.data = shape, np.dtype(dtype), data
+
+    ndim = property(lambda self: len(self.shape))
+    size = property(lambda self: int(np.prod(self.shape, dtype=np.int64)))
+    nbytes = property(lambda self: self.size * self.dtype.itemsize)
+    device = property(lambda self: self.data.device)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def elements(self) -> np.ndarray:
+        """The memory as NumPy sees it, for the stand-in alone."""
+        memory = self.data.mem.block.memory.elements
+        return memory[self.data.offset : self.data.offset + self.nbytes].view(self.dtype).reshape(self.shape)
+
+    def emulated(self) -> EmulatedArray:
+        return EmulatedArray(self.elements(), self.data.mem.block.memory.base)
+
+    def __array__(self, *_: Any, **__: Any) -> np.ndarray:
+        raise TypeError("Implicit conversion to a NumPy array is not allowed. Please use `.get()`.")
+
+    def __getitem__(self, rows: slice) -> ndarray:
+        first, last, step = rows.indices(self.shape[0])
+        assert step == 1
+        stride = self.nbytes // max(1, self.shape[0])
+        pointer = MemoryPointer(self.data.mem, self.data.offset + first * stride)
+        return ndarray((max(0, last - first), *self.shape[1:]), self.dtype, pointer)
+
+    def view(self, dtype: Any) -> ndarray:
+        """The same memory as numbers of another type."""
+        *rows, last = self.shape
+        columns, rest = divmod(last * self.dtype.itemsize, np.dtype(dtype).itemsize)
+        if rest:
+            raise ValueError("When changing to a larger dtype, its size must be a divisor of the total size in bytes")
+        return ndarray((*rows, columns), dtype, self.data)
+
+    def __setitem__(self, key: Any, values: ndarray) -> None:
+        """A kernel of CuPy's on the current stream. cupy/_core/_kernel.pyx: the arrays must be on the current device,
+        or on one that it can reach, which this computer has none of."""
+        for array in (self, values):
+            if array.device.id != self.computer.current:
+                raise ValueError(
+                    "Array device must be same as the current device: array device = "
+                    f"{array.device.id} while current = {self.computer.current}"
+                )
+        queue = current_queue(self.computer)
+        queue.gpu.context()
+        to, start, blocks = self.elements(), values.elements(), (self.data.mem.block, values.data.mem.block)
+
+        def assign() -> None:
+            if all(_reachable(queue.gpu, block) for block in blocks):
+                to[key] = start
+
+        queue.add(assign)
+
+    def set(self, arr: np.ndarray, stream: Any = None) -> None:
+        """Ordinary memory of the host may be read after set has returned (Runtime API, "API synchronization behavior"),
+        and cannot be copied in a capture."""
+        if not isinstance(arr, np.ndarray):
+            raise TypeError("Only numpy.ndarray can be set to cupy.ndarray")
+        if self.dtype != arr.dtype:
+            raise TypeError(f"{arr.dtype} array cannot be set to {self.dtype} array")
+        if self.shape != arr.shape:
+            raise ValueError(f"Shape mismatch. Old shape: {self.shape}, new shape: {arr.shape}")
+        if not arr.flags.c_contiguous:
+            raise RuntimeError("Cannot set to non-contiguous array")
+        queue = self.data.mem.queue_of(stream)
+        queue.gpu.context()
+        queue.refuse_in_capture()
+        to, block = self.elements(), self.data.mem.block
+
+        def copy() -> None:
+            if _reachable(queue.gpu, block):
+                to[...] = arr
+
+        queue.add(copy)
+
+    def get(self, stream: Any = None, order: str = "C", out: Any = None, blocking: bool = True) -> np.ndarray:
+        """blocking: waits for the stream, which a capture does not allow."""
+        if not blocking or out is not None:
+            raise StandInError("get: not needed so far")
+        queue = self.data.mem.queue_of(stream)
+        queue.gpu.context()
+        queue.refuse_in_capture()
+        queue.wait()
+        self.emulated().check_guards()
+        return self.elements().copy()
+
+
+def _fill_arrays(cupy: Any, cuda: Any, memory: Any, computer: Computer) -> None:
+    class Device:
+        """cupy/cuda/device.pyx: current inside `with`; leaving sets the one before, always."""
+
+        def __init__(self, device: int | None = None) -> None:
+            self.id = computer.current if device is None else int(device)
+            self._stack: list[int] = []
+
+        def use(self) -> None:
+            computer.set_current(self.id)
+
+        def __enter__(self) -> Device:
+            self._stack.append(computer.current)
+            if self.id != computer.current:
+                self.use()
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            computer.set_current(self._stack.pop())
+
+    class Stream:
+        """cupy/cuda/stream.pyx. A stream belongs to the device that was current when it was made."""
+
+        def __init__(self, null: bool = False, non_blocking: bool = False) -> None:
+            gpu = computer.gpu(computer.current)
+            if null:
+                self.queue, self.device_id = default_queue(gpu), -1
+            else:
+                gpu.context()  # where this fails, __del__ finds an object without attributes
+                self.queue, self.device_id = gpu.queue(), computer.current
+            self._foreign_stream_ref = None
+            self._before: list[Any] = []
+
+        def __del__(self) -> None:
+            if computer.ended:  # cupy._util.is_shutting_down
+                return
+            if self._foreign_stream_ref is None and self.device_id != -1:
+                self.queue.gpu.context()  # streamDestroy
+
+        def __enter__(self) -> Stream:
+            computer.calls["stream entered"] += 1
+            current = computer.current
+            if self.device_id not in (-1, current):
+                raise RuntimeError(
+                    f"The device that the stream is created on ({self.device_id}) does not match with the current "
+                    f"device ({current})"
+                )
+            self._before.append((current, computer.streams().get(current)))
+            computer.streams()[current] = self
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            index, stream = self._before.pop()
+            computer.streams()[index] = stream
+
+        def synchronize(self) -> None:
+            self.queue.gpu.context()
+            self.queue.refuse_in_capture()
+            self.queue.wait()
+
+        def begin_capture(self, mode: int | None = None) -> None:
+            assert mode is None, "CuPy's default, relaxed, is what this stand-in knows"
+            self.queue.gpu.context()
+            self.queue.begin_capture()
+
+        def end_capture(self) -> Graph:
+            self.queue.gpu.context()
+            return Graph(self.queue.gpu, self.queue.end_capture())
+
+        def is_capturing(self) -> bool:
+            return self.queue.captured is not None
+
+    class Graph:
+        """cupy/cuda/graph.pyx: a handle of CUDA's. It keeps no array alive: in it are addresses."""
+
+        def __init__(self, gpu: Gpu, work: list[Any]) -> None:
+            self._gpu, self._work = gpu, work
+
+        def upload(self, stream: Any = None) -> None:
+            self._gpu.context()
+
+        def launch(self, stream: Any = None) -> None:
+            self._gpu.context()
+            queue = current_queue(computer) if stream is None else stream.queue
+            for work in self._work:
+                queue.add(work)
+
+        def __del__(self) -> None:
+            if not computer.ended:
+                self._gpu.context()  # graphExecDestroy
+
+    def empty(shape: int | Sequence[int], dtype: Any = float) -> ndarray:
+        sizes = (shape,) if isinstance(shape, (int, np.integer)) else tuple(shape)
+        computer.calls["allocation"] += 1
+        size = int(np.prod(sizes, dtype=np.int64)) * np.dtype(dtype).itemsize
+        index = computer.current
+        try:
+            memory = PooledMemory(computer, index, size, current_queue(computer))
+        except CUDARuntimeError as error:
+            if error.status != errors.OUT_OF_MEMORY:
+                raise
+            raise errors.OutOfMemoryError(size, computer.gpu(index).used) from error
+        return ndarray(tuple(map(int, sizes)), dtype, MemoryPointer(memory, 0))
+
+    def asarray(values: Any) -> ndarray:
+        """For tests: an array that a user has, made on the current stream."""
+        host = np.ascontiguousarray(values)
+        array = empty(host.shape, host.dtype)
+        array.set(host.copy())
+        return array
+
+    def current_stream() -> Any:
+        stream = computer.streams().get(computer.current)
+        return stream if stream is not None else Stream(null=True)
+
+    bound = type("ndarray", (ndarray,), {"computer": computer, "__module__": "cupy"})
+    ndarray.computer = computer
+    cupy.ndarray, cupy.empty, cupy.asarray = bound, empty, asarray
+    cuda.Device, cuda.Stream, cuda.get_current_stream, cuda.Graph = Device, Stream, current_stream, Graph
+    memory.MemoryPointer = MemoryPointer
+
+
+def _fill_kernels(cupy: Any, driver: Any, nvrtc: Any, computer: Computer) -> None:
+    """cupy/_core/raw.pyx, cupy/cuda/function.pyx, cupy/cuda/compiler.py."""
+
+    class Function:
+        def __init__(self, index: int, module: EmulatedModule, kernel: str) -> None:
+            self.index, self.module, self.name = index, module, kernel
+            self.ptr = id(self)
+            self.shared_bytes = PLAIN_SHARED_BYTES
+            functions[self.ptr] = self
+
+        def __call__(
+            self,
+            grid: tuple[int, ...],
+            block: tuple[int, ...],
+            args: Any,
+            shared_mem: int = 0,
+            enable_cooperative_groups: bool = False,
+            stream: Any = None,
+        ) -> None:
+            if not isinstance(grid, tuple) or not isinstance(block, tuple):
+                raise TypeError("Argument 'grid' has incorrect type (expected tuple)")
+            gpu, queue = computer.gpu(self.index), current_queue(computer) if stream is None else stream.queue
+            computer.gpu(computer.current).context()
+            if computer.current != self.index or queue.gpu is not gpu:
+                raise CUDADriverError(errors.INVALID_HANDLE)  # kernel and stream must be of the current context
+            grid = self._cooperative_grid(gpu, grid, block, shared_mem) if enable_cooperative_groups else grid
+            if shared_mem > self.shared_bytes or int(np.prod(block)) > MOST_THREADS:
+                raise CUDADriverError(errors.INVALID_VALUE)
+            if enable_cooperative_groups and gpu.refuse_cooperative is not None:
+                raise CUDADriverError(gpu.refuse_cooperative)
+            computer.calls["launch"] += 1
+            queue.add(self._work(gpu, grid, block, tuple(args), shared_mem, enable_cooperative_groups))
+
+        def _cooperative_grid(self, gpu: Gpu, grid: tuple, block: tuple, shared_mem: int) -> tuple:
+            """function.pyx, _launch: too large a grid is made smaller, with a warning."""
+            most = occupancy(self.ptr, int(np.prod(block)), shared_mem) * gpu.multiprocessors
+            if int(np.prod(grid)) <= most:
+                return grid
+            warnings.warn(f"The grid size will be reduced from {grid[0]} to {most}", stacklevel=2)
+            return (most,)
+
+        def _work(self, gpu: Gpu, grid: tuple, block: tuple, args: tuple, shared: int, cooperative: bool) -> Any:
+            """Arguments become addresses and numbers now; the arrays themselves are not kept."""
+            signature = self.module._signature(self.name)
+            for argument in args:
+                if not isinstance(argument, ndarray | np.generic):
+                    raise StandInError(f"{self.name}: {type(argument).__name__} would be handed on as 8 bytes")
+                if isinstance(argument, ndarray) and argument.device.id != self.index:
+                    raise StandInError(f"{self.name}: an array of another GPU")
+            emulated = tuple(a.emulated() if isinstance(a, ndarray) else a for a in args)
+            blocks = [a.data.mem.block for a in args if isinstance(a, ndarray)]
+            try:
+                signature.slots(emulated)
+            except TypeError as error:  # CuPy packs whatever comes
+                raise StandInError(str(error)) from None
+            grid3, block3 = check_geometry(self.name, grid, block, shared, gpu.shared_bytes)
+            emulator, runner = gpu.emulated, self.module._runner
+            number = self.module._numbers[self.name]
+
+            def run() -> None:
+                if not all(_reachable(gpu, block) for block in blocks):
+                    return
+                launch = Launch(
+                    grid3, block3, shared, emulator.order_number, emulator.next_seed(), cooperative, number,
+                    emulator.timeout,
+                )  # fmt: skip
+                outcome, message = runner.run(launch, signature, emulated)
+                if outcome:
+                    raise EmulatorError(f"{self.name}: {message}")
+
+            return run
+
+    functions: dict[int, Function] = {}
+    modules: dict[tuple[Any, ...], EmulatedModule] = {}
+
+    def load(code: str, options: tuple[str, ...], index: int) -> EmulatedModule:
+        """cupy/_core/raw.pyx, _get_raw_module: once a device. cupy/_core/core.pyx, compile_with_cache, wants CUDA's
+        headers since 14.1, also where the code includes none."""
+        gpu = computer.gpu(index)
+        if not computer.headers:
+            raise RuntimeError("Failed to find CUDA headers. Please install the CUDA Toolkit or set CUDA_PATH")
+        major, minor = gpu.capability
+        if 10 * major + minor not in computer.architectures:
+            raise errors.CompileException(
+                "nvrtc: error: invalid value for --gpu-architecture (-arch)", code, "", options
+            )
+        if 'include "' in code:
+            raise errors.CompileException("kern.cu(1): catastrophic error: cannot open source file", code, "", options)
+        gpu.context()
+        if gpu.load_error is not None:
+            raise CUDADriverError(gpu.load_error)
+        if computer.nvrtc[0] > computer.driver // 1000:
+            raise CUDADriverError(errors.INVALID_IMAGE)  # the code is of a newer CUDA than the driver knows
+        name = re.match(r'#line 1 "(\w+)\.cu"', code)
+        if name is None:
+            raise StandInError("the code does not begin with the name of its file")
+        defines = [option for option in options if option.startswith("-D")]
+        architecture = f"-D__CUDA_ARCH__={major * 100 + minor * 10}"
+        try:
+            path = build.build(name[1], code, gpu.emulated.sanitizer, (*defines, architecture))
+        except BuildError as error:
+            raise errors.CompileException(str(error), code, "", options) from None
+        return EmulatedModule(gpu.emulated, name[1], Library(path))
+
+    class RawKernel:
+        def __init__(self, code: str, options: tuple[str, ...], cooperative: bool, name: str) -> None:
+            self._code, self._options, self._cooperative, self._name = code, options, cooperative, name
+            self._by_device: dict[int, Function] = {}
+
+        @property
+        def kernel(self) -> Function:
+            """Loaded for the current device, when it is first asked for."""
+            index = computer.current
+            if index not in self._by_device:
+                key = (self._code, self._options, self._cooperative, index)
+                if key not in modules:
+                    modules[key] = load(self._code, self._options, index)
+                modules[key]._signature(self._name)
+                self._by_device[index] = Function(index, modules[key], self._name)
+            return self._by_device[index]
+
+        def __call__(self, grid: Any, block: Any, args: Any, **kwargs: Any) -> None:
+            self.kernel(grid, block, args, enable_cooperative_groups=self._cooperative, **kwargs)
+
+        def _attribute(self, value: int) -> int:
+            computer.calls["attribute"] += 1
+            computer.gpu(computer.current).context()
+            return value
+
+        num_regs = property(lambda self: (self.kernel, self._attribute(32))[1])
+        local_size_bytes = property(lambda self: (self.kernel, self._attribute(0))[1])
+
+        @property
+        def max_dynamic_shared_size_bytes(self) -> int:
+            return self._attribute(self.kernel.shared_bytes)
+
+        @max_dynamic_shared_size_bytes.setter
+        def max_dynamic_shared_size_bytes(self, value: int) -> None:
+            self._attribute(value)
+            if value > computer.gpu(computer.current).shared_bytes:
+                raise CUDADriverError(errors.INVALID_VALUE)
+            self.kernel.shared_bytes = value
+
+    class RawModule:
+        def __init__(
+            self, *, code: str, options: tuple[str, ...] = (), enable_cooperative_groups: bool = False
+        ) -> None:
+            if not isinstance(options, tuple):
+                raise TypeError("Argument 'options' has incorrect type (expected tuple)")
+            self._arguments = (code, options, enable_cooperative_groups)
+
+        def get_function(self, name: str) -> RawKernel:
+            return RawKernel(*self._arguments, name)
+
+    def occupancy(pointer: int, threads: int, shared_bytes: int) -> int:
+        function = functions[pointer]
+        gpu = computer.gpu(function.index)
+        gpu.context()
+        return int(threads <= MOST_THREADS and shared_bytes <= gpu.shared_bytes)
+
+    cupy.RawModule, cupy.RawKernel = RawModule, RawKernel
+    driver.occupancyMaxActiveBlocksPerMultiprocessor = occupancy
+    nvrtc.getVersion = lambda: computer.nvrtc
+    nvrtc.getSupportedArchs = lambda: list(computer.architectures)
