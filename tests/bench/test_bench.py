@@ -226,9 +226,9 @@ def test_engines_and_peers_do_the_same_work_or_say_why_not(who: run_peers.Peer, 
         engine = measure.make_engine("reference", work.weights)
         order = work.order[: updates * batch_size]
         losses.append(engine.train_epoch(work.images, work.labels, order, batch_size).loss)
-        return losses[-1] * (1.01 if batch_size == 100 else 1)
+        return losses[-1] * (1.01 if batch_size == 20 else 1)
 
-    outcomes = run_peers.Runner(tmp_path, device, False, expected).run(who, [10, 100], 100)
+    outcomes = run_peers.Runner(tmp_path, device, False, expected).run(who, [10, 20], 120)
     if "unavailable" in outcomes[0]:
         reason = outcomes[0]["unavailable"]
         elsewhere = engines.DEVICE_OF.get(who.label, device) != device or (who.label, device) == ("torch_graphs", "cpu")
@@ -236,6 +236,8 @@ def test_engines_and_peers_do_the_same_work_or_say_why_not(who: run_peers.Peer, 
         assert elsewhere or reason.startswith(expected_reasons), outcomes
         pytest.skip(f"{who.label}: {reason}")
     good, spoilt = outcomes
+    if who.label == "persistent" and spoilt["unavailable"].startswith("engine persistent: "):
+        pytest.skip(f"batches of 20: {spoilt['unavailable']}")
     assert len(good["seconds"]) == peer.REPEATS
     assert good["check_loss"] == pytest.approx(losses[0], rel=run_peers.CHECK_TOLERANCE)
     assert good["first_run_seconds"] > 0

@@ -14,6 +14,7 @@ from emulator import EmulatedDevice, missing
 from gpunet import engines
 from gpunet.engines import choice
 from gpunet.engines.cuda import persistent_plan
+from gpunet.engines.cuda.architectures import ARCHITECTURES
 from gpunet.engines.cuda.persistent import KERNEL, PersistentEngine
 from gpunet.engines.cuda.sources import source_folder
 from gpunet.engines.cuda.tiled import TiledEngine
@@ -21,7 +22,8 @@ from gpunet.engines.reference import ReferenceEngine
 from gpunet.errors import DeviceError, TrainingDivergedError
 from gpunet.layers import HIDDEN_ACTIVATIONS, Network
 from gpunet.optimizers import SGD, Adam
-from support.devices import EVERYWHERE, ORDERS, PLAIN, open_device
+from support import devices
+from support.devices import EVERYWHERE, ORDERS, PLAIN
 from support.engine_cases import (
     LECTURE,
     OPTIMIZERS,
@@ -37,6 +39,17 @@ from support.engine_cases import (
 ONE_HIDDEN = Network((9, 8, 3), ("sigmoid", "softmax"))
 THREE_HIDDEN = Network((9, 7, 5, 8, 3), ("sigmoid", "relu", "tanh", "softmax"))
 H100_SHARED = 227 * 1024
+
+
+def open_device(
+    kind: str,
+    multiprocessors: int = 4,
+    shared_bytes: int = 48 * 1024,
+    network: Network = SMALL,
+    batch_size: int = 3,
+) -> devices.Device:
+    """For a network and batch size that not every GPU has room for; the others fit wherever SMALL does."""
+    return devices.open_device_that_fits(kind, network, batch_size, multiprocessors, shared_bytes)
 
 
 @pytest.mark.parametrize("kind", PLAIN)
@@ -67,7 +80,8 @@ def test_every_optimizer_follows_the_reference(kind, optimizer, batch_size) -> N
 def test_any_network_that_fits_and_any_batch_size(kind, widths, batch_size) -> None:
     network = Network(widths, ("tanh",) * (len(widths) - 2) + ("softmax",))
     images, labels, weights = problem(network, 20, input_bytes=True, seed=1)
-    engine = PersistentEngine(network, Adam(0.01), weights, open_device(kind, 5, H100_SHARED))
+    device = open_device(kind, 5, H100_SHARED, network, batch_size)
+    engine = PersistentEngine(network, Adam(0.01), weights, device)
     assert_follows_the_reference(engine, network, Adam(0.01), images, labels, batch_size, epochs=1)
 
 
@@ -75,7 +89,8 @@ def test_any_network_that_fits_and_any_batch_size(kind, widths, batch_size) -> N
 @pytest.mark.parametrize("batch_size", [1, 7, 32])
 def test_whole_epochs_with_a_short_last_batch_report_what_the_reference_reports(kind, batch_size) -> None:
     images, labels, weights = problem(SMALL, 150, input_bytes=True)
-    engine = PersistentEngine(SMALL, Adam(0.01), weights, open_device(kind, shared_bytes=H100_SHARED))
+    device = open_device(kind, shared_bytes=H100_SHARED, batch_size=batch_size)
+    engine = PersistentEngine(SMALL, Adam(0.01), weights, device)
     assert_epochs_report_what_the_reference_reports(engine, images, labels, weights, batch_size)
 
 
@@ -98,7 +113,8 @@ def test_real_updates_of_the_lectures_network_on_mnist(kind, batch_size, updates
     """As an H100 would run it: 125 blocks of 256 threads."""
     images = mnist.train.images[: updates * batch_size].reshape(-1, 784)
     labels = mnist.train.labels[: updates * batch_size]
-    engine = PersistentEngine(LECTURE, Adam(), start(LECTURE), open_device(kind, 132, H100_SHARED))
+    device = open_device(kind, 132, H100_SHARED, LECTURE, batch_size)
+    engine = PersistentEngine(LECTURE, Adam(), start(LECTURE), device)
     assert_follows_the_reference(engine, LECTURE, Adam(), images, labels, batch_size, epochs=1)
 
 
@@ -139,7 +155,7 @@ def test_the_number_of_blocks_changes_no_bit() -> None:
 def test_where_an_array_lies_changes_no_bit(kind, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = trained(kind)
     for working in (240, 246, 252):  # ever fewer registers for weights and moments
-        monkeypatch.setattr(persistent_plan, "WORKING_REGISTERS", {2: (working,)})
+        monkeypatch.setattr(persistent_plan, "WORKING_REGISTERS", {2: (working,) * persistent_plan.ATTEMPTS})
         engine = trained(kind)
         assert any(engine._epoch.plan.in_shared)
         assert_same_bits(engine, expected)
@@ -252,6 +268,46 @@ def test_hyper_parameters_may_change_between_epochs(kind) -> None:
             engine.train_epoch(*placed, order, 5)
             truth.train_epoch(images, labels, order, 5)
         assert distance(engine.weights, truth.weights) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("number", "batch_size", "reason"),
+    [
+        (52, 1, "GTX 980: the GPU, or its driver, cannot make all blocks of a launch run at once"),
+        (61, 1, "GTX 1080: a thread would look after .* too large for 20 multiprocessors"),
+        (75, 1, None),
+        (75, 10, "RTX 2080 Ti, GTX 1660: batches of 10 need 70 KB of shared memory for activations, a block has 64 KB"),
+        (80, 10, None),
+        (86, 1, None),
+        (86, 10, r"RTX 3090: .* in registers, \d+ at most, with the 99 KB of shared memory full"),
+        (89, 10, None),
+        (90, 10, None),
+        (120, 10, None),
+    ],
+)
+def test_on_a_gpu_without_room_tests_skip_in_the_plans_own_words(number, batch_size, reason, monkeypatch) -> None:
+    """And run where there is room: which of them the lecture's network leaves on each GPU."""
+    if absent := missing():
+        pytest.skip(absent)
+    (gpu,) = (each for each in ARCHITECTURES if each.number == number)
+    emulated = EmulatedDevice(
+        multiprocessors=gpu.multiprocessors, capability=gpu.capability, shared_bytes=gpu.shared_bytes
+    )
+    emulated.name = gpu.example
+    monkeypatch.setattr(devices, "open_device", lambda kind, *size: emulated)
+    if reason is None:
+        assert open_device("gpu", network=LECTURE, batch_size=batch_size) is emulated
+        return
+    with pytest.raises(pytest.skip.Exception, match=reason):
+        open_device("gpu", network=LECTURE, batch_size=batch_size)
+
+
+@pytest.mark.parametrize("gpu", [each for each in ARCHITECTURES if each.cooperative], ids=lambda gpu: str(gpu.number))
+def test_all_small_networks_of_these_tests_fit_on_every_gpu_that_can_run_the_engine(gpu) -> None:
+    for network in (ONE_HIDDEN, SMALL, THREE_HIDDEN):
+        for optimizer in persistent_plan.SLOTS:
+            for floats, targets in ((True, True), (False, False)):
+                persistent_plan.make_plan(network, optimizer, 7, floats, targets, gpu)
 
 
 @pytest.fixture
@@ -421,7 +477,7 @@ def test_the_optimizer_decides_with_whether_there_is_room() -> None:
 
 @pytest.mark.gpu
 def test_mnist_reaches_98_percent_on_the_gpu(command) -> None:
-    open_device("gpu")
+    open_device("gpu", network=LECTURE, batch_size=10)
     result = command(
         "gpunet.train", "--device", "cuda", "--engine", "persistent", "--batch-size", "10", "--epochs", "10", "--quiet"
     )
@@ -436,7 +492,7 @@ def test_long_runs_of_the_lectures_network_repeat_bit_by_bit_on_the_gpu(batch_si
     images, labels = mnist.train.images[:10_000].reshape(-1, 784), mnist.train.labels[:10_000]
 
     def run(**plan) -> PersistentEngine:
-        device = open_device("gpu")
+        device = open_device("gpu", network=LECTURE, batch_size=batch_size)
         engine = PersistentEngine(LECTURE, Adam(), start(LECTURE), device, adjust=lambda made: replace(made, **plan))
         placed = engine.place(images), engine.place(labels)
         for seed in range(3):

@@ -10,6 +10,8 @@ import pytest
 from emulator import EmulatedDevice, missing
 from gpunet.engines.cuda.device import Device
 from gpunet.engines.cuda.diagnosis import cuda_problem
+from gpunet.engines.cuda.persistent_plan import DoesNotFitError, make_plan
+from gpunet.layers import Network
 
 # A right kernel gives the same bits in whatever order its threads run.
 ORDERS: list[str | int] = ["forward", "reverse", 1, 2, 3]
@@ -28,6 +30,23 @@ def open_device(kind: str, multiprocessors: int = 4, shared_bytes: int = 48 * 10
     if reason := missing():
         refuse_or_skip("CI", reason)
     return emulated_device(kind, multiprocessors, shared_bytes)
+
+
+def open_device_that_fits(
+    kind: str, network: Network, batch_size: int, multiprocessors: int = 4, shared_bytes: int = 48 * 1024
+) -> Device:
+    """A device for the persistent engine. Skips, in the plan's own words, where a GPU is too small for the network.
+
+    The plan is that of Adam, images as bytes and classes as targets, which differs little from the others. An emulated
+    device has the size that it is given, and must do.
+    """
+    device = open_device(kind, multiprocessors, shared_bytes)
+    try:
+        make_plan(network, "adam", batch_size, True, True, device)
+    except DoesNotFitError as reason:
+        if kind == "gpu":
+            pytest.skip(f"{device.name}: {reason}")
+    return device
 
 
 def refuse_or_skip(required_by: str, reason: str, allow_module_level: bool = False) -> None:
