@@ -1,4 +1,4 @@
-"""Where other libraries may keep what they cache, on machines whose home directory cannot be written to."""
+"""Where caches are kept, gpunet's own and other libraries', also where the home directory cannot be written to."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from pathlib import Path
 
 
 def ensure(variable: str, *usual: str) -> None:
@@ -19,6 +20,15 @@ def ensure(variable: str, *usual: str) -> None:
     folder = tempfile.mkdtemp(prefix="gpunet-")  # this process' own: what is cached is run, so nobody else may write it
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ[variable] = folder
+
+
+def own(name: str) -> Path | None:
+    """The folder of one of gpunet's own caches, below the user's cache folder; None if it cannot be written to."""
+    try:
+        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpunet" / name
+    except RuntimeError:  # there is no home
+        return None
+    return folder if _writable(str(folder)) else None
 
 
 def _writable(folder: str) -> bool:

@@ -9,6 +9,7 @@ import os
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
+import re
 import signal
 import subprocess
 import sys
@@ -22,6 +23,22 @@ import gpunet
 from gpunet import engines
 from gpunet.layers import HIDDEN_ACTIVATIONS, Network
 from gpunet.optimizers import RULES
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """The whole suite runs on all cores, where pytest-xdist is installed; named tests, and those on a GPU, do not."""
+    whole = config.args_source is not pytest.Config.ArgsSource.ARGS
+    on_gpu = re.search(r"(?<!not )\bgpu\b", config.option.markexpr)
+    undecided = config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None
+    if undecided and whole and not (on_gpu or config.option.usepdb or config.option.collectonly):
+        config.option.numprocesses = cores() if cores() > 1 else None
+        config.option.dist = "worksteal"
+
+
+def cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 

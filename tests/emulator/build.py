@@ -19,6 +19,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gpunet import cache_folders
+
 from .errors import BuildError
 
 HERE = Path(__file__).resolve().parent
@@ -87,13 +89,7 @@ def cache_folder() -> Path:
     chosen = os.environ.get("GPUNET_EMULATOR_CACHE")
     if chosen:
         return Path(chosen).resolve()
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpunet" / "emulator"
-        folder.mkdir(parents=True, exist_ok=True)
-        usable = os.access(folder, os.W_OK)
-    except (OSError, RuntimeError):  # RuntimeError: there is no home
-        usable = False
-    return folder if usable else Path(tempfile.gettempdir()) / f"gpunet-emulator-{os.getuid()}"
+    return cache_folders.own("emulator") or Path(tempfile.gettempdir()) / f"gpunet-emulator-{os.getuid()}"
 
 
 def build(name: str, text: str, sanitizer: str | None, defines: Sequence[str]) -> Path:

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from gpunet.engines.cuda import compiler
 from gpunet.engines.cuda.architectures import ARCHITECTURES, Architecture
 from gpunet.engines.cuda.compiler import CompileError, Resources, compile_kernel
 from gpunet.engines.cuda.sources import source_folder
@@ -72,6 +73,39 @@ def broken(tmp_path, monkeypatch: pytest.MonkeyPatch):
 def test_a_warning_is_an_error(broken) -> None:
     with pytest.raises(CompileError, match=r"warning.*never referenced"):
         broken('extern "C" __global__ void broken(float* x) { int unused; x[0] = 1; }')
+
+
+def test_reports_are_kept_until_source_options_or_compiler_change(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    compiled, compile_now = [], compiler._compile
+
+    def counting(name: str, source: str, options: tuple[str, ...]) -> str:
+        compiled.append(name)
+        return compile_now(name, source, options)
+
+    monkeypatch.setattr(compiler, "_compile", counting)
+    text = 'extern "C" __global__ void kept(float* x) { x[0] = 1; }'
+
+    def report(architecture: int = 90) -> dict[str, Resources]:
+        (tmp_path / "kept.cu").write_text(text)
+        monkeypatch.setattr("gpunet.engines.cuda.sources.source_folder", lambda: tmp_path)
+        return compile_kernel("kept", {}, architecture)
+
+    first = report()
+    assert report() == first
+    assert len(compiled) == 1
+    report(80)
+    assert len(compiled) == 2
+    text = text.replace("1", "2")
+    assert report() == first
+    assert len(compiled) == 3
+    monkeypatch.setattr(compiler, "_compiler", lambda: "another")
+    report()
+    assert len(compiled) == 4
+    for kept in (tmp_path / "cache" / "gpunet" / "compiler").iterdir():
+        kept.write_bytes(kept.read_bytes().replace(b"registers", b"registrars"))
+    assert report() == first
+    assert len(compiled) == 5
 
 
 def test_an_error_names_file_and_line(broken) -> None:

@@ -1,21 +1,29 @@
 """NVRTC without a GPU: compiles a kernel for any architecture and reads the compiler's report.
 
+Reports are kept, by source, options and compiler, so that a second run compiles only what has changed.
 Used by tests and by `python -m gpunet.kernel_report`. Training compiles through CuPy
 (gpunet.engines.cuda.device), with the same source and the same options.
 """
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import hashlib
+import importlib.metadata
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from gpunet import cache_folders, files
 from gpunet.engines.cuda.nvrtc import load as load_nvrtc
 from gpunet.engines.cuda.sources import OPTIONS, define_options, read_source
-from gpunet.errors import DeviceError
+from gpunet.errors import DeviceError, OutputError
 
 CUPY_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")  # what CuPy always adds
 REPORT_OPTIONS = ("--ptxas-options=-v",)
+DIGEST = 64  # bytes in front of a log that is kept: its SHA-256
 
 # NVRTC has no option that silences this one; it is about the architecture, not about the kernel.
 _DEPRECATION = re.compile(r".*warning: Architectures prior to .* are deprecated.*")
@@ -56,17 +64,56 @@ def compile_kernel(name: str, defines: Mapping[str, int | float | str], architec
         *REPORT_OPTIONS,
         f"--gpu-architecture=sm_{architecture}",
     )
-    program = nvrtc.createProgram(read_source(name), f"{name}.cu", (), ())
+    source, folder = read_source(name), cache_folders.own("compiler")
+    key = hashlib.sha256("\0".join([source, *options, _compiler()]).encode()).hexdigest()
+    kept = folder / f"{name}-{key[:32]}.log" if folder else None
+    log = kept and _read_log(kept)
+    if not log:
+        log = _compile(f"{name}.cu", source, options)
+        if kept is not None:
+            with contextlib.suppress(OutputError):  # a full disk is no reason to fail
+                files.write_bytes(kept, _digest(log.encode()) + log.encode())
+    return _resources(log)
+
+
+def _read_log(path: Path) -> str | None:
+    """A log that was kept; None if there is none, or if it is damaged."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    digest, log = content[:DIGEST], content[DIGEST:]
+    return log.decode() if digest == _digest(log) else None
+
+
+def _digest(log: bytes) -> bytes:
+    return hashlib.sha256(log).hexdigest().encode()
+
+
+def _compile(name: str, source: str, options: Sequence[str]) -> str:
+    """The compiler's log; CompileError for an error or a warning."""
+    nvrtc = load_nvrtc()
+    program = nvrtc.createProgram(source, name, (), ())
     try:
         nvrtc.compileProgram(program, options)
-        log = nvrtc.getProgramLog(program)
+        log: str = nvrtc.getProgramLog(program)
     except nvrtc.NVRTCError as error:
-        raise CompileError(f"{name}.cu for sm_{architecture}: {error}\n{nvrtc.getProgramLog(program)}") from error
+        raise CompileError(f"{name}, {options[-1]}: {error}\n{nvrtc.getProgramLog(program)}") from error
     finally:
         nvrtc.destroyProgram(program)
     if "warning" in _DEPRECATION.sub("", log):
-        raise CompileError(f"{name}.cu for sm_{architecture}:\n{log}")
-    return _resources(log)
+        raise CompileError(f"{name}, {options[-1]}:\n{log}")
+    return log
+
+
+@functools.cache
+def _compiler() -> str:
+    """Which NVRTC this is: its version, and the version of its wheel, which tells builds of one version apart."""
+    found = [str(load_nvrtc().getVersion())]
+    for wheel in ("nvidia-cuda-nvrtc-cu12", "nvidia-cuda-nvrtc"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{wheel} {importlib.metadata.version(wheel)}")
+    return ", ".join(found)
 
 
 def _resources(log: str) -> dict[str, Resources]:
