@@ -20,9 +20,10 @@ from tqdm import tqdm
 
 from gpunet import commandline, engines
 from gpunet.errors import ArgumentError
-from harness import figures, machine, measure, run_peers, speed, tables, workload
+from harness import figures, first_layer, learning, machine, processes, tables, workload
+from harness import passes as speed_passes
 from harness.files import RESULTS, write_json, write_text
-from harness.run_peers import PEERS
+from harness.processes import PEERS
 
 PROGRAM = "batch_speed.py"
 BATCH_SIZES = (1, 10, 100, 1_000, 10_000)
@@ -99,16 +100,16 @@ def _measurements(device: str, options: argparse.Namespace, result: dict[str, An
         yield from records(
             "same_updates",
             [(batch_size, seed) for batch_size in SAME_UPDATES_BATCH_SIZES for seed in seeds],
-            lambda name, batch_size, seed: measure.same_updates(name, batch_size, work, updates, seed),
+            lambda name, batch_size, seed: learning.same_updates(name, batch_size, work, updates, seed),
         )
     if "batch-accuracy" in options.parts:
         yield from records(
             "batch_accuracy",
             [(batch_size, seed) for batch_size in ACCURACY_BATCH_SIZES for seed in seeds],
-            lambda name, batch_size, seed: measure.batch_accuracy(name, batch_size, work, ACCURACY_EPOCHS, seed),
+            lambda name, batch_size, seed: learning.batch_accuracy(name, batch_size, work, ACCURACY_EPOCHS, seed),
         )
     if "why" in options.parts:
-        result["why"] = measure.why(device, work)
+        result["why"] = first_layer.why(device, work)
         yield
     if "speed" in options.parts:
         yield from _measure_speed(device, options, work, result, until)
@@ -119,10 +120,10 @@ def _measure_speed(
 ) -> Iterator[None]:
     """Every engine of the device, or the one asked for, and every peer, in passes."""
     names = [name for name, where in engines.DEVICE_OF.items() if where == device and options.engine in ("auto", name)]
-    ours = [run_peers.engine(name) for name in names]
-    peers = [run_peers.Peer(script) for peer in options.peers for script in PEERS[peer]]
-    with _progress("speed", speed.PASSES * (len(ours) + len(peers))) as bar:
-        for label, passes in speed.measured(
+    ours = [processes.engine(name) for name in names]
+    peers = [processes.Peer(script) for peer in options.peers for script in PEERS[peer]]
+    with _progress("speed", speed_passes.PASSES * (len(ours) + len(peers))) as bar:
+        for label, passes in speed_passes.measured(
             ours, peers, options.batch_sizes, device, options.full, work, lambda: until - time.monotonic()
         ):
             result["speed"], result["unavailable"] = passes.records, passes.unavailable
@@ -148,7 +149,7 @@ def parser() -> commandline.Parser:
 
 def _affordable_updates(names: dict[int, str], work: workload.Workload, seeds: int) -> int:
     """SAME_UPDATES, or the thousands of them that PATIENCE_SECONDS allow for."""
-    slowest = max(measure.seconds_an_update(name, batch_size, work) for batch_size, name in names.items())
+    slowest = max(learning.seconds_an_update(name, batch_size, work) for batch_size, name in names.items())
     return max(1_000, min(SAME_UPDATES, int(PATIENCE_SECONDS / seeds / slowest) // 1_000 * 1_000))
 
 

@@ -27,7 +27,7 @@ from gpunet import commandline, engines
 from gpunet.errors import ArgumentError
 from harness import machine, records, sanitizer, tables
 from harness.files import RESULTS, write_json, write_text
-from harness.run_peers import PEERS
+from harness.processes import PEERS
 
 PROGRAM = "gpu_report.py"
 ROOT = Path(__file__).parents[1]

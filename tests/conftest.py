@@ -28,12 +28,15 @@ from gpunet.optimizers import RULES
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """The whole suite runs on all cores, where pytest-xdist is installed; named tests, and those on a GPU, do not."""
-    whole = config.args_source is not pytest.Config.ArgsSource.ARGS
+    if hasattr(config, "workerinput") or "PYTEST_XDIST_WORKER" in os.environ:
+        return  # a worker, or a test that runs pytest, which must not start workers
+    named = config.args_source is pytest.Config.ArgsSource.ARGS
     on_gpu = re.search(r"(?<!not )\bgpu\b", config.option.markexpr)
-    undecided = config.pluginmanager.hasplugin("xdist") and config.option.numprocesses is None
-    if undecided and whole and not (on_gpu or config.option.usepdb or config.option.collectonly):
-        config.option.numprocesses = cores() if cores() > 1 else None
-        config.option.dist = "worksteal"
+    decided = not config.pluginmanager.hasplugin("xdist") or config.option.numprocesses is not None
+    if decided or named or on_gpu or config.option.usepdb or config.option.collectonly or cores() == 1:
+        return
+    config.option.numprocesses = cores()
+    config.option.dist = "worksteal"
 
 
 def cores() -> int:

@@ -28,14 +28,15 @@ from gpunet.engines import reference
 from gpunet.engines.cuda.diagnosis import cuda_problem
 from gpunet.errors import ArgumentError
 from gpunet.layers import Network
-from harness import machine, measure, records, run_peers, sanitizer, speed, tables, workload
+from harness import first_layer, learning, machine, processes, records, sanitizer, tables, workload
+from harness import passes as speed_passes
 from support.devices import PLAIN, open_device, refuse_or_skip
 
 ROOT = Path(__file__).parents[2]
 RESULTS = sorted((ROOT / "bench" / "results").glob("*.json"))
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
-EVERYONE = [run_peers.engine(name) for name in engines.DEVICE_OF]
-EVERYONE += [run_peers.Peer(script) for scripts in run_peers.PEERS.values() for script in scripts]
+EVERYONE = [processes.engine(name) for name in engines.DEVICE_OF]
+EVERYONE += [processes.Peer(script) for scripts in processes.PEERS.values() for script in scripts]
 
 
 def report(us: float = 100.0, batch_size: int = 1, name: str = "gpunet reference", updates: int = 10) -> dict[str, Any]:
@@ -47,9 +48,9 @@ def report(us: float = 100.0, batch_size: int = 1, name: str = "gpunet reference
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundredth of the time, and of the patience."""
-    monkeypatch.setattr(speed, "PASSES", 2)
-    monkeypatch.setattr(speed, "EXTRA_PASSES", 0)
-    monkeypatch.setattr(measure, "LAST_UPDATES", 5)
+    monkeypatch.setattr(speed_passes, "PASSES", 2)
+    monkeypatch.setattr(speed_passes, "EXTRA_PASSES", 0)
+    monkeypatch.setattr(learning, "LAST_UPDATES", 5)
     monkeypatch.setattr(batch_speed, "_affordable_updates", lambda names, work, seeds: 20)
     monkeypatch.setattr(batch_speed, "ACCURACY_BATCH_SIZES", (25_000, 50_000))
     monkeypatch.setattr(batch_speed, "ACCURACY_EPOCHS", 1)
@@ -90,7 +91,7 @@ def test_figures_are_drawn_without_a_display(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="figures need matplotlib: pip install '.[bench]'")
     from harness import figures
 
-    records = [speed.record([report(9.0, n, name)]) for name in ("gpunet tiled", "other") for n in (1, 10)]
+    records = [speed_passes.record([report(9.0, n, name)]) for name in ("gpunet tiled", "other") for n in (1, 10)]
     accuracy = [{"batch_size": n, "epochs": 1, "updates": 5, "test_accuracy": a} for n in (10, 100) for a in (0.4, 0.5)]
     result = {"machine": {"device": "x"}, "speed": records, "batch_accuracy": accuracy}
     files = figures.draw(result, tmp_path / "x")
@@ -155,30 +156,30 @@ def test_each_epoch_has_an_order_of_its_own() -> None:
 
 
 def test_a_time_is_the_median_over_passes() -> None:
-    record = speed.record([report(us) for us in (110, 100, 105)])
+    record = speed_passes.record([report(us) for us in (110, 100, 105)])
     assert record["us_per_update"] == pytest.approx(105)
     assert record["us_per_update_range"] == pytest.approx([100, 110])
     assert not record["unsteady"]
     assert record["projected"]
-    assert speed.record([report(us) for us in (130, 100, 105)])["unsteady"]
-    assert not speed.record([report(us) for us in (130, 100, 105, 104, 103)])["unsteady"]
-    assert speed.record([report(us) for us in (130, 100, 105, 130, 100)])["unsteady"]
-    assert speed.record([{**report(), "seconds": [1.0]}])["unsteady"]
-    assert not speed.record([report(us, updates=50_000) for us in (1, 1)])["projected"]
+    assert speed_passes.record([report(us) for us in (130, 100, 105)])["unsteady"]
+    assert not speed_passes.record([report(us) for us in (130, 100, 105, 104, 103)])["unsteady"]
+    assert speed_passes.record([report(us) for us in (130, 100, 105, 130, 100)])["unsteady"]
+    assert speed_passes.record([{**report(), "seconds": [1.0]}])["unsteady"]
+    assert not speed_passes.record([report(us, updates=50_000) for us in (1, 1)])["projected"]
 
 
 def test_engines_come_before_peers_and_passes_take_turns() -> None:
     calls = []
 
-    def run(who: run_peers.Peer, batch_sizes: list[int], seconds: float) -> list[dict[str, Any]]:
+    def run(who: processes.Peer, batch_sizes: list[int], seconds: float) -> list[dict[str, Any]]:
         calls.append((who.label, batch_sizes))
         if who.label == "gone":
             return [{"name": "gone", "unavailable": "not installed (gone)"}]
         us = 100 if (who.label, calls.count((who.label, [1, 10]))) != ("jumpy", 2) else 200
         return [report(us if size == 10 else 100, size, who.label) for size in batch_sizes]
 
-    ours, others = [run_peers.engine("mine")], [run_peers.Peer("gone"), run_peers.Peer("jumpy")]
-    passes = speed.Passes(ours, others, [1, 10], run)
+    ours, others = [processes.engine("mine")], [processes.Peer("gone"), processes.Peer("jumpy")]
+    passes = speed_passes.Passes(ours, others, [1, 10], run)
     assert list(passes.run(lambda: 1e3))[:3] == ["mine", "gone", "jumpy"]
     again = [("mine", [1, 10]), ("jumpy", [1, 10])]
     assert calls == [("mine", [1, 10]), ("gone", [1, 10]), ("jumpy", [1, 10]), *again, *again, *[("jumpy", [10])] * 2]
@@ -190,32 +191,36 @@ def test_engines_come_before_peers_and_passes_take_turns() -> None:
 def test_without_time_for_another_pass_there_is_one() -> None:
     given = []
 
-    def run(who: run_peers.Peer, batch_sizes: list[int], seconds: float) -> list[dict[str, Any]]:
+    def run(who: processes.Peer, batch_sizes: list[int], seconds: float) -> list[dict[str, Any]]:
         given.append(seconds)
         return [report(100, size, who.label) for size in batch_sizes]
 
-    ours, others = [run_peers.engine("mine")], [run_peers.Peer("a"), run_peers.Peer("b")]
-    assert list(speed.Passes(ours, others, [1], run).run(lambda: 100 if len(given) < 3 else 0)) == ["mine", "a", "b"]
+    ours, others = [processes.engine("mine")], [processes.Peer("a"), processes.Peer("b")]
+    assert list(speed_passes.Passes(ours, others, [1], run).run(lambda: 100 if len(given) < 3 else 0)) == [
+        "mine",
+        "a",
+        "b",
+    ]
     assert given == [100, 50, 100]  # engines may take what there is, peers their share
 
 
 def test_a_peer_for_which_no_time_is_left_is_not_begun() -> None:
     given = []
 
-    def run(who: run_peers.Peer, batch_sizes: list[int], seconds: float) -> list[dict[str, Any]]:
+    def run(who: processes.Peer, batch_sizes: list[int], seconds: float) -> list[dict[str, Any]]:
         given.append((who.label, seconds))
         return [report(100, size, who.label) for size in batch_sizes]
 
-    ours, others = [run_peers.engine("mine")], [run_peers.Peer("a"), run_peers.Peer("b")]
-    passes = speed.Passes(ours, others, [1], run)
+    ours, others = [processes.engine("mine")], [processes.Peer("a"), processes.Peer("b")]
+    passes = speed_passes.Passes(ours, others, [1], run)
     assert list(passes.run(lambda: 0 if given else 2)) == ["mine", "a", "b"]
-    assert given == [("mine", speed.LEAST_SECONDS)]
+    assert given == [("mine", speed_passes.LEAST_SECONDS)]
     assert passes.unavailable == [{"name": name, "unavailable": "no time left"} for name in "ab"]
 
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("who", EVERYONE, ids=lambda who: who.label)
-def test_engines_and_peers_do_the_same_work_or_say_why_not(who: run_peers.Peer, device: str, tmp_path: Path) -> None:
+def test_engines_and_peers_do_the_same_work_or_say_why_not(who: processes.Peer, device: str, tmp_path: Path) -> None:
     if device == "cuda" and (problem := cuda_problem()):
         refuse_or_skip("GPUNET_REQUIRE_GPU", problem)
     work = workload.load()
@@ -223,12 +228,12 @@ def test_engines_and_peers_do_the_same_work_or_say_why_not(who: run_peers.Peer, 
     losses = []
 
     def expected(batch_size: int, updates: int) -> float:
-        engine = measure.make_engine("reference", work.weights)
+        engine = learning.make_engine("reference", work.weights)
         order = work.order[: updates * batch_size]
         losses.append(engine.train_epoch(work.images, work.labels, order, batch_size).loss)
         return losses[-1] * (1.01 if batch_size == 20 else 1)
 
-    outcomes = run_peers.Runner(tmp_path, device, False, expected).run(who, [10, 20], 120)
+    outcomes = processes.Runner(tmp_path, device, False, expected).run(who, [10, 20], 120)
     if "unavailable" in outcomes[0]:
         reason = outcomes[0]["unavailable"]
         elsewhere = engines.DEVICE_OF.get(who.label, device) != device or (who.label, device) == ("torch_graphs", "cpu")
@@ -239,14 +244,14 @@ def test_engines_and_peers_do_the_same_work_or_say_why_not(who: run_peers.Peer, 
     if who.label == "persistent" and spoilt["unavailable"].startswith("engine persistent: "):
         pytest.skip(f"batches of 20: {spoilt['unavailable']}")
     assert len(good["seconds"]) == peer.REPEATS
-    assert good["check_loss"] == pytest.approx(losses[0], rel=run_peers.CHECK_TOLERANCE)
+    assert good["check_loss"] == pytest.approx(losses[0], rel=processes.CHECK_TOLERANCE)
     assert good["first_run_seconds"] > 0
     assert good["versions"]["matmul precision"] in ("float32", "highest")
     assert "does other work" in spoilt["unavailable"]
 
 
 def test_a_peer_that_is_not_there_is_a_line_in_the_table() -> None:
-    result = {"speed": [speed.record([report(name="JAX")])]}
+    result = {"speed": [speed_passes.record([report(name="JAX")])]}
     result["unavailable"] = [
         *[{"name": "jax_scan", "unavailable": "not installed (jax)"}] * 2,
         *[{"name": "JAX", "batch_size": size, "unavailable": "no time left"} for size in (100, 1000)],
@@ -257,7 +262,7 @@ def test_a_peer_that_is_not_there_is_a_line_in_the_table() -> None:
 
 
 def test_rows_that_stay_unsteady_are_marked() -> None:
-    result = {"speed": [speed.record([report(100), report(200), report(300)])]}
+    result = {"speed": [speed_passes.record([report(100), report(200), report(300)])]}
     assert "| 200.0 ~ |" in tables.speed(result)
     assert "~ more than a fifth apart" in tables.speed(result)
 
@@ -302,18 +307,18 @@ def test_a_run_of_some_parts_does_not_replace_a_whole_one() -> None:
 )
 def test_a_peer_that_fails_is_a_line_with_the_reason(code: str, reason: str, tmp_path: Path, monkeypatch) -> None:
     (tmp_path / "odd.py").write_text(code)
-    monkeypatch.setattr(run_peers, "FOLDER", tmp_path)
-    runner = run_peers.Runner(tmp_path, "cpu", False, lambda batch_size, updates: 1.0)
-    assert runner.run(run_peers.Peer("odd"), [1, 10], 60) == [{"name": "odd", "unavailable": reason}]
+    monkeypatch.setattr(processes, "FOLDER", tmp_path)
+    runner = processes.Runner(tmp_path, "cpu", False, lambda batch_size, updates: 1.0)
+    assert runner.run(processes.Peer("odd"), [1, 10], 60) == [{"name": "odd", "unavailable": reason}]
 
 
 def test_a_peer_that_is_stopped_keeps_what_it_reported(tmp_path: Path, monkeypatch) -> None:
     first = json.dumps(report(name="Odd")) + "\n"
     (tmp_path / "odd.py").write_text(f"import time; print({first + first[:40]!r}, end='', flush=True); time.sleep(60)")
-    monkeypatch.setattr(run_peers, "FOLDER", tmp_path)
-    monkeypatch.setattr(run_peers, "GRACE_SECONDS", 2)
-    runner = run_peers.Runner(tmp_path, "cpu", False, lambda batch_size, updates: 1.0)
-    assert runner.run(run_peers.Peer("odd"), [1, 10], 3) == [
+    monkeypatch.setattr(processes, "FOLDER", tmp_path)
+    monkeypatch.setattr(processes, "GRACE_SECONDS", 2)
+    runner = processes.Runner(tmp_path, "cpu", False, lambda batch_size, updates: 1.0)
+    assert runner.run(processes.Peer("odd"), [1, 10], 3) == [
         report(name="Odd"),
         {"name": "Odd", "batch_size": 10, "unavailable": "stopped after 3 s"},
     ]
@@ -352,14 +357,14 @@ def test_a_peer_reports_each_batch_size_and_what_went_wrong_with_it(tmp_path: Pa
 def test_the_first_layer_on_a_gpu_is_the_layer_and_is_timed(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     device, work = open_device(kind), workload.load()
     monkeypatch.setattr(engines, "cuda_device", lambda: device)
-    monkeypatch.setattr(measure, "LAYER_EXAMPLES", 3)
+    monkeypatch.setattr(first_layer, "LAYER_EXAMPLES", 3)
     images = work.images[:3]
     truth = reference.dense_forward(images.astype(np.float64) / 255, *work.weights[:2], "sigmoid")
     for rows in (1, 3):
-        layer = measure.LayerOnGpu(device, images, work.weights)
+        layer = first_layer.LayerOnGpu(device, images, work.weights)
         layer.graph(rows)()
         np.testing.assert_allclose(device.download(layer.y)[:, :500], truth, rtol=1e-5)
-    record = measure.why("cuda", work)
+    record = first_layer.why("cuda", work)
     assert record["one_at_a_time_us"] > 0
     assert record["ratio"] == record["one_at_a_time_us"] / record["at_once_us"]
 
@@ -553,7 +558,7 @@ def test_every_group_of_the_gpu_report_ends_in_time_and_every_peer_is_tried(tmp_
     speed_part = by_name["batch speed"]
     assert speed_part.command[speed_part.command.index("--peers") + 1] == "torch,jax,keras"
     batch_speed.parser().parse_args(speed_part.command[2:])
-    assert speed_part.seconds > gpu_report.SPEED_SECONDS + run_peers.GRACE_SECONDS
+    assert speed_part.seconds > gpu_report.SPEED_SECONDS + processes.GRACE_SECONDS
     assert [part.name for part in parts if part.group == "sanitizer"] == list(sanitizer.TOOLS)
     assert f"def {gpu_report.PEER_TESTS.split('::')[1]}(" in Path(__file__).read_text()
 

@@ -14,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness import machine, measure
-from harness.run_peers import GRACE_SECONDS, Peer, Runner
+from harness import learning, machine
+from harness.processes import GRACE_SECONDS, Peer, Runner
 from harness.workload import EXAMPLES, LECTURE_SECONDS, Workload, epoch_updates
 
 PASSES = 3
@@ -115,7 +115,7 @@ def measured(
     @functools.cache
     def expected(batch_size: int, updates: int) -> float:
         """By the reference engine: all others are checked against it."""
-        engine = measure.make_engine("reference", work.weights)
+        engine = learning.make_engine("reference", work.weights)
         return engine.train_epoch(work.images, work.labels, work.order[: updates * batch_size], batch_size).loss
 
     with tempfile.TemporaryDirectory() as folder:
