@@ -8,6 +8,7 @@ import io
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NoReturn, TextIO, cast
 
@@ -49,7 +50,9 @@ def run(
     try:
         if started:
             starting.done()
-        return command(argv)
+        with warnings.catch_warnings():
+            warnings.showwarning = lambda message, *_, **__: _say(program, str(message))
+            return command(argv)
     except KeyboardInterrupt:
         ignore_interrupts()
         return _fail(program, "interrupted", INTERRUPTED)
@@ -166,6 +169,10 @@ def one_line(text: str) -> str:
 
 
 def _fail(program: str, message: str, status: int) -> int:
+    _say(program, message)
+    return status
+
+
+def _say(program: str, message: str) -> None:
     with contextlib.suppress(OSError):  # nobody reads it
         print(f"{program}: {one_line(message)}", file=sys.stderr, flush=True)
-    return status

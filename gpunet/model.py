@@ -601,7 +601,7 @@ def _hint_at_class_0(targets: NDArray[Any], classes: int) -> None:
     if counted_from_1:
         warn(
             f"y: class 0 has no example, and class {classes - 1} has: classes count from 0; if yours count from 1, "
-            f"pass y - 1, and make the last layer one of {classes - 1} units"
+            f"subtract 1 from the labels, and there are {classes - 1} classes"
         )
 
 

@@ -512,3 +512,15 @@ def test_colours_show_two_pixels_a_character(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_bars_are_as_long_as_their_shares() -> None:
     assert terminal.bars([0, 10], [0.5, 1.0], Stream()) == [f" 0 {'█' * 6}{' ' * 6}  50.0 %", f"10 {'█' * 12} 100.0 %"]
+
+
+def test_a_warning_is_one_line_of_the_program(command: Command, tmp_path: Path, blobs) -> None:
+    x, y = blobs
+    np.savez(tmp_path / "from-1.npz", x_train=x, y_train=y + 1, x_test=x, y_test=y + 1)
+    options = ("--data", "from-1.npz", "--hidden", "3", "--batch-size", "10", "--epochs", "1", "--device", "cpu")
+    training = command("gpunet", "train", *options)
+    assert training.returncode == 0
+    assert training.stderr == (
+        "gpunet train: y: class 0 has no example, and class 3 has: classes count from 0; if yours count from 1, "
+        "subtract 1 from the labels, and there are 3 classes\n"
+    )

@@ -236,8 +236,8 @@ def test_labels_that_count_from_1_get_a_hint(blobs, loss: str) -> None:
     targets = y + 1 if loss == INTEGER else to_categorical(y + 1)
     (warning,) = caught(lambda: model.fit(x, targets, verbose=0))
     assert str(warning.message) == (
-        "y: class 0 has no example, and class 3 has: classes count from 0; if yours count from 1, pass y - 1, and make "
-        "the last layer one of 3 units"
+        "y: class 0 has no example, and class 3 has: classes count from 0; if yours count from 1, subtract 1 from "
+        "the labels, and there are 3 classes"
     )
     assert warning.filename == __file__
     assert caught(lambda: model.fit(x, targets, verbose=0)) == []  # said once
