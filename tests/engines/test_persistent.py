@@ -21,7 +21,7 @@ from gpunet.engines.cuda.tiled import TiledEngine
 from gpunet.engines.reference import ReferenceEngine
 from gpunet.errors import DeviceError, TrainingDivergedError
 from gpunet.layers import HIDDEN_ACTIVATIONS, Network
-from gpunet.optimizers import SGD, Adam
+from gpunet.optimizers import RULES, SGD, Adam
 from support import devices
 from support.devices import EVERYWHERE, ORDERS, PLAIN
 from support.engine_cases import (
@@ -305,9 +305,9 @@ def test_on_a_gpu_without_room_tests_skip_in_the_plans_own_words(number, batch_s
 @pytest.mark.parametrize("gpu", [each for each in ARCHITECTURES if each.cooperative], ids=lambda gpu: str(gpu.number))
 def test_all_small_networks_of_these_tests_fit_on_every_gpu_that_can_run_the_engine(gpu) -> None:
     for network in (ONE_HIDDEN, SMALL, THREE_HIDDEN):
-        for optimizer in persistent_plan.SLOTS:
-            for floats, targets in ((True, True), (False, False)):
-                persistent_plan.make_plan(network, optimizer, 7, floats, targets, gpu)
+        for optimizer in RULES:
+            for input_bytes, targets in ((True, True), (False, False)):
+                persistent_plan.make_plan(network, optimizer, 6, input_bytes, targets, gpu)
 
 
 @pytest.fixture
