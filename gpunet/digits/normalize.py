@@ -81,8 +81,8 @@ def normalize(grey: Grey, ink: str = "auto") -> NDArray[np.uint8]:
     around = tuple(slice(max(0, step * (s.start - margin)), step * (s.stop + margin)) for s in (rows, columns))
     strokes, clearness = _strokes(grey[around], math.ceil(3 * step * width))
     _require_seen(clearness)
-    strokes = _widened(strokes[_bounds(strokes)])
-    return _centred(_fitted(strokes))
+    strokes = _widened(strokes[bounds(strokes)])
+    return centred(fitted(strokes))
 
 
 def _has_form_of_mnist(grey: Grey) -> bool:
@@ -97,7 +97,7 @@ def _has_form_of_mnist(grey: Grey) -> bool:
 
 def _fits_the_box(strokes: Strokes) -> bool:
     middle = ndimage.center_of_mass(strokes)
-    return _length(_bounds(strokes)) in (BOX - 1, BOX) and all(abs(centre - SIDE / 2) <= OFF for centre in middle)
+    return _length(bounds(strokes)) in (BOX - 1, BOX) and all(abs(centre - SIDE / 2) <= OFF for centre in middle)
 
 
 def _ink(grey: Grey) -> str:
@@ -124,7 +124,7 @@ def _find(grey: Grey) -> tuple[slice, slice, float]:
     found = [_strokes(grey, window) for window in _windows(grey)]
     strokes, clearness = max(found, key=lambda pair: pair[1])
     _require_seen(clearness)
-    rows, columns = _bounds(strokes)
+    rows, columns = bounds(strokes)
     _require_seen(_length((rows, columns)) >= SMALLEST and _pieces(strokes[rows, columns]) <= MOST_PIECES)
     return rows, columns, _stroke_width(strokes)
 
@@ -253,7 +253,7 @@ def _length(box: Window) -> int:
     return length
 
 
-def _bounds(strokes: Strokes) -> Window:
+def bounds(strokes: Strokes) -> Window:
     """The rows and columns that have ink."""
     rows, columns = (np.flatnonzero(strokes.any(axis=axis)) for axis in (1, 0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
@@ -272,10 +272,10 @@ def _widened(strokes: Strokes) -> Strokes:
         return strokes
     outside = ndimage.distance_transform_edt(np.pad(strokes <= FULL, math.ceil(lack) + 1, constant_values=True))
     wide: Strokes = np.clip(lack + 1 - outside, 0, 1)
-    return wide[_bounds(wide)]
+    return wide[bounds(wide)]
 
 
-def _fitted(strokes: Strokes) -> Strokes:
+def fitted(strokes: Strokes) -> Strokes:
     """The digit with BOX pixels in its longer direction, antialiased."""
     height, width = (max(1, round(BOX * length / max(strokes.shape))) for length in strokes.shape)
     image = Image.fromarray(strokes.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
@@ -284,15 +284,16 @@ def _fitted(strokes: Strokes) -> Strokes:
     return digit
 
 
-def _centred(digit: Strokes) -> NDArray[np.uint8]:
+def centred(digit: Strokes) -> NDArray[np.uint8]:
     """The digit in the whole field, its centre of mass in the middle as far as whole pixels and the field allow."""
     field: NDArray[np.uint8] = np.zeros((SIDE, SIDE), np.uint8)
+    levels = np.rint(255 * digit)  # whole numbers, whose sums are exact in any order
     starts = (
         min(max(0, round(SIDE / 2 - centre)), SIDE - length)
-        for centre, length in zip(ndimage.center_of_mass(digit), digit.shape, strict=True)
+        for centre, length in zip(ndimage.center_of_mass(levels.astype(np.float64)), levels.shape, strict=True)
     )
-    place = tuple(slice(start, start + length) for start, length in zip(starts, digit.shape, strict=True))
-    field[place] = np.rint(255 * digit)
+    place = tuple(slice(start, start + length) for start, length in zip(starts, levels.shape, strict=True))
+    field[place] = levels
     return field
 
 

@@ -1,0 +1,14 @@
+"""What every activation computes, in words for people. The page, and the table in docs/guide.md, show these."""
+
+from __future__ import annotations
+
+FORMULAS = {
+    "sigmoid": "1 / (1 + exp(-x))",
+    "softplus": "log(1 + exp(x))",
+    "softsign": "x / (1 + |x|)",
+    "relu": "max(0, x)",
+    "tanh": "(exp(x) - exp(-x)) / (exp(x) + exp(-x))",
+    "hard_sigmoid": "0.2 x + 0.5, cut to 0..1",
+    "linear": "x",
+    "softmax": "exp(x) / sum of exp over all classes",
+}
