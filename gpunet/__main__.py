@@ -14,12 +14,14 @@ COMMANDS = {
     "train": "train a network on MNIST or on your own data",
     "evaluate": "test a saved model, and show where it is wrong",
     "predict": "tell digits in pictures",
+    "page": "write a web page on which one draws a digit and sees a model think",
     "doctor": "say what was found on this machine, and what would run",
 }
 EXAMPLES = """\
   gpunet train --save model.safetensors
   gpunet evaluate model.safetensors --plot report.png
   gpunet predict model.safetensors photo.jpg
+  gpunet page model.safetensors -o digits.html
   gpunet train --help"""
 
 

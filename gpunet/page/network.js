@@ -25,11 +25,11 @@ function forward(layers, input) {
   for (const { weights, bias, activation } of layers) {
     const units = bias.length;
     const sums = Float64Array.from(bias);
-    input.forEach((x, i) => {
-      if (x === 0) return; // black pixels add nothing
-      const first = i * units; // weights has a row for every input
+    for (let i = 0; i < input.length; i++) {
+      const x = input[i], first = i * units; // weights has a row for every input
+      if (x === 0) continue; // black pixels add nothing
       for (let unit = 0; unit < units; unit++) sums[unit] += x * weights[first + unit];
-    });
+    }
     const outputs = activation === "softmax" ? softmax(sums) : sums.map(ACTIVATIONS[activation]);
     results.push({ sums, outputs });
     input = outputs;

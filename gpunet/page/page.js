@@ -27,6 +27,10 @@ function start() {
     const image = state.example || !description.drawable ? null : imageOfStrokes(sheet.strokes);
     state.input = state.example ? state.example.input : image && Float32Array.from(image, (level) => level / 255);
     state.results = state.input && forward(layers, state.input);
+    if (state.results && !state.selected.chosen) { // nothing was pointed at yet: the unit that is lit most
+      const { outputs } = state.results[0];
+      state.selected = { layer: 0, unit: outputs.indexOf(Math.max(...outputs)) };
+    }
   }
 
   function paint() {
@@ -40,8 +44,8 @@ function start() {
   }
 
   function select(layer, unit) {
-    if (state.selected.layer === layer && state.selected.unit === unit) return;
-    state.selected = { layer, unit };
+    if (state.selected.chosen && state.selected.layer === layer && state.selected.unit === unit) return;
+    state.selected = { layer, unit, chosen: true };
     repaint();
   }
 

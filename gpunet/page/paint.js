@@ -41,22 +41,22 @@ function prepared(canvas, aspect) {
 function paintCells(canvas, count, columns, colourOf, gap = 0) {
   const rows = Math.ceil(count / columns);
   const { context, width } = prepared(canvas, columns / rows);
-  const side = width / columns;
+  const ratio = canvas.width / width, side = width / columns;
+  const edge = (i) => Math.round(i * side * ratio) / ratio; // on whole pixels of the screen, so that no line shows
   for (let i = 0; i < count; i++) {
-    const [x, y] = [(i % columns) * side, Math.floor(i / columns) * side];
+    const [column, row] = [i % columns, Math.floor(i / columns)];
     context.fillStyle = colourOf(i);
-    // Without a gap cells overlap by half a pixel, so that no line shows between them.
-    context.fillRect(x, y, side - gap + (gap ? 0 : 0.5), side - gap + (gap ? 0 : 0.5));
+    context.fillRect(edge(column), edge(row), edge(column + 1) - edge(column) - gap, edge(row + 1) - edge(row) - gap);
   }
   return { context, side };
 }
 
 // Frames around cells: [[index, colour], ...].
 function paintFrames({ context, side }, columns, frames) {
-  context.lineWidth = Math.max(1.5, side / 7);
+  context.lineWidth = side > 20 ? 3 : 2;
   for (const [i, colour] of frames) {
     context.strokeStyle = css(colour);
-    context.strokeRect((i % columns) * side, Math.floor(i / columns) * side, side - 1, side - 1);
+    context.strokeRect((i % columns) * side + 0.5, Math.floor(i / columns) * side + 0.5, side - 2, side - 2);
   }
 }
 

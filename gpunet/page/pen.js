@@ -20,8 +20,6 @@ class Sheet {
 
   press(event) {
     if (this.pointer !== null || event.button > 0) return; // another finger, or the palm
-    event.preventDefault();
-    this.canvas.focus({ preventScroll: true });
     this.pointer = event.pointerId;
     this.canvas.setPointerCapture(event.pointerId);
     this.penDown = false;

@@ -15,10 +15,10 @@ function byId(id) {
   return document.getElementById(id);
 }
 
-// Three significant digits, with a true minus sign, as wide for a network that is far off as for a usual one.
-function shown(x) {
+// A number with a true minus sign, and so many digits after the point that it is no wider than others.
+function shown(x, digits = 3) {
   const size = Math.abs(x);
-  const text = size >= 1e4 || (size > 0 && size < 1e-3) ? x.toExponential(1) : x.toFixed(size < 10 ? 3 : 1);
+  const text = size >= 1e4 || (size > 0 && size < 1e-3) ? x.toExponential(1) : x.toFixed(size < 10 ? digits : 1);
   return text.replaceAll("-", "\u2212");
 }
 
@@ -87,8 +87,8 @@ function makeFields(state, select) {
 
 // The unit that is inspected, and the strongest connections from it, as frames around the cells of each layer.
 function framesOf(state, layer) {
-  const { accent, up, down } = theme();
-  if (layer === state.selected.layer) return [[state.selected.unit, accent]];
+  const { ink, up, down } = theme();
+  if (layer === state.selected.layer) return [[state.selected.unit, ink]];
   if (layer !== state.selected.layer + 1) return [];
   return strongestOf(state).map(({ unit, weight }) => [unit, weight < 0 ? down : up]);
 }
@@ -143,7 +143,7 @@ function showNumbers(state, bias) {
   const { activation } = state.layers[layer];
   const number = (x) => (result ? shown(x) : "\u2013");
   const lines = [
-    ["inputs \u00d7 weights, added up", number(result && result.sums[unit] - bias)],
+    ["\u03a3 input \u00d7 weight", number(result && result.sums[unit] - bias)],
     ["bias", shown(bias)],
     ["sum x", number(result && result.sums[unit]), "total"],
     [activation === "softmax" ? "softmax: probability" : `${activation}(x)`, number(result && result.outputs[unit]), "total"],
@@ -154,8 +154,8 @@ function showNumbers(state, bias) {
 function showOnward(state, select) {
   const { layer } = state.selected, strongest = strongestOf(state);
   byId("onward").hidden = strongest.length === 0;
-  byId("onward-heading").textContent = strongest.length ? `Strongest to the ${nameOfLayer(state, layer + 1)}` : "";
   const isClass = layer + 1 === state.layers.length - 1;
+  byId("onward-heading").textContent = `Strongest, to ${isClass ? "the classes" : nameOfLayer(state, layer + 1)}`;
   const items = strongest.map(({ unit, weight }) => {
     const item = element("li"), button = element("button");
     button.type = "button";
@@ -203,13 +203,14 @@ function paintClasses(state) {
       weight !== undefined && (weight < 0 ? "down" : "up"),
       state.selected.layer === last && state.selected.unit === unit && "selected",
     ].filter(Boolean).join(" ");
-    row.cells[1].textContent = result ? shown(result.sums[unit]) : "";
+    row.cells[1].textContent = result ? shown(result.sums[unit], 2) : "";
     row.cells[2].firstChild.firstChild.style.width = 100 * share + "%";
     row.cells[3].textContent = result ? percent(share) : "";
   });
   const name = result ? state.description.labels[best] : "?";
   byId("guess-name").textContent = name;
   byId("guess-name").className = name.length > 4 ? "long" : "";
+  byId("small-guess").textContent = result ? `${name}, ${percent(result.outputs[best])}` : "";
   byId("guess-share").textContent = result ? percent(result.outputs[best]) + truthOf(state, best) : "";
 }
 

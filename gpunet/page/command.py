@@ -1,0 +1,159 @@
+"""`gpunet page`: the command. It reads a model and its data, measures what the page's weights cost, and writes it."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from gpunet import __version__, commandline, data, engines, files
+from gpunet.data import Dataset
+from gpunet.errors import ArgumentError, DataError
+from gpunet.layers import Network
+from gpunet.model import Sequential, load
+from gpunet.page import content
+from gpunet.page.document import document
+
+PROGRAM = "gpunet page"
+CHUNK = 1000  # examples from one movement of the progress bar to the next
+SUFFIXES = (".html", ".htm")
+MOST_LETTERS = 60  # of a class' name
+EXAMPLES = """\
+  gpunet page model.safetensors -o digits.html
+  gpunet page fashion.safetensors --data fashion-mnist/ --labels names.txt -o fashion.html"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (see gpunet.commandline)."""
+    return commandline.run(PROGRAM, _page, argv)
+
+
+def _page(argv: Sequence[str] | None) -> int:
+    argv = sys.argv[1:] if argv is None else argv
+    options = _parse(argv)
+    _check_output(options)
+    model = load(options.model, device=options.device, engine=options.engine)
+    labels = None if options.labels is None else _read_labels(options.labels, model.network.classes)
+    bits = 32 if options.float32 else 16
+    try:
+        numbers, rounded = content.packed(model.get_weights(), bits)
+    except ArgumentError as error:
+        raise ArgumentError(f"{options.model}: {error}") from None
+    dataset = data.load_mnist() if options.data is None else data.load(options.data)
+    name = options.data or "MNIST (bundled)"
+    _check_data(options.model, model.network, dataset, name)
+
+    test, exact = dataset.test, 0.0
+    if bits == 16:
+        exact = _accuracy(_probabilities(model, test.images, options.quiet), test.labels)
+        scale = model.scale
+        model.set_weights(rounded)
+        model.scale = scale  # the same network, nearly
+    probabilities = _probabilities(model, test.images, options.quiet)
+    accuracy = _accuracy(probabilities, test.labels)
+    accuracies = (exact if bits == 16 else accuracy, accuracy)
+
+    source = content.Source(Path(options.model).name, name, options.data is None, shlex.join([*PROGRAM.split(), *argv]))
+    labels = labels or [str(number) for number in range(model.network.classes)]
+    page = document(content.describe(model, test, probabilities, labels, source, bits, accuracies), numbers)
+    files.write_bytes(options.output, page)
+    if not options.quiet:
+        print(_costs(len(test.labels), bits, accuracies))
+    print(f"{options.output}: {len(page) / 1e6:.2f} MB; open it in a browser", flush=True)
+    return commandline.DONE
+
+
+def _parse(argv: Sequence[str]) -> argparse.Namespace:
+    parser = commandline.Parser(
+        prog=PROGRAM,
+        description="Write one HTML file in which one draws a digit and sees a saved network think: the image that it\n"
+        "sees, its layers, and the probabilities of the classes. Whoever opens it needs a browser and nothing else.",
+        examples=EXAMPLES,
+    )
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="a file that gpunet train --save wrote; a network for grey images")
+    add("-o", "--output", metavar="FILE", required=True, help="the page to write: .html")
+    add("--data", metavar="PATH", help="the data set with the test images, as for gpunet train (MNIST)")
+    add("--labels", metavar="FILE", help="a text file with the classes' names, one a line (their numbers)")
+    add("--float32", action="store_true", help="keep all bits of the weights, in a file twice as large")
+    add("--device", choices=engines.DEVICES, default="auto", help="where to compute (auto)")
+    add("--engine", choices=engines.ENGINES, default="auto", help="how to compute (auto)")
+    add("--quiet", action="store_true", help="print the file's name and size only")
+    add("--version", action="version", version=f"gpunet {__version__}")
+    return parser.parse_args(argv)
+
+
+def _check_output(options: argparse.Namespace) -> None:
+    """Raise ArgumentError, before any work, if the page cannot be written, or would overwrite what it is made of."""
+    for option in ("data", "labels"):
+        if getattr(options, option) == "":
+            raise ArgumentError(f"--{option}: expected a path, got ''")
+    files.check_output("--output", options.output)
+    if Path(options.output).suffix.lower() not in SUFFIXES:
+        raise ArgumentError(f"--output: {options.output}: expected a name that ends in {' or '.join(SUFFIXES)}")
+    named = {"MODEL": options.model, "--data": options.data, "--labels": options.labels, "--output": options.output}
+    files.check_distinct(named)
+
+
+def _check_data(path: str, network: Network, dataset: Dataset, name: str) -> None:
+    """Raise ArgumentError unless the data set has grey images that the network takes."""
+    shape = dataset.test.images.shape[1:]
+    if network.inputs != dataset.inputs or network.classes < dataset.classes:
+        raise ArgumentError(
+            f"{path}: a network with {network.inputs} inputs and {network.classes} classes, but {name} has "
+            f"{dataset.inputs} inputs and {dataset.classes} classes; expected what the model was trained on, as --data"
+        )
+    if content.image_size(shape) is None:
+        raise ArgumentError(
+            f"{name}: examples of shape {shape}; expected grey images, (height, width): a page shows no others"
+        )
+
+
+def _read_labels(path: str, classes: int) -> list[str]:
+    """The classes' names. Raises DataError, naming the file, unless there is one for every class."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text in UTF-8; expected a name of a class in every line") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from error
+    names = [line.strip() for line in text.strip("\n").split("\n")]
+    if len(names) != classes or not all(names):
+        empty = ", some of them empty" if not all(names) else ""
+        raise DataError(f"{path}: {len(names)} lines{empty}; expected {classes}, a name of a class in each")
+    if long := [name for name in names if len(name) > MOST_LETTERS]:
+        raise DataError(f"{path}: a name of {len(long[0])} letters; expected at most {MOST_LETTERS}")
+    return names
+
+
+def _probabilities(model: Sequential, images: NDArray[np.generic], silent: bool) -> NDArray[np.floating]:
+    """Of all images, with a progress bar on a terminal."""
+    parts = []
+    with tqdm(
+        total=len(images), unit=" images", leave=False, dynamic_ncols=True, disable=True if silent else None
+    ) as bar:
+        for first in range(0, len(images), CHUNK):
+            parts.append(model.predict(images[first : first + CHUNK]))
+            bar.update(len(parts[-1]))
+    return np.concatenate(parts)
+
+
+def _accuracy(probabilities: NDArray[np.floating], labels: NDArray[np.integer]) -> float:
+    return float(np.mean(probabilities.argmax(axis=1) == labels))
+
+
+def _costs(examples: int, bits: int, accuracies: tuple[float, float]) -> str:
+    """What rounding to 16 bits costs, measured."""
+    model, page = (100 * accuracy for accuracy in accuracies)
+    if bits == 32:
+        return f"test accuracy {page:.2f} % of {examples:,} test images; the page keeps all bits of the weights"
+    return (
+        f"test accuracy {page:.2f} % of {examples:,} test images with the page's 16-bit weights, "
+        f"{model:.2f} % with all bits: {page - model:+.2f} points"
+    )
