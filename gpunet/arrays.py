@@ -292,7 +292,7 @@ def _is_on_gpu(values: Any) -> bool:
 
 
 def _cupy_array(name: str, values: Any) -> Any:
-    """A CuPy array over the values' memory, on the GPU that computes.
+    """A CuPy array over the values' memory. An engine refuses it if it is on another GPU than the one that computes.
 
     DLPack comes first because it makes CuPy's stream wait for the work of the library that made the values;
     __cuda_array_interface__ of PyTorch's tensors does not.
@@ -310,7 +310,4 @@ def _cupy_array(name: str, values: Any) -> Any:
                 raise
     if array is None:
         array = cupy.asarray(values)
-    computes = cupy.cuda.Device().id
-    if array.device.id != computes:
-        raise ArgumentError(f"{name}: is on GPU {array.device.id}, but GPU {computes} computes; move it there")
     return array

@@ -371,6 +371,18 @@ def test_arrays_of_a_user_are_waited_for_and_padded(computer: Computer) -> None:
     np.testing.assert_array_equal(device.download(adopted), np.pad(values, ((0, 0), (0, 1))))
 
 
+def test_arrays_are_used_by_the_gpu_that_they_are_on(two_gpus: Computer) -> None:
+    import cupy
+
+    values = np.arange(8, dtype=np.float32).reshape(2, 4)
+    with cupy.cuda.Device(1):
+        array = cupy.asarray(values)
+    second = CudaDevice(QUIET, index=1)
+    np.testing.assert_array_equal(second.download(second.adopt(array, (2, 4))), values)
+    with pytest.raises(gpunet.ArgumentError, match=r"is on GPU 1, but GPU 0 computes; .* with device='cuda:1'"):
+        CudaDevice(QUIET).adopt(array, (2, 4))
+
+
 def test_a_host_array_may_change_once_it_was_written(computer: Computer) -> None:
     device, values = CudaDevice(QUIET), np.ones(4, np.float32)
     array = device.upload(values)
