@@ -87,8 +87,8 @@ def test_every_update_of_an_epoch_is_in_a_graph(counting, updates: int) -> None:
 
 
 def with_gpu(device, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(choice, "cuda_problem", lambda: None)
-    monkeypatch.setattr(choice, "cuda_device", lambda: device)
+    monkeypatch.setattr(choice, "cuda_problem", lambda index: None)
+    monkeypatch.setattr(choice, "cuda_device", lambda index: device)
 
 
 DATA, INPUTS = 600, 300  # examples and inputs: by far the most that a fit has on the device
