@@ -21,6 +21,7 @@ import pytest
 
 import gpunet
 from gpunet import engines
+from gpunet.engines import choice
 from gpunet.layers import HIDDEN_ACTIVATIONS, Network
 from gpunet.optimizers import RULES
 
@@ -56,6 +57,18 @@ def _compiled_loops() -> None:
             compile_loops(
                 Network((1, *[1 for _ in HIDDEN_ACTIVATIONS], 1), (*HIDDEN_ACTIVATIONS, "softmax")), optimizer
             )
+
+
+def hidden(found: Callable[[int], str | None]) -> Callable[[int], str | None]:
+    """Why CUDA cannot be used, also where it can."""
+    return lambda index=0: found(index) or "the GPU is left to the tests marked gpu"
+
+
+@pytest.fixture(autouse=True)
+def _plain_tests_are_the_same_everywhere(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that is not marked gpu does not find one: it may compare bits with the CPU's, or look at all of stderr."""
+    if "gpu" not in request.keywords:
+        monkeypatch.setattr(choice, "cuda_problem", hidden(choice.cuda_problem))
 
 
 @pytest.fixture(autouse=True)
@@ -101,14 +114,14 @@ def small_npz(tmp_path: Path, blobs: tuple[np.ndarray, np.ndarray]) -> Path:
 
 
 @pytest.fixture
-def command(tmp_path: Path) -> Command:
+def command(tmp_path: Path, request: pytest.FixtureRequest) -> Command:
     """Run `python -m MODULE ARGUMENTS` in an empty folder, as a user would; the output is text."""
 
     def run(module: str, *arguments: object, timeout: float = 300) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, "-m", module, *map(str, arguments)],
             cwd=tmp_path,
-            env=command_environment(),
+            env=command_environment(on_gpu="gpu" in request.keywords),
             capture_output=True,
             text=True,
             timeout=timeout,
@@ -118,7 +131,11 @@ def command(tmp_path: Path) -> Command:
     return run
 
 
-def command_environment() -> dict[str, str]:
-    """The environment in which a command finds the gpunet that is under test, from any folder."""
+def command_environment(on_gpu: bool = False) -> dict[str, str]:
+    """The environment in which a command finds the gpunet that is under test, from any folder.
+
+    on_gpu: for tests marked gpu; the others' commands see none.
+    """
     root = str(Path(gpunet.__file__).parents[1])
-    return {**os.environ, "PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    path = {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
+    return {**os.environ, **path, **({} if on_gpu else {"CUDA_VISIBLE_DEVICES": ""})}
