@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import math
 import os
 import re
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from gpunet.errors import ArgumentError
 
@@ -43,6 +47,39 @@ def count() -> int:
                 raise ArgumentError(f"{name}: expected a whole number above 0, got {text!r}")
             return min(int(text), usable_cores())
     return usable_cores()
+
+
+_alone = threading.Lock()
+_users_of_one_thread = 0
+_limited: Any = None
+
+
+@contextlib.contextmanager
+def one_blas_thread() -> Iterator[None]:
+    """Let NumPy's linear algebra use one thread meanwhile, in the whole process.
+
+    With more, the order of its sums depends on how many there are, and they wait for one another in busy loops: beside
+    another busy process that took up to sixty times as long as one thread alone.
+    """
+    global _users_of_one_thread, _limited
+    with _alone:
+        if _users_of_one_thread == 0:
+            _limited = _blas().limit(limits=1, user_api="blas")
+        _users_of_one_thread += 1
+    try:
+        yield
+    finally:
+        with _alone:
+            _users_of_one_thread -= 1
+            if _users_of_one_thread == 0:
+                _limited.restore_original_limits()
+
+
+@functools.cache
+def _blas() -> Any:
+    import threadpoolctl
+
+    return threadpoolctl.ThreadpoolController()
 
 
 def usable_cores() -> int:

@@ -2,7 +2,8 @@
 
 Written to be plain. float32 for training; float64 when asked, as the truth that kernels are compared with. The one
 concession to speed: weights, gradients and optimizer state are long vectors (a layer's arrays are views of them), and
-the optimizer goes through them in place, in blocks that stay in the processor's cache.
+the optimizer goes through them in place, in blocks that stay in the processor's cache. The products use one thread:
+so results do not depend on the number of cores, and other processes may use the rest.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from gpunet import threads
 from gpunet.engines.base import Engine, EpochStatistics, OptimizerState, Progress
 from gpunet.errors import TrainingDivergedError
 from gpunet.layers import Network
@@ -76,6 +78,7 @@ class ReferenceEngine(Engine):
         self._set_weights(weights)
         self._set_state(state)
 
+    @threads.one_blas_thread()
     @np.errstate(all="ignore")  # a diverging run is reported once, by its loss
     def _train_epoch(
         self, images: NDArray[Any], labels: NDArray[Any], order: NDArray[np.int32], batch_size: int, progress: Progress
@@ -117,11 +120,13 @@ class ReferenceEngine(Engine):
                 dz = dense_backward(dz, self._weights[2 * layer], outputs[layer], previous)
         return losses, correct
 
+    @threads.one_blas_thread()
     @np.errstate(all="ignore")
     def predict(self, images: NDArray[Any]) -> Floats:
         blocks = [softmax(self._forward(images[rows])[-1]) for rows in _blocks(len(images), FORWARD_ROWS)]
         return np.concatenate(blocks)
 
+    @threads.one_blas_thread()
     @np.errstate(all="ignore")
     def evaluate(self, images: NDArray[Any], labels: NDArray[Any]) -> tuple[float, float]:
         total_loss, total_correct = 0.0, 0

@@ -253,6 +253,20 @@ def test_results_do_not_depend_on_how_many_threads_work_when(monkeypatch, batch_
     assert_same_bits(steady, restless)
 
 
+@pytest.mark.parametrize("batch_size", [1, 20])
+def test_a_training_goes_on_with_another_number_of_threads(monkeypatch, batch_size) -> None:
+    monkeypatch.setattr(compiled, "WORK_OF_A_THREAD", 1)
+    images, labels, weights = problem(SMALL, 50)
+    order = np.arange(50, dtype=np.int32)
+    alone = CompiledEngine(SMALL, Adam(0.01), weights, 3)
+    started, resumed = CompiledEngine(SMALL, Adam(0.01), weights, 3), CompiledEngine(SMALL, Adam(0.01), weights, 1)
+    for engine in (alone, alone, started):
+        engine.train_epoch(images, labels, order, batch_size)
+    resumed.weights, resumed.optimizer_state = started.weights, started.optimizer_state
+    resumed.train_epoch(images, labels, order, batch_size)
+    assert_same_bits(alone, resumed)
+
+
 def test_moving_between_engines_continues_the_same_run() -> None:
     images, labels, weights = problem(SMALL, 40)
     order = np.arange(40, dtype=np.int32)
@@ -361,6 +375,46 @@ def _call(function: vectors.VectorFunction, *arguments) -> None:
     kinds = [ctypes.c_void_p if isinstance(value, np.ndarray) else ctypes.c_int64 for value in arguments]
     values = [value.ctypes.data if isinstance(value, np.ndarray) else value for value in arguments]
     ctypes.CFUNCTYPE(None, *kinds)(compiler.address(function))(*values)
+
+
+class _Clock:
+    """Windows of a Pace, one after the other; how fast the work goes says `rate`, by the number of threads."""
+
+    def __init__(self, threads: int, rate, sleeps: int = 0) -> None:
+        self.pace, self.rate, self.sleeps = workers.Pace(threads), rate, sleeps
+
+    def run(self, windows: int) -> list[int]:
+        second = workers.Pace.WINDOW_SECONDS
+        return [
+            self.pace.note(
+                int(self.rate(self.pace.active) * second), second, int(self.sleeps * second) * self.pace.active
+            )
+            for _ in range(windows)
+        ]
+
+
+def test_on_a_quiet_machine_all_threads_work_all_the_time() -> None:
+    assert set(_Clock(8, lambda threads: 1000 * threads).run(200)) == {8}
+
+
+def test_one_thread_works_where_that_is_faster_and_more_are_tried_rarely() -> None:
+    active = _Clock(4, lambda threads: 8000 / threads, sleeps=1000).run(400)
+    assert active[-1] == 1 or active[-2] == 1
+    assert active.index(1) < 10
+    assert active[100:].count(1) > 280
+
+
+def test_sleeping_threads_stay_where_they_bring_something() -> None:
+    active = _Clock(2, lambda threads: 1000 * threads, sleeps=1000).run(400)
+    assert active[-1] == 2
+    assert active[100:].count(2) > 280
+
+
+def test_all_threads_are_back_soon_after_the_load_has_gone() -> None:
+    clock = _Clock(2, lambda threads: 2000 / threads, sleeps=1000)
+    assert 1 in clock.run(100)
+    clock.rate, clock.sleeps = (lambda threads: 1000 * threads), 0
+    assert clock.run(workers.Pace.LONGEST_PAUSE + 3)[-1] == 2
 
 
 @given(rows=st.integers(1, 9), columns=st.integers(1, 5 * LANES))

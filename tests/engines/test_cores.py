@@ -5,9 +5,14 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
+import threadpoolctl
 
 from gpunet import threads
+from gpunet.engines.reference import ReferenceEngine
+from gpunet.optimizers import Adam
+from support.engine_cases import SMALL, problem
 
 
 class System:
@@ -88,3 +93,31 @@ def test_where_nothing_is_said_of_groups_the_affinity_counts(system: System) -> 
     assert threads.usable_cores() == 4
     system.says("nonsense\n", "38 31", "")
     assert threads.usable_cores() == 4
+
+
+def _blas_threads() -> set[int]:
+    return {library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"}
+
+
+def test_the_reference_engine_computes_with_one_thread_and_gives_the_others_back() -> None:
+    images, labels, weights = problem(SMALL, 4)
+    engine, seen = ReferenceEngine(SMALL, Adam(), weights), []
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before = _blas_threads()
+        engine.train_epoch(
+            images, labels, np.arange(4, dtype=np.int32), 2, lambda updates: seen.append(_blas_threads())
+        )
+        assert seen == [{1}, {1}]
+        assert _blas_threads() == before
+
+
+def test_of_two_that_want_one_blas_thread_the_first_to_end_leaves_it_to_the_other() -> None:
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before = _blas_threads()
+        first, second = threads.one_blas_thread(), threads.one_blas_thread()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert _blas_threads() == {1}
+        second.__exit__(None, None, None)
+        assert _blas_threads() == before
