@@ -34,7 +34,7 @@ from gpunet.errors import (
 from gpunet.keras_names import attributes_of
 from gpunet.layers import Activation, Dense, Input, Network
 from gpunet.model import Sequential, load
-from gpunet.optimizers import SGD, Adam
+from gpunet.optimizers import SGD, Adam, AdamW
 
 __version__ = "0.1.0"
 
@@ -42,6 +42,7 @@ __all__ = [
     "SGD",
     "Activation",
     "Adam",
+    "AdamW",
     "ArgumentError",
     "Callback",
     "DataError",

@@ -1,7 +1,7 @@
 """MLPClassifier: a gpunet network as a scikit-learn classifier, for pipelines, grid searches and cross-validation.
 
 Its parameters have the names and the meaning that they have in sklearn.neural_network.MLPClassifier; what gpunet does
-not do (other solvers, L2 penalty, Nesterov momentum) is refused. Needs scikit-learn: pip install 'gpunet[sklearn]'.
+not do (other solvers, L2 penalty) is refused. Needs scikit-learn: pip install 'gpunet[sklearn]'.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ACTIVATIONS = {"identity": "linear", "logistic": "sigmoid", **{name: name for na
 LARGEST_AUTO_BATCH = 200  # scikit-learn's
 
 # Parameters of scikit-learn's classifier of which gpunet knows one value only.
-ONLY = {"alpha": 0.0, "learning_rate": "constant", "nesterovs_momentum": False}
+ONLY = {"alpha": 0.0, "learning_rate": "constant"}
 
 
 class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -44,7 +44,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
     hidden_layer_sizes: widths of the hidden layers.  activation: "identity", "logistic", "tanh", "relu", or another of
     gpunet's names.  solver: "adam" or "sgd".  alpha: 0 only.  learning_rate: "constant" only.
-    nesterovs_momentum: False only.  batch_size: "auto" is min(200, examples).
+    batch_size: "auto" is min(200, examples).
     tol, n_iter_no_change: training ends when for so many epochs the loss (with early_stopping: the accuracy on a share
     validation_fraction of the examples) was not better by more than tol; else after max_iter epochs.
     random_state: fixes start, shuffle and validation share.  warm_start: a further fit goes on from the weights, with
@@ -78,7 +78,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         verbose: bool = False,
         warm_start: bool = False,
         momentum: float = 0.9,
-        nesterovs_momentum: bool = False,
+        nesterovs_momentum: bool = True,
         early_stopping: bool = False,
         validation_fraction: float = 0.1,
         beta_1: float = 0.9,
@@ -197,7 +197,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         if self.solver == "adam":
             return Adam(self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
         if self.solver == "sgd":
-            return SGD(self.learning_rate_init, self.momentum)
+            return SGD(self.learning_rate_init, self.momentum, self.nesterovs_momentum)
         raise ArgumentError(f"solver: expected 'adam' or 'sgd', got {self.solver!r}")
 
     def _keep(self, convergence: _Convergence, examples: int, goes_on: bool) -> None:

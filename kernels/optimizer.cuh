@@ -1,7 +1,9 @@
 // optimizer.cuh: one optimizer step of a weight, by the rule that -DOPTIMIZER names.
 //
 //   adam      m = beta_1 m + (1 - beta_1) g;  v = beta_2 v + (1 - beta_2) g^2;  w -= alpha_t m / (sqrt(v) + epsilon_t)
+//   adamw     w -= learning_rate weight_decay w, then as adam
 //   momentum  velocity = momentum velocity - learning_rate g;  w += velocity
+//   nesterov  velocity as there;  w += momentum velocity - learning_rate g
 //   sgd       w -= learning_rate g
 //
 //   constants  (updates, CONSTANTS_STRIDE): for each update of the epoch the rule's numbers, as `constants` of its class
@@ -30,12 +32,29 @@ struct adam {
     }
 };
 
+struct adamw {
+    static constexpr int SLOTS = 2, CONSTANTS = 7;
+
+    static __device__ __forceinline__ float step(float w, float g, float& m, float& v, const float* c) {
+        return adam::step(fmaf(c[6], w, w), g, m, v, c);
+    }
+};
+
 struct momentum {
     static constexpr int SLOTS = 1, CONSTANTS = 2;
 
     static __device__ __forceinline__ float step(float w, float g, float& velocity, float&, const float* c) {
         velocity = fmaf(c[1], velocity, c[0] * g);
         return w + velocity;
+    }
+};
+
+struct nesterov {
+    static constexpr int SLOTS = 1, CONSTANTS = 2;
+
+    static __device__ __forceinline__ float step(float w, float g, float& velocity, float&, const float* c) {
+        velocity = fmaf(c[1], velocity, c[0] * g);
+        return w + fmaf(c[1], velocity, c[0] * g);
     }
 };
 

@@ -19,7 +19,7 @@ from gpunet import threads
 from gpunet.engines.base import Engine, EpochStatistics, OptimizerState, Progress
 from gpunet.errors import TrainingDivergedError
 from gpunet.layers import Network
-from gpunet.optimizers import SGD, Adam, Optimizer
+from gpunet.optimizers import SGD, Adam, AdamW, Optimizer
 
 Floats = NDArray[np.floating]
 
@@ -273,11 +273,24 @@ def adam_step(adam: Adam, update: int, w: Floats, g: Floats, m: Floats, v: Float
     w -= g
 
 
+def adamw_step(adamw: AdamW, update: int, w: Floats, g: Floats, m: Floats, v: Floats) -> None:
+    w -= adamw.learning_rate * adamw.weight_decay * w
+    adam_step(adamw, update, w, g, m, v)
+
+
 def momentum_step(sgd: SGD, update: int, w: Floats, g: Floats, velocity: Floats) -> None:
     velocity *= sgd.momentum
     g *= sgd.learning_rate
     velocity -= g
     w += velocity
+
+
+def nesterov_step(sgd: SGD, update: int, w: Floats, g: Floats, velocity: Floats) -> None:
+    velocity *= sgd.momentum
+    g *= sgd.learning_rate
+    velocity -= g
+    w += sgd.momentum * velocity
+    w -= g
 
 
 def sgd_step(sgd: SGD, update: int, w: Floats, g: Floats) -> None:
@@ -287,7 +300,9 @@ def sgd_step(sgd: SGD, update: int, w: Floats, g: Floats) -> None:
 
 STEPS: dict[str, Callable[..., None]] = {
     "adam": adam_step,
+    "adamw": adamw_step,
     "momentum": momentum_step,
+    "nesterov": nesterov_step,
     "sgd": sgd_step,
 }
 

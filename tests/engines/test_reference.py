@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 from gpunet import to_categorical
+from gpunet.engines import reference
+from gpunet.engines.cuda.sources import source_folder
 from gpunet.engines.reference import ReferenceEngine, activate, activation_derivative, softmax, softmax_cross_entropy
 from gpunet.errors import TrainingDivergedError
 from gpunet.layers import HIDDEN_ACTIVATIONS, Network
-from gpunet.optimizers import SGD, Adam
+from gpunet.optimizers import RULES, SGD, Adam, AdamW
 
 SHAPES = [(1, 2), (1, 10), (3, 7), (100, 10)]
 
@@ -213,7 +217,50 @@ def test_sgd_and_momentum_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(weights, 1 - 0.05 - 0.025, rtol=1e-14)
 
 
-@pytest.mark.parametrize("optimizer", [Adam(), SGD(0.1), SGD(0.1, 0.9)], ids=["adam", "sgd", "momentum"])
+def test_adamw_decays_the_weight_before_adams_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The numbers of Adam's test, with 0.1 * 0.5 of the weight taken away before each step."""
+    engine, weights = one_weight_engine(AdamW(0.1, 0.5, 0.8, 0.95, epsilon=0.01))
+    feed(engine, 0.5, monkeypatch)
+    np.testing.assert_allclose(weights, 0.95 - 0.05 / 0.51, rtol=1e-12)
+    feed(engine, -0.2, monkeypatch)
+    second = 0.1 * (0.04 / 0.36) / ((0.013875 / 0.0975) ** 0.5 + 0.01)
+    np.testing.assert_allclose(weights, 0.95 * (0.95 - 0.05 / 0.51) - second, rtol=1e-12)
+
+
+def test_nesterov_looks_a_step_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, weights = one_weight_engine(SGD(0.1, momentum=0.9, nesterov=True))
+    feed(engine, 0.5, monkeypatch)  # velocity -0.05
+    np.testing.assert_allclose(weights, 1 - 0.045 - 0.05, rtol=1e-14)
+    feed(engine, -0.2, monkeypatch)  # velocity -0.045 + 0.02
+    np.testing.assert_allclose(weights, 1 - 0.045 - 0.05 - 0.0225 + 0.02, rtol=1e-14)
+
+
+@pytest.mark.parametrize("optimizer", ["AdamW", "SGD"])
+def test_adamw_and_nesterov_step_as_pytorchs(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch = pytest.importorskip("torch", reason="compares with PyTorch's optimizers; pip install torch")
+    ours = AdamW(0.01, 0.3) if optimizer == "AdamW" else SGD(0.01, 0.9, nesterov=True)
+    engine, weights = one_weight_engine(ours)
+    weight = torch.ones(1, dtype=torch.float64, requires_grad=True)
+    options = {"weight_decay": 0.3} if optimizer == "AdamW" else {"momentum": 0.9, "nesterov": True}
+    theirs = getattr(torch.optim, optimizer)([weight], lr=0.01, **options)
+    for gradient in (0.5, -0.2, 0.1, 0.7):
+        feed(engine, gradient, monkeypatch)
+        weight.grad = torch.full((1,), gradient, dtype=torch.float64)
+        theirs.step()
+        np.testing.assert_allclose(weights[:1], weight.detach().numpy(), rtol=1e-12)
+
+
+def test_every_engine_knows_every_rule() -> None:
+    """By name: an optimizer whose rule an engine lacks would fail in the middle of a training."""
+    assert set(reference.STEPS) == set(RULES)
+    text = (source_folder() / "optimizer.cuh").read_text()
+    for rule, optimizer in RULES.items():
+        (slots, constants) = re.search(rf"struct {rule} {{.*?SLOTS = (\d), CONSTANTS = (\d);", text, re.DOTALL).groups()
+        assert int(slots) == len(optimizer.slots)
+        assert int(constants) == optimizer.constants(np.ones(1, np.int64)).shape[1]
+
+
+@pytest.mark.parametrize("optimizer", RULES.values(), ids=RULES)
 def test_blocks_of_the_optimizer_do_not_change_the_result(optimizer, monkeypatch: pytest.MonkeyPatch) -> None:
     network = Network((6, 5, 3), ("tanh", "softmax"))
     rng = np.random.default_rng(4)

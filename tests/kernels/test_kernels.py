@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gpunet.engines.cuda import tiled_plan
 from gpunet.layers import HIDDEN_ACTIVATIONS
-from gpunet.optimizers import SGD, Adam
+from gpunet.optimizers import SGD, Adam, AdamW
 from support import kernel_cases as cases
 from support.devices import EVERYWHERE, ON_GPU, ORDERS, PLAIN, open_device
 from support.kernel_cases import Case
@@ -29,7 +29,10 @@ SHAPES = [
     (65, 31, 4),
 ]
 SOME_SHAPES = [(1, 37, 13), (7, 29, 10), (33, 18, 11), (130, 9, 129)]
-OPTIMIZERS = {"adam": Adam(0.01), "sgd": SGD(0.1), "momentum": SGD(0.1, 0.9)}
+OPTIMIZERS = {
+    optimizer.rule: optimizer
+    for optimizer in (Adam(0.01), AdamW(0.01, 0.1), SGD(0.1), SGD(0.1, 0.9), SGD(0.1, 0.9, nesterov=True))
+}
 RANDOM = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck))
 sizes = st.integers(1, 70)
 

@@ -21,13 +21,19 @@ from hypothesis import strategies as st
 
 import gpunet
 from conftest import command_environment
-from gpunet import SGD, Adam, ArgumentError, Dense, ModelFileError, OutputError, Sequential, saving
+from gpunet import SGD, Adam, AdamW, ArgumentError, Dense, ModelFileError, OutputError, Sequential, saving
 from gpunet.data import Origin
 from gpunet.layers import HIDDEN_ACTIVATIONS
 from gpunet.saving import contents, formats
 
 SUFFIXES = (".safetensors", ".npz")
-OPTIMIZERS = {"adam": Adam(0.02, 0.8), "sgd": SGD(0.1), "momentum": SGD(0.05, 0.9)}
+OPTIMIZERS = {
+    "adam": Adam(0.02, 0.8),
+    "adamw": AdamW(0.02, 0.1),
+    "sgd": SGD(0.1),
+    "momentum": SGD(0.05, 0.9),
+    "nesterov": SGD(0.05, 0.9, nesterov=True),
+}
 INTEGER = "sparse_categorical_crossentropy"
 
 

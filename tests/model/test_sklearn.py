@@ -47,7 +47,7 @@ def test_parameters_have_the_names_and_defaults_of_scikit_learn() -> None:
     assert ours.keys() - theirs.keys() == {"device", "engine"}
     assert theirs.keys() - ours.keys() <= {"max_fun", "power_t", "loss"}  # of the solvers that gpunet has not
     different = {name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]}
-    assert different == {"alpha", "nesterovs_momentum"}
+    assert different == {"alpha"}
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -122,7 +122,7 @@ def test_warm_start_takes_the_parameters_as_they_are_then(blobs) -> None:
     assert not np.array_equal(kept.coefs_[0], slower.coefs_[0])
     assert slower.model_.optimizer_state.updates == kept.model_.optimizer_state.updates
     slower.set_params(solver="sgd").fit(x, y)
-    assert slower.model_.optimizer == gpunet.SGD(1e-5, 0.9)
+    assert slower.model_.optimizer == gpunet.SGD(1e-5, 0.9, nesterov=True)
     for change in ({"hidden_layer_sizes": 9}, {"activation": "tanh"}):
         with pytest.raises(gpunet.ArgumentError, match="warm_start: the network was 8-8-3 with relu, softmax"):
             clone_fitted(slower).set_params(**change).fit(x, y)
@@ -171,10 +171,19 @@ def test_clone_and_pickle(blobs) -> None:
         clone(classifier).predict(blobs[0])
 
 
+def test_nesterovs_momentum_makes_another_training(blobs) -> None:
+    x, y = blobs
+    curves = [quick(solver="sgd", max_iter=3, nesterovs_momentum=on).fit(x, y).loss_curve_ for on in (True, False)]
+    assert curves[0] != curves[1]
+
+
 FAULTS = {
     "alpha": ({"alpha": 1e-4}, r"alpha: gpunet knows alpha=0\.0 only, got 0\.0001"),
     "learning-rate": ({"learning_rate": "adaptive"}, "learning_rate: gpunet knows learning_rate='constant' only"),
-    "nesterov": ({"nesterovs_momentum": True}, "nesterovs_momentum: gpunet knows nesterovs_momentum=False only"),
+    "nesterov": (
+        {"solver": "sgd", "nesterovs_momentum": "yes"},
+        "SGD: nesterov: expected True or False, got 'yes'",
+    ),
     "solver": ({"solver": "lbfgs"}, "solver: expected 'adam' or 'sgd', got 'lbfgs'"),
     "activation": ({"activation": "swish"}, "activation: expected one of identity, logistic"),
     "sizes": ({"hidden_layer_sizes": (5, 0)}, "hidden_layer_sizes: expected a whole number above 0, got 0"),

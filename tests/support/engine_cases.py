@@ -8,9 +8,15 @@ import pytest
 from gpunet.engines import Engine
 from gpunet.engines.reference import ReferenceEngine
 from gpunet.layers import Network
-from gpunet.optimizers import SGD, Adam
+from gpunet.optimizers import SGD, Adam, AdamW
 
-OPTIMIZERS = {"adam": lambda: Adam(0.01, 0.8, 0.95), "sgd": lambda: SGD(0.1), "momentum": lambda: SGD(0.05, 0.9)}
+OPTIMIZERS = {
+    "adam": lambda: Adam(0.01, 0.8, 0.95),
+    "adamw": lambda: AdamW(0.01, 0.1, 0.8, 0.95),
+    "sgd": lambda: SGD(0.1),
+    "momentum": lambda: SGD(0.05, 0.9),
+    "nesterov": lambda: SGD(0.05, 0.9, nesterov=True),
+}
 SMALL = Network((20, 16, 12, 10), ("sigmoid", "sigmoid", "softmax"))
 LECTURE = Network((784, 500, 500, 10), ("sigmoid", "sigmoid", "softmax"))
 

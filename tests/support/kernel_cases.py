@@ -16,7 +16,7 @@ from gpunet.engines import reference
 from gpunet.engines.cuda.device import Array, Device
 from gpunet.engines.cuda.engine import pad_columns
 from gpunet.engines.cuda.tiled_launches import Batches, DeviceLayer, Launches, padded
-from gpunet.optimizers import SGD, Adam, Optimizer
+from gpunet.optimizers import SGD, Adam, AdamW, Optimizer
 
 U = 2.0**-24
 SMALLEST = 2.0**-126
@@ -229,6 +229,8 @@ def dense_update(device: Device, case: Case, optimizer: Optimizer, update: int =
     slots = [slot.astype(np.float64) for slot in before]
     after = [values[:, : case.units].astype(np.float64) for values in got_state]
     step, step_bound = STEPS[optimizer.rule](optimizer, update, g, g_bound, slots, after)
+    if isinstance(optimizer, AdamW):
+        step = step + optimizer.learning_rate * optimizer.weight_decay * w
     assert_within(got, w - step, step_bound + 8 * U * (np.abs(w) + np.abs(step)) + SMALLEST, "weights")
     return got
 
@@ -253,11 +255,16 @@ def _momentum(sgd: SGD, update: int, g: Floats, g_bound: Floats, before: list[Fl
     return -after[0], np.zeros_like(g)
 
 
+def _nesterov(sgd: SGD, update: int, g: Floats, g_bound: Floats, before: list[Floats], after: list[Floats]):
+    _momentum(sgd, update, g, g_bound, before, after)
+    return sgd.learning_rate * g - sgd.momentum * after[0], sgd.learning_rate * g_bound
+
+
 def _sgd(sgd: SGD, update: int, g: Floats, g_bound: Floats, before: list[Floats], after: list[Floats]):
     return sgd.learning_rate * g, sgd.learning_rate * g_bound
 
 
-STEPS = {"adam": _adam, "momentum": _momentum, "sgd": _sgd}
+STEPS = {"adam": _adam, "adamw": _adam, "momentum": _momentum, "nesterov": _nesterov, "sgd": _sgd}
 
 
 def _check_slot(got: Floats, before: Floats, keep: float, added: Floats, added_bound: Floats, name: str) -> None:

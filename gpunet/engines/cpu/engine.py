@@ -215,8 +215,10 @@ class CompiledEngine(Engine):
         table[[layout.WAIT, layout.WAKE]] = waiting.addresses()
 
     def _moving_inputs(self) -> NDArray[np.uint8]:
-        """1 for each row of the first layer's weights that has a slot other than 0, and for the bias."""
+        """1 for each row of the first layer's weights that moves also without a gradient, and for the bias."""
         inputs, units = self.network.sizes[0]
+        if not self.optimizer.rests:
+            return np.ones(inputs + 1, np.uint8)
         moving = np.zeros(inputs + 1, np.uint8)
         moving[inputs] = 1
         for slot in self._slots:

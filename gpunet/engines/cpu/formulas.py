@@ -1,7 +1,7 @@
 """The compiled engine's activations, slopes and optimizers' rules: the file to extend.
 
 A formula takes and gives vectors. A new activation is a formula, its slope, and a row of ACTIVATIONS; a new optimizer
-is a step and a row of RULES.
+is a step and a row of STEPS.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import numpy as np
 from llvmlite import ir
 from numpy.typing import NDArray
 
+from gpunet import optimizers
 from gpunet.engines.cpu.vectors import (
     INTEGERS,
     LANES,
@@ -173,10 +174,21 @@ def _adam(code: Code, constants: Sequence[Value], g: Value, w: Value, m: Value, 
     return code.fma(minus_alpha, code.div(m, code.add(code.call("sqrt", v), epsilon)), w), m, v
 
 
+def _adamw(code: Code, constants: Sequence[Value], g: Value, w: Value, m: Value, v: Value) -> Sequence[Value]:
+    return _adam(code, constants[:6], g, code.fma(constants[6], w, w), m, v)
+
+
 def _momentum(code: Code, constants: Sequence[Value], g: Value, w: Value, velocity: Value) -> Sequence[Value]:
     minus_rate, momentum = constants
     velocity = code.fma(momentum, velocity, code.mul(minus_rate, g))
     return code.add(w, velocity), velocity
+
+
+def _nesterov(code: Code, constants: Sequence[Value], g: Value, w: Value, velocity: Value) -> Sequence[Value]:
+    minus_rate, momentum = constants
+    step = code.mul(minus_rate, g)
+    velocity = code.fma(momentum, velocity, step)
+    return code.add(w, code.fma(momentum, velocity, step)), velocity
 
 
 def _sgd(code: Code, constants: Sequence[Value], g: Value, w: Value) -> Sequence[Value]:
@@ -191,18 +203,19 @@ class Rule(NamedTuple):
     forward: VectorFunction
 
 
-def _rule(name: str, step: Step, slots: int, numbers: int) -> Rule:
-    """slots, numbers: how many slots and constants the step has."""
-    makers = (step_function, backward_function, forward_function)
-    return Rule(*[make(name, step, slots, numbers) for make in makers])
+def _rule(name: str, step: Step) -> Rule:
+    slots, numbers = len(optimizers.RULES[name].slots), _numbers(optimizers.RULES[name])
+    return Rule(*[make(name, step, slots, numbers) for make in (step_function, backward_function, forward_function)])
 
 
-RULES = {
-    "adam": _rule("adam", _adam, 2, 6),
-    "momentum": _rule("momentum", _momentum, 1, 2),
-    "sgd": _rule("sgd", _sgd, 0, 1),
-}
-MOST_CONSTANTS = 8
+def _numbers(optimizer: Optimizer) -> int:
+    """How many constants its step has."""
+    return int(optimizer.constants(np.ones(1, np.int64)).shape[1])
+
+
+STEPS: dict[str, Step] = {"adam": _adam, "adamw": _adamw, "momentum": _momentum, "nesterov": _nesterov, "sgd": _sgd}
+RULES = {name: _rule(name, step) for name, step in STEPS.items()}
+MOST_CONSTANTS = max(map(_numbers, optimizers.RULES.values()))
 
 
 def constants_of(optimizer: Optimizer, updates_before: int, updates: int) -> NDArray[np.float32]:
