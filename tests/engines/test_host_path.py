@@ -223,6 +223,23 @@ def test_a_model_on_the_second_gpu_trains_there_in_any_thread(two_gpus: Computer
     assert "second" in model._choice.reason
 
 
+def test_commands_and_loaded_models_take_the_second_gpu(two_gpus: Computer, small_npz, tmp_path, capsys) -> None:
+    from gpunet import train
+
+    options = ["--data", str(small_npz), "--batch-size", "9", "--epochs", "1", "--hidden", "5"]
+    path = tmp_path / "model.npz"
+    assert train.main([*options, "--device", "cuda:1", "--save", str(path)]) == 0
+    assert "cuda, second, engine" in capsys.readouterr().out
+    loaded = gpunet.load(path, device="cuda:1")
+    loaded.predict(np.zeros((1, 8), np.float32))
+    assert "second" in loaded._choice.reason
+    with pytest.raises(SystemExit):
+        train.main([*options, "--device", "cuda:x"])
+    assert (
+        "argument --device: expected one of auto, cuda, cuda:1 and so on, cpu; got 'cuda:x'" in capsys.readouterr().err
+    )
+
+
 def test_a_gpu_that_is_not_there_is_one_clear_line(two_gpus: Computer) -> None:
     with pytest.raises(DeviceError, match=r"device cuda:2: .*2 NVIDIA GPUs, cuda:0 to cuda:1"):
         network(device="cuda:2")
