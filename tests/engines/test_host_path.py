@@ -235,9 +235,7 @@ def test_commands_and_loaded_models_take_the_second_gpu(two_gpus: Computer, smal
     assert "second" in loaded._choice.reason
     with pytest.raises(SystemExit):
         train.main([*options, "--device", "cuda:x"])
-    assert (
-        "argument --device: expected one of auto, cuda, cuda:1 and so on, cpu; got 'cuda:x'" in capsys.readouterr().err
-    )
+    assert "--device: expected one of auto, cuda, cuda:1 and so on, cpu; got 'cuda:x'" in capsys.readouterr().err
 
 
 def test_a_gpu_that_is_not_there_is_one_clear_line(two_gpus: Computer) -> None:
