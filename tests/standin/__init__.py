@@ -42,6 +42,7 @@ def install(monkeypatch: pytest.MonkeyPatch, cache: Path, computer: Computer | N
     monkeypatch.setattr(device, "open_gpu", functools.cache(device.open_gpu.__wrapped__))
     monkeypatch.setattr(diagnosis, "open_gpu", device.open_gpu)
     monkeypatch.setattr(choice, "open_gpu", device.open_gpu)
+    monkeypatch.setattr(choice, "cuda_problem", diagnosis.cuda_problem)  # conftest hides the machine's own GPU
     monkeypatch.setattr(diagnosis, "cuda_diagnosis", functools.cache(diagnosis.cuda_diagnosis.__wrapped__))
     monkeypatch.setattr(choice, "cuda_problem", diagnosis.cuda_problem)  # which tests/conftest.py hides
     monkeypatch.setattr(doctor, "cuda_diagnosis", diagnosis.cuda_diagnosis)
