@@ -55,7 +55,7 @@ class CUDARuntimeError(RuntimeError):
 
 
 class CUDADriverError(RuntimeError):
-    """cupy_backends/cuda/api/driver.pyx, CuPy 14.2.0: another RuntimeError, not related to CUDARuntimeError."""
+    """cupy_backends/cuda/api/driver.pyx: another RuntimeError, not related to CUDARuntimeError."""
 
     def __init__(self, status: int) -> None:
         self.status = status
@@ -71,7 +71,7 @@ class NVRTCError(RuntimeError):
 
 
 class OutOfMemoryError(MemoryError):
-    """cupy/cuda/memory.pyx, CuPy 14.2.0: what the pool raises; a MemoryError, no CUDARuntimeError."""
+    """cupy/cuda/memory.pyx: what the pool raises; a MemoryError, no CUDARuntimeError."""
 
     def __init__(self, size: int, total: int) -> None:
         super().__init__(f"Out of memory allocating {size:,} bytes (allocated so far: {total:,} bytes).")

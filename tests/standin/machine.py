@@ -90,7 +90,7 @@ class Queue:
 
 
 class Pool:
-    """cupy/cuda/memory.pyx, CuPy 14.2.0, SingleDeviceMemoryPool: freed memory is kept for the stream that was current
+    """cupy/cuda/memory.pyx, SingleDeviceMemoryPool: freed memory is kept for the stream that was current
     when it was allocated, and is given to the next who asks there, at once: the order of the stream makes that safe,
     for its own work only. When the driver has none left, all that is kept goes back to it."""
 

@@ -1,7 +1,8 @@
 """The modules that take CuPy's place: `cupy`, `cupy_backends`, as far as gpunet uses them, on a pretended computer.
 
-Each rule names the file of CuPy 14.2.0 in which it was read. What CuPy does not check, but a GPU would suffer from, is
-a StandInError.
+Each rule names the file of CuPy's in which it was read. Python files, signatures, messages and numbers of errors, and
+what happens without a GPU were checked against the wheel of 14.2.0; the wheel has no .pyx files, which were read in
+CuPy's repository, at versions near it. What CuPy does not check, but a GPU would suffer from, is a StandInError.
 """
 
 from __future__ import annotations
