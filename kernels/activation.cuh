@@ -2,6 +2,7 @@
 //
 // A derivative is computed from the activation's output y, so that pre-activations need not be kept.
 #pragma once
+#include "approximate.cuh"
 
 enum Activation { linear, sigmoid, hyperbolic_tangent, relu, softplus, softsign, hard_sigmoid };
 
@@ -9,7 +10,8 @@ enum Activation { linear, sigmoid, hyperbolic_tangent, relu, softplus, softsign,
 template <Activation ACTIVATION>
 __device__ __forceinline__ float activate(float z) {
     switch (ACTIVATION) {
-        case sigmoid: return 1.0f / (1.0f + expf(-z));  // exp(-z) = inf for very negative z gives the limit, 0
+        // exp(-z) beyond 2^126, for very negative z, gives the limit, 0.
+        case sigmoid: return approximate_reciprocal(1.0f + expf(-z));
         case hyperbolic_tangent: return tanhf(z);
         case relu: return fmaxf(z, 0.0f);
         case softplus: return fmaxf(z, 0.0f) + log1pf(expf(-fabsf(z)));

@@ -9,24 +9,25 @@
 
 constexpr int WARPS = THREADS / 32;
 
-// Afterwards, lane l holds the sum over all lanes of values[l % N]; N a power of 2, at most 32.
-// Each step halves the values that a lane looks after: N - 1 + log2(32 / N) shuffles instead of 5 N.
-template <int N, int SIZE>
+// Afterwards, lane l holds the sum over all lanes of values[l / (32 / N)]; N a power of 2, at most 32.
+// Each step halves the values that a lane looks after: N - 1 + log2(32 / N) shuffles instead of 5 N. Lanes are added in
+// the same order whatever N is, so that it changes no bit how many sums are made at a time.
+template <int N, int APART = 16, int SIZE>
 __device__ __forceinline__ float warp_sums(float (&values)[SIZE]) {
     if constexpr (N > 1) {
         constexpr int HALF = N / 2;
-        const bool upper = threadIdx.x & HALF;
+        const bool upper = threadIdx.x & APART;
 #pragma unroll
         for (int i = 0; i < HALF; ++i) {
             const float given = upper ? values[i] : values[i + HALF];
             const float kept = upper ? values[i + HALF] : values[i];
-            values[i] = kept + __shfl_xor_sync(ALL_LANES, given, HALF);
+            values[i] = kept + __shfl_xor_sync(ALL_LANES, given, APART);
         }
-        return warp_sums<HALF>(values);
+        return warp_sums<HALF, APART / 2>(values);
     } else {
         float sum = values[0];
 #pragma unroll
-        for (int lanes = 16; lanes >= SIZE; lanes /= 2) sum += __shfl_xor_sync(ALL_LANES, sum, lanes);
+        for (int apart = APART; apart > 0; apart /= 2) sum += __shfl_xor_sync(ALL_LANES, sum, apart);
         return sum;
     }
 }
@@ -41,9 +42,12 @@ struct BlockSums {
     // Adds the first `count` of N sums, as numbers first, first + 1, ... of this round.
     template <int N>
     __device__ __forceinline__ void put(float (&values)[N], int first, int count) {
-        const int lane = threadIdx.x % 32;
+        constexpr int LANES = 32 / N;  // that end up with the same sum
+        const int number = threadIdx.x % 32 / LANES;
         const float sum = warp_sums<N>(values);
-        if (lane < count) partial[(half * WARPS + threadIdx.x / 32) * MOST + first + lane] = sum;
+        if (threadIdx.x % LANES == 0 && number < count) {
+            partial[(half * WARPS + threadIdx.x / 32) * MOST + first + number] = sum;
+        }
     }
 
     __device__ __forceinline__ void finish() {
@@ -52,10 +56,14 @@ struct BlockSums {
     }
 
     __device__ __forceinline__ float total(int number) const {
-        const float* sums = partial + (half ^ 1) * WARPS * MOST + number;
-        float total = sums[0];
+        float sums[WARPS];
 #pragma unroll
-        for (int warp = 1; warp < WARPS; ++warp) total += sums[warp * MOST];
-        return total;
+        for (int warp = 0; warp < WARPS; ++warp) sums[warp] = partial[((half ^ 1) * WARPS + warp) * MOST + number];
+#pragma unroll
+        for (int apart = 1; apart < WARPS; apart *= 2) {  // as a tree, so that additions need not wait for one another
+#pragma unroll
+            for (int warp = 0; warp + apart < WARPS; warp += 2 * apart) sums[warp] += sums[warp + apart];
+        }
+        return sums[0];
     }
 };

@@ -5,6 +5,7 @@
 //   while (!arrived()) SPIN_PAUSE(); in every loop that waits for another thread or block through memory: nothing on
 //                                    a GPU, the point where the emulator lets the others run
 //   load_relaxed, store_relaxed      8 bytes of global memory at once, seen by all blocks, ordered with nothing else
+//   load_two_relaxed                 16 bytes, of which each half is read at once; the halves in any order
 //
 // The emulator defines GPUNET_EMULATOR and its own version of the first two; to it, volatile says the third.
 #pragma once
@@ -25,10 +26,16 @@ __device__ __forceinline__ Packet load_relaxed(const Packet* from) {
     asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(value) : "l"(from) : "memory");
     return value;
 }
+__device__ __forceinline__ void load_two_relaxed(const Packet* from, Packet& first, Packet& second) {
+    asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];" : "=l"(first), "=l"(second) : "l"(from) : "memory");
+}
 __device__ __forceinline__ void store_relaxed(Packet* to, Packet value) {
     asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
 }
 #else
 __device__ __forceinline__ Packet load_relaxed(const Packet* from) { return *(const volatile Packet*)from; }
+__device__ __forceinline__ void load_two_relaxed(const Packet* from, Packet& first, Packet& second) {
+    first = load_relaxed(from), second = load_relaxed(from + 1);
+}
 __device__ __forceinline__ void store_relaxed(Packet* to, Packet value) { *(volatile Packet*)to = value; }
 #endif

@@ -1,13 +1,23 @@
 // exchange.cuh: blocks that run at the same time give one another their neurons' values; no barrier, no fence, no atomic.
 //
-// A value travels with its flag: one aligned 8-byte packet {value, tag}, written and read in one access. The tag is the
+// A value travels with its flag: one aligned 8-byte packet {value, tag}, written by one 64-bit store. The tag is the
 // number of the update, counted from 1 in each launch (the host clears the packets before it). A reader polls exactly
 // the packets that it needs until they carry the tag. As in NCCL's LL protocol.
+//
+// Memory order. Stores and loads are relaxed, and nothing is ordered by them but what lies in the same packet:
+//   - A packet is read whole or not at all. Two neighbours are asked for by one load of 16 bytes. That is a vector access,
+//     which the PTX memory model takes for one access an element, in an unspecified order: each 8-byte half is read at
+//     once, the 16 bytes need not be. So each half is believed by its own tag, and the other one's says nothing about it.
+//   - A value that carries the tag of update t is of update t: nobody writes that tag but the neuron's owner, once.
+//   - What else a block reads of another one's is nothing at all: no data is handed over beside the packets.
+//   - A thread's packets go to registers, and from there to columns of shared memory that no other thread reads.
 //
 // Why a packet is never overwritten before all have read it: packets of even and odd updates lie apart. A block
 // publishes for update t only after it has received all of update t - 1; each of those was published by a block that
 // had passed a barrier behind its reading of update t - 2, which lies where t is written now. For this every block must
-// own a neuron of every hidden layer.
+// own a neuron of every hidden layer. Nothing is stored before the loads of update t - 1 have answered: a branch on their
+// tags and a barrier lie between. And were a packet overwritten too early all the same, its reader would find a wrong
+// tag and wait until it gives up: an error, never a wrong number.
 //
 // Why it never hangs: a thread that has polled `patience` times writes down who waited for what and gives up, and with
 // it, sooner or later, all others. The host launches cooperatively, so all blocks are on the GPU at once.
@@ -16,9 +26,14 @@
 #include "phases.cuh"
 #include "persistent_network.cuh"
 
-constexpr int EXCHANGES = HIDDEN == 1 ? 1 : 2 * HIDDEN - 2;  // HIDDEN forward, HIDDEN - 2 backward
-constexpr int POLLS_AT_ONCE = 8;
+constexpr int EXCHANGES = HIDDEN == 1 ? 1 : 2 * HIDDEN - 2;  // HIDDEN forward, HIDDEN - 1 backward
+constexpr int PACKETS_AT_ONCE = 16;                          // that a thread waits for; each takes 2 registers
 constexpr int POLLS_BETWEEN_CHECKS = 64;
+constexpr int PACKET_ROW = padded(widest());
+
+// At batch size 1 the lanes that publish nothing else publish copies of the packets for others to poll: so fewer
+// multiprocessors ask for the same line of the second-level cache.
+constexpr int COPIES = BATCH > 1 ? 1 : most_owned() > 16 ? 1 : most_owned() > 8 ? 2 : most_owned() > 4 ? 4 : 8;
 
 __device__ constexpr int forward_exchange(int layer) { return layer - 1; }
 __device__ constexpr int backward_exchange(int layer) { return HIDDEN + layer - 2; }
@@ -26,76 +41,103 @@ __device__ constexpr int backward_exchange(int layer) { return HIDDEN + layer - 
 // What the host reads when a launch has failed: {whether, block, exchange, update}.
 enum Status { FAILED, FAILED_BLOCK, FAILED_EXCHANGE, FAILED_UPDATE };
 
+// Packets of a thread's columns of a layer, for some examples, as far as they have arrived.
+template <int LAYER>
+struct Arrivals {
+    static constexpr int COLUMNS = columns(LAYER);
+    static constexpr int MOST = COLUMNS >= PACKETS_AT_ONCE ? 1 : PACKETS_AT_ONCE / COLUMNS;
+    static constexpr int EXAMPLES = ceil_div(BATCH, ceil_div(BATCH, MOST));  // as even as it goes
+
+    Packet packets[EXAMPLES][COLUMNS];
+};
+
 struct Exchange {
-    Packet* packets;  // (EXCHANGES, 2, BATCH, widest())
+    Packet* packets;  // (COPIES, EXCHANGES, 2, BATCH, PACKET_ROW)
     int* status;
     int patience;
     volatile int* gave_up;  // in shared memory: whether a thread of this block did
-    int update;
+    int first_update;       // of the launch
     unsigned tag;
 
-    __device__ __forceinline__ Packet* packet(int exchange, int example, int neuron) const {
-        return packets + ((size_t)(exchange * 2 + update % 2) * BATCH + example) * widest() + neuron;
+    __device__ __forceinline__ Packet* row(int copy, int exchange, int example) const {
+        return packets + (((copy * EXCHANGES + exchange) * 2 + (tag & 1)) * BATCH + example) * PACKET_ROW;
     }
 
-    __device__ __forceinline__ void publish(int exchange, int example, int neuron, float value) const {
+    __device__ __forceinline__ void publish(int copy, int exchange, int example, int neuron, float value) const {
         if constexpr (BLOCKS > 1) {
-            store_relaxed(packet(exchange, example, neuron), (Packet)tag << 32 | __float_as_uint(value));
+            store_relaxed(row(copy, exchange, example) + neuron, (Packet)tag << 32 | __float_as_uint(value));
         }
     }
 
-    // Calls take(example, column, value) for this thread's columns of a layer, when they have arrived.
-    template <int LAYER, class Take>
-    __device__ __forceinline__ void receive(int exchange, int examples, Take take) const {
-        constexpr int COLUMNS = columns(LAYER);
-        constexpr int EXAMPLES = BATCH == 1 || COLUMNS >= POLLS_AT_ONCE ? 1 : POLLS_AT_ONCE / COLUMNS;
-        for (int example = 0; example < examples; example += EXAMPLES) {
-            Packet arrived[EXAMPLES][COLUMNS] = {};
-            for (int polls = 0; !poll<LAYER>(exchange, example, examples, arrived) && WAIT_TIMES; ++polls) {
+    // Calls take(example, numbers) with this thread's columns of a layer, example by example, when they have arrived.
+    // Behind the last neuron, numbers are 0. meanwhile() is done while the first packets are on their way.
+    template <int LAYER, class Meanwhile, class Take>
+    __device__ __forceinline__ void receive(int exchange, Meanwhile meanwhile, Take take) const {
+        using Group = Arrivals<LAYER>;
+        Group arrivals;
+        ask(exchange, 0, arrivals);
+        meanwhile();
+#pragma unroll 1
+        for (int example = 0;;) {
+            for (int polls = 0; !complete(arrivals) && WAIT_TIMES; ++polls) {
                 if (polls % POLLS_BETWEEN_CHECKS == POLLS_BETWEEN_CHECKS - 1 && hopeless(exchange, polls)) break;
                 SPIN_PAUSE();
+                ask(exchange, example, arrivals);
             }
 #pragma unroll
-            for (int e = 0; e < EXAMPLES; ++e) {
+            for (int e = 0; e < Group::EXAMPLES; ++e) {
+                float numbers[Group::COLUMNS];
 #pragma unroll
-                for (int column = 0; column < COLUMNS; ++column) {
-                    if (expected<LAYER>(example + e, examples, column)) {
-                        take(example + e, column, __uint_as_float((unsigned)arrived[e][column]));
-                    }
+                for (int column = 0; column < Group::COLUMNS; ++column) {
+                    const bool real = column_place(Group::COLUMNS, column) < width(LAYER);
+                    numbers[column] = real ? __uint_as_float((unsigned)arrivals.packets[e][column]) : 0.0f;
                 }
+                take(min(example + e, BATCH - 1), numbers);
             }
+            example += Group::EXAMPLES;
+            if (example >= BATCH) break;
+            ask(exchange, example, arrivals);
         }
     }
 
+    // Asks for all packets of a group, again for those that are there: without a condition, so that all loads are issued
+    // before the first is waited for. Places behind the last neuron count as the last run's, examples as the last one.
     template <int LAYER>
-    static __device__ __forceinline__ bool expected(int example, int examples, int column) {
-        return example < examples && column * THREADS + threadIdx.x < width(LAYER);
+    __device__ __forceinline__ void ask(int exchange, int example, Arrivals<LAYER>& arrivals) const {
+        constexpr int COLUMNS = columns(LAYER);
+        const int copy = COPIES > 1 ? blockIdx.x % COPIES : 0;
+#pragma unroll
+        for (int e = 0; e < arrivals.EXAMPLES; ++e) {
+            const Packet* from = row(copy, exchange, min(example + e, BATCH - 1));
+            Packet* to = arrivals.packets[e];
+            each_run<COLUMNS>([&](auto first, auto length) {
+                constexpr int FIRST = first.value, LENGTH = length.value;
+                const int place = min(column_place(COLUMNS, FIRST), (width(LAYER) - 1) / LENGTH * LENGTH);
+                if constexpr (LENGTH == 1) to[FIRST] = load_relaxed(from + place);
+                if constexpr (LENGTH > 1) load_two_relaxed(from + place, to[FIRST], to[FIRST + 1]);
+                if constexpr (LENGTH > 2) load_two_relaxed(from + place + 2, to[FIRST + 2], to[FIRST + 3]);
+            });
+        }
     }
 
-    // Asks for all packets that are missing, so that their ways overlap; true if none is missing any more.
-    template <int LAYER, int EXAMPLES, int COLUMNS>
-    __device__ __forceinline__ bool poll(
-            int exchange, int example, int examples, Packet (&arrived)[EXAMPLES][COLUMNS]) const {
-        bool complete = true;
+    // Whether all of them carry the tag. The differences are gathered first, so that one branch waits for all loads.
+    template <int LAYER>
+    __device__ __forceinline__ bool complete(const Arrivals<LAYER>& arrivals) const {
+        constexpr int COLUMNS = columns(LAYER);
+        unsigned difference = 0;
 #pragma unroll
-        for (int e = 0; e < EXAMPLES; ++e) {
-#pragma unroll
-            for (int column = 0; column < COLUMNS; ++column) {
-                const bool missing = (unsigned)(arrived[e][column] >> 32) != tag;
-                if (missing && expected<LAYER>(example + e, examples, column)) {
-                    arrived[e][column] = load_relaxed(packet(exchange, example + e, column * THREADS + threadIdx.x));
-                }
-            }
-        }
-#pragma unroll
-        for (int e = 0; e < EXAMPLES; ++e) {
+        for (int e = 0; e < arrivals.EXAMPLES; ++e) {
 #pragma unroll
             for (int column = 0; column < COLUMNS; ++column) {
-                const bool missing = (unsigned)(arrived[e][column] >> 32) != tag;
-                if (missing && expected<LAYER>(example + e, examples, column)) complete = false;
+                // In a run that begins with a neuron, or that was asked for in place of another, what is behind the last
+                // neuron never comes.
+                const bool ragged = width(LAYER) % run_length(COLUMNS, column) != 0;
+                const bool real = !ragged || column_place(COLUMNS, column) < width(LAYER);
+                const unsigned tag_of_it = (unsigned)(arrivals.packets[e][column] >> 32);
+                difference |= real ? tag_of_it ^ tag : 0;
             }
         }
-        return complete;
+        return difference == 0;
     }
 
     // Whether to stop waiting, because this has taken too long or because someone else gave up.
@@ -105,7 +147,7 @@ struct Exchange {
         if (!others && atomicCAS(status + FAILED, 0, 1) == 0) {
             status[FAILED_BLOCK] = blockIdx.x;
             status[FAILED_EXCHANGE] = exchange;
-            status[FAILED_UPDATE] = update;
+            status[FAILED_UPDATE] = first_update + (int)tag - 1;
         }
         *gave_up = 1;
         return true;

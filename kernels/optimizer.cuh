@@ -13,22 +13,40 @@
 // Reading, stepping and writing are apart, so that a kernel can have many reads on their way before it needs the first.
 // Source  see gpunet/optimizers.py.
 #pragma once
+#include "approximate.cuh"
 #include "matrix.cuh"
 
 // A rule has its numbers of slots and constants, and step: the new weight for gradient g. first and second are the
-// slots, as far as it has them; c are its constants.
+// slots, as far as it has them; c are its constants. If it is IN_PAIRS, it has steps for two weights, which cost less.
 // Multiply-adds are spelt out, so that every kernel rounds alike. The root and the quotient are the GPU's approximations
 // (2 units in the last place each, of a step that is itself far below the weight): the exact ones would cost a thread
 // that keeps its weights in registers more than everything else here.
 struct adam {
     static constexpr int SLOTS = 2, CONSTANTS = 6;
+    static constexpr bool IN_PAIRS = true;
 
     static __device__ __forceinline__ float step(float w, float g, float& m, float& v, const float* c) {
-        constexpr float SMALLEST = 1.17549435e-38f;  // keeps the root of 0 at 0
+        const float root = divisor(g, m, v, c);
+        return fmaf(c[4], m * approximate_reciprocal(root), w);
+    }
+
+    // Two weights share a reciprocal, 1 / (a b), since the unit that makes it is what Adam waits for: 3 of its operations
+    // for 2 weights instead of 4. Which two are taken together decides about their last bits.
+    static __device__ __forceinline__ void steps(
+            float (&w)[2], const float (&g)[2], float (&m)[2], float (&v)[2], const float* c) {
+        const float a = divisor(g[0], m[0], v[0], c), b = divisor(g[1], m[1], v[1], c);
+        const float reciprocal = approximate_reciprocal(a * b);
+        w[0] = fmaf(c[4], m[0] * (b * reciprocal), w[0]);
+        w[1] = fmaf(c[4], m[1] * (a * reciprocal), w[1]);
+    }
+
+    // Moves the moments on; returns what the first is to be divided by. Never so small that the product of two is no
+    // longer a normal number: where a gradient was always 0, so is the step, whatever it is divided by.
+    static __device__ __forceinline__ float divisor(float g, float& m, float& v, const float* c) {
+        constexpr float SMALLEST = 1.0852e-19f;  // its square is just above 2^-126
         m = fmaf(c[0], m, c[1] * g);
         v = fmaf(c[2], v, c[3] * (g * g));
-        const float root = v * rsqrtf(fmaxf(v, SMALLEST));
-        return fmaf(c[4], __fdividef(m, root + c[5]), w);
+        return approximate_root(v) + fmaxf(c[5], SMALLEST);
     }
 };
 
@@ -42,6 +60,7 @@ struct adamw {
 
 struct momentum {
     static constexpr int SLOTS = 1, CONSTANTS = 2;
+    static constexpr bool IN_PAIRS = false;
 
     static __device__ __forceinline__ float step(float w, float g, float& velocity, float&, const float* c) {
         velocity = fmaf(c[1], velocity, c[0] * g);
@@ -60,6 +79,7 @@ struct nesterov {
 
 struct sgd {
     static constexpr int SLOTS = 0, CONSTANTS = 1;
+    static constexpr bool IN_PAIRS = false;
 
     static __device__ __forceinline__ float step(float w, float g, float&, float&, const float* c) {
         return fmaf(c[0], g, w);

@@ -13,9 +13,10 @@
 #ifndef STORE_OUTGOING
 #define STORE_OUTGOING 0
 #endif
+#include "block_sum.cuh"
 #include "exchange.cuh"
-#include "input.cuh"
 #include "loss.cuh"
+#include "persistent_input.cuh"
 #include "slice.cuh"
 
 __device__ constexpr int arrays_in_shared(int slice) {
@@ -25,66 +26,83 @@ __device__ constexpr int arrays_in_shared(int slice) {
 
 constexpr int TARGET_SIZE = TARGETS_ARE_CLASSES ? 1 : padded(CLASSES);
 
-using Sums = BlockSums<BATCH * larger(ceil_div(widest(), BLOCKS), CLASSES)>;
+// At batch size 1 every warp works out the loss and the first layer's gradients for itself, so that none waits for
+// another; its copy of the logits' gradients is its own.
+constexpr bool LOSS_IN_EVERY_WARP = BATCH == 1 && CLASSES <= 32;
+constexpr bool GRADIENTS_IN_EVERY_WARP = BATCH == 1 && HIDDEN > 1 && owned(1) <= 32;
+
+using Sums = BlockSums<BATCH * larger(most_owned(), CLASSES)>;
 
 // A thread's columns of a layer for every example of a batch, in shared memory. No other thread reads them.
-template <int LAYER, class Element = float>
+template <int LAYER>
 struct Columns {
-    static constexpr int FLOATS = ceil_div(BATCH * columns(LAYER) * THREADS * (int)sizeof(Element), 4);
+    static constexpr int COLUMNS = columns(LAYER);
+    static constexpr int FLOATS = BATCH * COLUMNS * THREADS;
 
-    Element* elements;
+    float* elements;
 
-    __device__ __forceinline__ Element& operator()(int example, int column) const {
-        return elements[(example * columns(LAYER) + column) * THREADS + threadIdx.x];
+    __device__ __forceinline__ float* at(int example, int column) const {
+        return elements + example * COLUMNS * THREADS + column_place(COLUMNS, column);
+    }
+
+    __device__ __forceinline__ void operator()(int example, float (&numbers)[COLUMNS]) const {
+        each_run<COLUMNS>([&](auto first, auto length) { read_run<length.value>(at(example, first.value), numbers + first.value); });
+    }
+
+    __device__ __forceinline__ void put(int example, const float (&numbers)[COLUMNS]) const {
+        each_run<COLUMNS>([&](auto first, auto length) { write_run<length.value>(at(example, first.value), numbers + first.value); });
+    }
+
+    // The 1 behind the last neuron, of every example.
+    __device__ __forceinline__ void put_ones() const {
+#pragma unroll 1
+        for (int example = threadIdx.x; example < BATCH; example += THREADS) {
+            elements[example * COLUMNS * THREADS + width(LAYER)] = 1.0f;
+        }
     }
 };
 
 // The same numbers of each neuron of a block, for every example of a batch. All threads read them.
 template <int ROWS, class Element = float>
 struct Rows {
-    static constexpr int FLOATS = BATCH * ROWS;
+    static constexpr int STRIDE = ROWS <= 2 ? ROWS : padded(ROWS);
+    static constexpr int FLOATS = BATCH * STRIDE;
 
     Element* elements;
 
-    __device__ __forceinline__ Element& operator()(int example, int row) const { return elements[example * ROWS + row]; }
+    __device__ __forceinline__ Element& at(int example, int row) const { return elements[example * STRIDE + row]; }
+
+    __device__ __forceinline__ void operator()(int example, Element (&numbers)[ROWS]) const {
+        each_run<ROWS>([&](auto first, auto length) { read_run<length.value>(&at(example, first.value), numbers + first.value); });
+    }
 };
 
-// Two of them, for even and odd updates.
+using Targets = Rows<TARGET_SIZE, Target>;
+
+// Two of them, for even and odd updates of a launch.
 template <class One>
 struct InTurns {
-    static constexpr int FLOATS = 2 * One::FLOATS;
+    static constexpr int FLOATS = 2 * padded(One::FLOATS);
 
     float* elements;
 
     // Not an array of two: an index that the compiler does not know would keep the whole block out of registers.
-    __device__ __forceinline__ One of(int update) const {
-        return {(decltype(One::elements))(elements + update % 2 * One::FLOATS)};
+    __device__ __forceinline__ One of(int turn) const {
+        return {(decltype(One::elements))(elements + (turn & 1) * padded(One::FLOATS))};
     }
 };
 
-// Hands out shared memory, zeroed. Everything but the end is known at compile time.
+// Hands out shared memory, zeroed, at multiples of 16 bytes. Everything but the end is known at compile time.
 struct Arena {
     float* next;
 
     __device__ __forceinline__ float* take(int floats) {
         float* const taken = next;
+        floats = padded(floats);
 #pragma unroll 1
         for (int i = threadIdx.x; i < floats; i += THREADS) taken[i] = 0.0f;
         next += floats;
         return taken;
-    }
-};
-
-// Inputs of a batch as they lie in global memory, in words. All threads read them.
-constexpr int ROW_WORDS = padded(INPUTS) * (int)sizeof(InputElement) / 4;
-struct StagedInputs {
-    static constexpr int FLOATS = BATCH * ROW_WORDS;
-
-    InputElement* elements;
-
-    __device__ __forceinline__ InputElement operator()(int example, int column) const {
-        const int place = column * THREADS + threadIdx.x;
-        return place < INPUTS ? elements[example * padded(INPUTS) + place] : InputElement(0);
     }
 };
 
@@ -106,16 +124,14 @@ struct HiddenLayer {
     Slice<OWNED, columns(LAYER - 1), arrays_in_shared(LAYER - 1)> incoming;
     // Into the next hidden layer; the last one's are in OutputLayer, and this is not used.
     Slice<OWNED, columns(LAST ? LAYER : LAYER + 1), arrays_in_shared(LAST ? LAYER - 1 : HIDDEN + LAYER)> outgoing;
-    Biases<OWNED> biases;
-    Columns<LAYER> activations;      // of the whole layer
-    Columns<LAYER> gradients;        // d(mean loss)/d(pre-activation); not in layer 1
+    Columns<LAYER> activations;  // of the whole layer
+    Columns<LAYER> gradients;    // d(mean loss)/d(pre-activation), 0 behind the last neuron; not in layer 1
     InTurns<Rows<OWNED>> own_activations;
     Rows<OWNED> own_gradients;
 
     __device__ __forceinline__ void take(Arena& arena) {
         incoming.shared = arena.take(incoming.FLOATS);
         if constexpr (!LAST) outgoing.shared = arena.take(outgoing.FLOATS);
-        biases.numbers = arena.take(biases.FLOATS);
         activations.elements = arena.take(activations.FLOATS);
         if constexpr (LAYER > 1) gradients.elements = arena.take(gradients.FLOATS);
         own_activations.elements = arena.take(own_activations.FLOATS);
@@ -123,17 +139,23 @@ struct HiddenLayer {
     }
 };
 
+// What the loss of an example is made of, later: see persistent_output.cuh.
+constexpr int OUTCOME = 4;
+
 struct OutputLayer {
+    static constexpr int COPIES = LOSS_IN_EVERY_WARP ? WARPS : 1;
+
     Slice<CLASSES, columns(HIDDEN), arrays_in_shared(HIDDEN)> weights;
-    Biases<CLASSES> biases;
-    Rows<CLASSES> logits;
-    Rows<CLASSES> gradients;
+    Rows<CLASSES> logits;     // if there are more classes than lanes
+    Rows<CLASSES> gradients;  // this warp's copy
+    Rows<OUTCOME> outcomes;   // if there are not
 
     __device__ __forceinline__ void take(Arena& arena) {
         weights.shared = arena.take(weights.FLOATS);
-        biases.numbers = arena.take(biases.FLOATS);
-        logits.elements = arena.take(logits.FLOATS);
-        gradients.elements = arena.take(gradients.FLOATS);
+        logits.elements = arena.take(CLASSES > 32 ? logits.FLOATS : 0);
+        gradients.elements = arena.take(COPIES * padded(gradients.FLOATS));
+        if constexpr (COPIES > 1) gradients.elements += threadIdx.x / 32 * padded(gradients.FLOATS);
+        outcomes.elements = arena.take(CLASSES > 32 ? 0 : outcomes.FLOATS);
     }
 };
 
@@ -147,7 +169,7 @@ struct Block {
     OutputLayer output;
     Sums sums;
     InTurns<StagedInputs> inputs;  // if STAGED
-    InTurns<Rows<TARGET_SIZE, Target>> targets;
+    InTurns<Targets> targets;
     volatile int* gave_up;
 
     template <int LAYER>
@@ -164,6 +186,9 @@ struct Block {
         targets.elements = arena.take(targets.FLOATS);
         gave_up = (volatile int*)arena.take(1);
         if (arena.next - memory != SHARED_FLOATS) __trap();  // decided at compile time
+        __syncthreads();
+        upward<1, HIDDEN>([&](auto number) { layer<number.value>().activations.put_ones(); });
+        if (STAGED) inputs.of(0).put_ones(), inputs.of(1).put_ones();
         __syncthreads();
     }
 };
@@ -188,27 +213,21 @@ struct State {
 };
 
 // Calls work(number in the block, its place in the state) for every weight that this thread keeps in one of the slices.
+// The bias lies behind the weights of all inputs, there as here.
 template <int LAYER, class Work>
 __device__ __forceinline__ void each_incoming(HiddenLayer<LAYER>& layer, const State& state, Work work) {
     layer.incoming.each([&](float& number, int array, int row, int column) {
-        const int input = column * THREADS + threadIdx.x;
-        if (row < count_owned<LAYER>() && input < width(LAYER - 1)) {
+        const int input = column_place(columns(LAYER - 1), column);
+        if (row < count_owned<LAYER>() && input <= width(LAYER - 1)) {
             work(number, state.at<LAYER>(array, input, first_owned<LAYER>() + row));
         }
     });
-#pragma unroll 1
-    for (int i = threadIdx.x; i < layer.biases.FLOATS; i += THREADS) {
-        const int array = i / layer.OWNED, row = i % layer.OWNED;
-        if (row < count_owned<LAYER>()) {
-            work(layer.biases.numbers[i], state.at<LAYER>(array, width(LAYER - 1), first_owned<LAYER>() + row));
-        }
-    }
 }
 
 template <int LAYER, class Work>
 __device__ __forceinline__ void each_outgoing(HiddenLayer<LAYER>& layer, const State& state, Work work) {
     layer.outgoing.each([&](float& number, int array, int row, int column) {
-        const int unit = column * THREADS + threadIdx.x;
+        const int unit = column_place(columns(LAYER + 1), column);
         if (row < count_owned<LAYER>() && unit < width(LAYER + 1)) {
             work(number, state.at<LAYER + 1>(array, first_owned<LAYER>() + row, unit));
         }
@@ -218,13 +237,9 @@ __device__ __forceinline__ void each_outgoing(HiddenLayer<LAYER>& layer, const S
 template <class Work>
 __device__ __forceinline__ void each_output(OutputLayer& output, const State& state, Work work) {
     output.weights.each([&](float& number, int array, int row, int column) {
-        const int input = column * THREADS + threadIdx.x;
-        if (input < width(HIDDEN)) work(number, state.at<OUTPUT>(array, input, row));
+        const int input = column_place(columns(HIDDEN), column);
+        if (input <= width(HIDDEN)) work(number, state.at<OUTPUT>(array, input, row));
     });
-#pragma unroll 1
-    for (int i = threadIdx.x; i < output.biases.FLOATS; i += THREADS) {
-        work(output.biases.numbers[i], state.at<OUTPUT>(i / CLASSES, width(HIDDEN), i % CLASSES));
-    }
 }
 
 // From global memory; what is not the block's is 0 and stays without effect.

@@ -16,202 +16,167 @@
 //         another; 2 exchanges of 500 packets. Bound by latency: about 2.7 us an update is expected of an H100. The
 //         update is some 27 KB of instructions: everything is written out, and at batch 1 no loop over examples is.
 // Residency  at least 1 block an SM.
-#include "phases.cuh"
-#include "persistent_block.cuh"
+#include "persistent_output.cuh"
 
-// An update of the epoch: its examples and its step.
-struct Update {
-    int number;
-    Batch batch;
-    Rule rule;
-
-    __device__ __forceinline__ int rows() const { return BATCH == 1 ? 1 : batch.rows; }
-};
-
-// The data of an epoch.
-struct Epoch {
-    const InputElement* images;
-    const Target* targets;
-    const int* order;
-    int batch_size, examples;
-    const float* constants;
-    float* losses;
-    unsigned char* hits;
-
-    __device__ __forceinline__ Update update(int number) const {
-        return {number, batch_at(number, batch_size, examples), read_rule(constants, number)};
+// Calls work(i) for i from 0 to COUNT - 1, a thread each.
+template <int COUNT, class Work>
+__device__ __forceinline__ void spread(Work work) {
+    if constexpr (COUNT <= THREADS) {
+        if (threadIdx.x < COUNT) work(threadIdx.x);
+    } else {
+#pragma unroll 1
+        for (int i = threadIdx.x; i < COUNT; i += THREADS) work(i);
     }
-
-    __device__ __forceinline__ InputElement input(const Update& update, int example, int column) const {
-        const int place = column * THREADS + threadIdx.x;
-        if (place >= INPUTS) return 0;
-        return images[(size_t)order[update.batch.first + example] * padded(INPUTS) + place];
-    }
-};
-
-// An update's inputs and targets on their way from global to shared memory: asked for early, put down late.
-struct Fetched {
-    static constexpr int WORDS = STAGED ? ceil_div(BATCH * ROW_WORDS, THREADS) : 1;
-    static constexpr int TARGETS = ceil_div(BATCH * TARGET_SIZE, THREADS);
-
-    unsigned words[WORDS];
-    Target targets[TARGETS];
-
-    __device__ __forceinline__ void ask(const Epoch& epoch, const Update& update) {
-        const unsigned* images = reinterpret_cast<const unsigned*>(epoch.images);
-#pragma unroll
-        for (int i = 0; STAGED && i < WORDS; ++i) {
-            const int word = i * THREADS + threadIdx.x, example = word / ROW_WORDS;
-            if (example < update.rows()) {
-                words[i] = images[(size_t)epoch.order[update.batch.first + example] * ROW_WORDS + word % ROW_WORDS];
-            }
-        }
-#pragma unroll
-        for (int i = 0; i < TARGETS; ++i) {
-            const int place = i * THREADS + threadIdx.x, example = place / TARGET_SIZE;
-            if (example < update.rows()) {
-                const int number = epoch.order[update.batch.first + example];
-                targets[i] = targets_of(epoch.targets, number, CLASSES)[place % TARGET_SIZE];
-            }
-        }
-    }
-
-    __device__ __forceinline__ void keep(const Block& block, const Update& update) const {
-        unsigned* inputs = reinterpret_cast<unsigned*>(block.inputs.of(update.number).elements);
-#pragma unroll
-        for (int i = 0; STAGED && i < WORDS; ++i) {
-            const int word = i * THREADS + threadIdx.x;
-            if (word < update.rows() * ROW_WORDS) inputs[word] = words[i];
-        }
-#pragma unroll
-        for (int i = 0; i < TARGETS; ++i) {
-            const int place = i * THREADS + threadIdx.x;
-            if (place < update.rows() * TARGET_SIZE) block.targets.of(update.number).elements[place] = targets[i];
-        }
-    }
-};
-
-__device__ __forceinline__ float input(const Block& block, const Epoch& epoch, const Update& update, int example, int column) {
-    return STAGED ? block.inputs.of(update.number)(example, column) : epoch.input(update, example, column);
 }
 
-// activations(layer) of this block's neurons = activation(sums + biases); published, and kept for the way back.
+// activations(layer) of this block's neurons = activation(sums); published, and kept for the way back.
 template <int LAYER>
 __device__ __forceinline__ void activate_own(Block& block, const Exchange& exchange, const Update& update) {
+    constexpr int OWNED = owned(LAYER);
     HiddenLayer<LAYER>& layer = block.layer<LAYER>();
-#pragma unroll 1
-    for (int i = threadIdx.x; i < update.rows() * layer.OWNED; i += THREADS) {
-        const int example = i / layer.OWNED, row = i % layer.OWNED;
-        if (row >= count_owned<LAYER>()) continue;
-        const float sum = LAYER == 1 ? scaled_input_sum(block.sums.total(i)) : block.sums.total(i);
-        const float y = activate<activation_of(LAYER)>(sum + layer.biases[row]);
-        layer.own_activations.of(update.number)(example, row) = y;
-        exchange.publish(forward_exchange(LAYER), example, first_owned<LAYER>() + row, y);
-    }
+    spread<COPIES * BATCH * OWNED>([&](int i) {
+        const int copy = i / (BATCH * OWNED), number = i % (BATCH * OWNED), example = number / OWNED, row = number % OWNED;
+        if (row >= count_owned<LAYER>()) return;
+        const float sum = block.sums.total(number);
+        const float y = activate<activation_of(LAYER)>(LAYER == 1 ? scaled_input_sum(sum) : sum);
+        exchange.publish(copy, forward_exchange(LAYER), example, first_owned<LAYER>() + row, y);
+        if (copy == 0) layer.own_activations.of(update.turn).at(example, row) = y;
+    });
 }
 
-template <int LAYER>
+// The whole layer's numbers of all blocks; meanwhile() is done while they are on their way.
+template <int LAYER, class Meanwhile, class Take>
 __device__ __forceinline__ void receive(
-        const Exchange& exchange, int number, int examples, const Rows<owned(LAYER)>& own, const Columns<LAYER>& whole) {
+        const Exchange& exchange, int number, const Rows<owned(LAYER)>& own, Meanwhile meanwhile, Take take) {
     if constexpr (BLOCKS > 1) {
-        exchange.receive<LAYER>(number, examples, [&](int example, int column, float value) { whole(example, column) = value; });
+        exchange.receive<LAYER>(number, meanwhile, take);
     } else {  // the block has them all
+        meanwhile();
         __syncthreads();
-        for (int example = 0; example < examples; ++example) {
+#pragma unroll 1
+        for (int example = 0; example < BATCH; ++example) {
+            float numbers[columns(LAYER)];
 #pragma unroll
             for (int column = 0; column < columns(LAYER); ++column) {
-                const int neuron = column * THREADS + threadIdx.x;
-                if (neuron < width(LAYER)) whole(example, column) = own(example, neuron);
+                const int neuron = column_place(columns(LAYER), column);
+                numbers[column] = neuron < width(LAYER) ? own.at(example, neuron) : 0.0f;
             }
+            take(example, numbers);
         }
     }
 }
 
-// Logits, losses and the logits' gradients, by every block for itself, a warp an example.
-__device__ __forceinline__ void output_and_loss(Block& block, const Epoch& epoch, const Update& update) {
-    OutputLayer& output = block.output;
-    const int lane = threadIdx.x % 32, rows = update.rows();
-#pragma unroll 1
-    for (int example = threadIdx.x / 32; example < rows; example += WARPS) {
-#pragma unroll 1
-        for (int c = lane; c < CLASSES; c += 32) {
-            output.logits(example, c) = block.sums.total(example * CLASSES + c) + output.biases[c];
-        }
-        __syncwarp();
-        const RowLoss result = row_loss(
-            &output.logits(example, 0), &block.targets.of(update.number)(example, 0), CLASSES, rows,
-            &output.gradients(example, 0), CLASSES, lane);
-        if (blockIdx.x == 0 && lane == 0) {
-            epoch.losses[update.batch.first + example] = result.loss;
-            epoch.hits[update.batch.first + example] = result.hit;
-        }
+// Numbers of a layer with the 1 behind them.
+template <int LAYER>
+__device__ __forceinline__ void with_one(float (&numbers)[columns(LAYER)]) {
+#pragma unroll
+    for (int column = 0; column < columns(LAYER); ++column) {
+        if (column_place(columns(LAYER), column) == width(LAYER)) numbers[column] = 1.0f;
     }
-    __syncthreads();
 }
 
 // Gradients of the last hidden layer: of all its neurons, since the whole output layer is in the block.
-__device__ __forceinline__ void backward_from_output(Block& block, int examples) {
+__device__ __forceinline__ void backward_from_output(Block& block) {
+    constexpr int COLUMNS = columns(HIDDEN);
     HiddenLayer<HIDDEN>& layer = block.layer<HIDDEN>();
-    for (int example = 0; example < examples; ++example) {
+#pragma unroll UNROLLED
+    for (int example = 0; example < BATCH; ++example) {
+        float numbers[CLASSES], y[COLUMNS], gradients[COLUMNS];
+        block.output.gradients(example, numbers);
+        layer.activations(example, y);
+        block.output.weights.sum_rows(numbers, gradients);
 #pragma unroll
-        for (int column = 0; column < columns(HIDDEN); ++column) {
-            const float sum = block.output.weights.sum_of_rows(
-                column, [&](int row) { return block.output.gradients(example, row); });
-            const float gradient = sum * activation_derivative<activation_of(HIDDEN)>(layer.activations(example, column));
-            const int row = column * THREADS + threadIdx.x - first_owned<HIDDEN>();
-            if (0 <= row && row < count_owned<HIDDEN>()) layer.own_gradients(example, row) = gradient;
-            if constexpr (HIDDEN > 1) layer.gradients(example, column) = gradient;
+        for (int column = 0; column < COLUMNS; ++column) {
+            const int neuron = column_place(COLUMNS, column), row = neuron - first_owned<HIDDEN>();
+            gradients[column] *= activation_derivative<activation_of(HIDDEN)>(y[column]);
+            if (neuron >= width(HIDDEN)) gradients[column] = 0.0f;
+            if (0 <= row && row < count_owned<HIDDEN>()) {
+                const float scale = HIDDEN == 1 ? scaled_input_sum(1.0f) : 1.0f;
+                layer.own_gradients.at(example, row) = gradients[column] * scale;
+            }
         }
+        if constexpr (HIDDEN > 1) layer.gradients.put(example, gradients);
     }
 }
 
-// Gradients of this block's neurons from the sums of the layer above; published where a layer below needs them all.
+// The gradient of a neuron of this block, from the sums of the layer above. In layer 1 with the scale of the inputs.
+template <int LAYER>
+__device__ __forceinline__ float own_gradient(const Block& block, const Rows<owned(LAYER)>& activations, int example, int row) {
+    const float gradient = block.sums.total(example * owned(LAYER) + row)
+        * activation_derivative<activation_of(LAYER)>(activations.at(example, row));
+    return LAYER == 1 ? scaled_input_sum(gradient) : gradient;
+}
+
+// Gradients of this block's neurons; published where a layer below needs them all.
 template <int LAYER>
 __device__ __forceinline__ void backward_own(Block& block, const Exchange& exchange, const Update& update) {
+    constexpr int OWNED = owned(LAYER), PUBLISHED = LAYER > 1 ? COPIES : 1;
     HiddenLayer<LAYER>& layer = block.layer<LAYER>();
-#pragma unroll 1
-    for (int i = threadIdx.x; i < update.rows() * layer.OWNED; i += THREADS) {
-        const int example = i / layer.OWNED, row = i % layer.OWNED;
-        if (row >= count_owned<LAYER>()) continue;
-        const float y = layer.own_activations.of(update.number)(example, row);
-        const float gradient = block.sums.total(i) * activation_derivative<activation_of(LAYER)>(y);
-        layer.own_gradients(example, row) = gradient;
-        if (LAYER > 1) exchange.publish(backward_exchange(LAYER), example, first_owned<LAYER>() + row, gradient);
-    }
+    spread<PUBLISHED * BATCH * OWNED>([&](int i) {
+        const int copy = i / (BATCH * OWNED), number = i % (BATCH * OWNED), example = number / OWNED, row = number % OWNED;
+        if (row >= count_owned<LAYER>()) return;
+        const float gradient = own_gradient<LAYER>(block, layer.own_activations.of(update.turn), example, row);
+        if (LAYER > 1) exchange.publish(copy, backward_exchange(LAYER), example, first_owned<LAYER>() + row, gradient);
+        if (copy == 0) layer.own_gradients.at(example, row) = gradient;
+    });
 }
 
-// Optimizer steps. `inputs` are the activations of the layer below.
-template <int LAYER, class Inputs>
-__device__ __forceinline__ void step_incoming(Block& block, const Update& update, Inputs inputs) {
+// The exchange in which the next inputs are put down: the second, if registers can hold them so long.
+constexpr int KEEP_LAYER = BATCH == 1 && HIDDEN > 1 ? 2 : 1;
+
+// Optimizer steps. Weights between hidden layers lie in two blocks, so neighbours are not stepped together (slice.cuh).
+template <int LAYER>
+__device__ __forceinline__ void step_incoming(Block& block, const Update& update) {
     HiddenLayer<LAYER>& layer = block.layer<LAYER>();
-    const float scale = LAYER == 1 ? scaled_input_sum(1.0f) : 1.0f;
-    layer.incoming.step(update.rows(), layer.own_gradients, inputs, scale, update.rule);
-    layer.biases.step(update.rows(), layer.own_gradients, update.rule);
+    layer.incoming.template step<false>(layer.own_gradients, block.layer<LAYER - 1>().activations, update.rule);
 }
 
 template <int LAYER>
 __device__ __forceinline__ void step_outgoing(Block& block, const Update& update) {
     HiddenLayer<LAYER>& layer = block.layer<LAYER>();
-    const auto gradients = block.layer<LAYER + 1>().gradients;
-    layer.outgoing.step(update.rows(), layer.own_activations.of(update.number), gradients, 1.0f, update.rule);
+    layer.outgoing.template step<false>(
+        layer.own_activations.of(update.turn), block.layer<LAYER + 1>().gradients, update.rule);
 }
 
+template <int FIRST, int LAST>
 __device__ __forceinline__ void step_output(Block& block, const Update& update) {
-    OutputLayer& output = block.output;
-    output.weights.step(update.rows(), output.gradients, block.layer<HIDDEN>().activations, 1.0f, update.rule);
-    output.biases.step(update.rows(), output.gradients, update.rule);
+    if constexpr (FIRST < LAST) {
+        block.output.weights.template step<true, FIRST, LAST>(
+            block.output.gradients, block.layer<HIDDEN>().activations, update.rule);
+    }
+}
+
+// The first layer's, with the gradients of this block's neurons.
+template <class X>
+__device__ __forceinline__ void step_first(Block& block, const Update& update, X x) {
+    constexpr int OWNED = owned(1);
+    HiddenLayer<1>& layer = block.layer<1>();
+    if constexpr (GRADIENTS_IN_EVERY_WARP) {  // a neuron a lane
+        const int lane = threadIdx.x % 32, row = min(lane, OWNED - 1);
+        const float sum = own_gradient<1>(block, layer.own_activations.of(update.turn), 0, row);
+        const float own = row < count_owned<1>() ? sum : 0.0f;
+        const auto gradients = [&](int, float (&numbers)[OWNED]) {
+#pragma unroll
+            for (int r = 0; r < OWNED; ++r) numbers[r] = __shfl_sync(ALL_LANES, own, r);
+        };
+        layer.incoming.template step<true>(gradients, x, update.rule);
+    } else {
+        layer.incoming.template step<true>(layer.own_gradients, x, update.rule);
+    }
 }
 
 // The steps of an update that wait until the next one has time for them: while the neurons of a hidden layer are on
-// their way between the blocks, those of the weights that are needed next.
+// their way between the blocks, those of weights that are needed next. A part before their packets are asked for,
+// since asking too early is in vain, and a part while the answers are on their way.
 template <int LAYER>
-__device__ __forceinline__ void steps_while_waiting_for(Block& block, const Update& update) {
-    if constexpr (LAYER < HIDDEN) {
-        step_incoming<LAYER + 1>(block, update, block.layer<LAYER>().activations);
-    } else {
-        step_output(block, update);
-        upward<1, HIDDEN - 1>([&](auto number) { step_outgoing<number.value>(block, update); });
-    }
+__device__ __forceinline__ void steps_before_asking(Block& block, const Update& update) {
+    if constexpr (LAYER < HIDDEN) step_incoming<LAYER + 1>(block, update);
+    if constexpr (LAYER == HIDDEN) step_output<0, CLASSES / 2>(block, update);
+}
+template <int LAYER>
+__device__ __forceinline__ void steps_while_waiting(Block& block, const Update& update) {
+    if constexpr (LAYER < HIDDEN) step_outgoing<LAYER>(block, update);
+    if constexpr (LAYER == HIDDEN) step_output<CLASSES / 2, CLASSES>(block, update);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) persistent_epoch(
@@ -224,67 +189,85 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) persistent_epoch(
     DYN_SHARED(float, memory);
     Block block(memory);
     load(block, {const_cast<float*>(weights_in), const_cast<float*>(slots_in)});
-    const Epoch epoch{images, targets, order, batch_size, examples, constants, losses, hits};
-    Update update = epoch.update(first_update), before{};  // nothing was before: its steps must not be made
+    const Epoch epoch{images, targets, order, batch_size, examples, constants, losses, hits, first_update};
+    Update update = epoch.update(0), before{};  // nothing was before: its steps must not be made
     Fetched fetched;
-    fetched.ask(epoch, update);
+    fetched.find(epoch, update);
+    fetched.ask(epoch);
     fetched.keep(block, update);
     __syncthreads();
 
-    for (int number = first_update; number < last_update; ++number) {
-        const Exchange exchange{packets, status, patience, block.gave_up, number, (unsigned)(number - first_update) + 1};
-        const int rows = update.rows();
-        const bool more = number + 1 < last_update;
-        const Update next = epoch.update(more ? number + 1 : number);
-        const auto x = [&](int example, int column) { return input(block, epoch, update, example, column); };
+    const int updates = last_update - first_update;
+    for (int turn = 0; turn < updates; ++turn) {
+        const Exchange exchange{packets, status, patience, block.gave_up, first_update, (unsigned)turn + 1};
+        const bool late = turn > 0;  // steps of the update before are to be made
+        const bool more = turn + 1 < updates;
+        const Update next = epoch.update(more ? turn + 1 : turn);
+        const auto x = [&](int example, float (&numbers)[columns(0)]) { input(block, epoch, update, example, numbers); };
 
-        upward<1, HIDDEN>([&](auto layer) {
-            constexpr int LAYER = layer.value;
+        upward<1, HIDDEN>([&](auto counter) {
+            constexpr int LAYER = counter.value;
+            HiddenLayer<LAYER>& layer = block.layer<LAYER>();
             repeat<FORWARD_TIMES>([&] {
                 if constexpr (LAYER == 1) {
-                    block.layer<1>().incoming.put_products(rows, x, block.sums);
+                    layer.incoming.put_products(x, block.sums);
                 } else {
-                    block.layer<LAYER>().incoming.put_products(rows, block.layer<LAYER - 1>().activations, block.sums);
+                    layer.incoming.put_products(block.layer<LAYER - 1>().activations, block.sums);
                 }
             });
             block.sums.finish();
             activate_own<LAYER>(block, exchange, update);
-            if (LAYER == 1) repeat<STAGE_TIMES>([&] { fetched.ask(epoch, next); });  // at the end its own once more
-            if (number > first_update) repeat<STEPS_TIMES>([&] { steps_while_waiting_for<LAYER>(block, before); });
-            receive<LAYER>(exchange, forward_exchange(LAYER), rows,
-                           block.layer<LAYER>().own_activations.of(update.number), block.layer<LAYER>().activations);
-            if (LAYER == 1 && more) fetched.keep(block, next);
+            if (LAYER == KEEP_LAYER && KEEP_LAYER > 1 && more) fetched.keep(block, next);
+            if (LAYER == 1) repeat<STAGE_TIMES>([&] { fetched.find(epoch, next); });  // at the end its own once more
+            if (late) repeat<STEPS_TIMES>([&] { steps_before_asking<LAYER>(block, before); });
+            const auto meanwhile = [&] {
+                if (LAYER == 1) repeat<STAGE_TIMES>([&] { fetched.ask(epoch); });
+                if (late) repeat<STEPS_TIMES>([&] { steps_while_waiting<LAYER>(block, before); });
+                if (LAYER == 1 && late) write_losses(block, epoch, before);
+            };
+            receive<LAYER>(
+                exchange, forward_exchange(LAYER), layer.own_activations.of(update.turn), meanwhile,
+                [&](int example, float (&numbers)[columns(LAYER)]) {
+                    with_one<LAYER>(numbers);
+                    layer.activations.put(example, numbers);
+                });
+            if (LAYER == KEEP_LAYER && KEEP_LAYER == 1 && more) fetched.keep(block, next);
         });
 
-        repeat<FORWARD_TIMES>(
-            [&] { block.output.weights.put_products(rows, block.layer<HIDDEN>().activations, block.sums); });
+        repeat<FORWARD_TIMES>([&] { block.output.weights.put_products(block.layer<HIDDEN>().activations, block.sums); });
         block.sums.finish();
         repeat<LOSS_TIMES>([&] { output_and_loss(block, epoch, update); });
 
-        repeat<BACKWARD_TIMES>([&] { backward_from_output(block, rows); });
-        downward<HIDDEN - 1, 1>([&](auto layer) {
-            constexpr int LAYER = layer.value;
-            repeat<BACKWARD_TIMES>([&] {
-                block.layer<LAYER>().outgoing.put_products(rows, block.layer<LAYER + 1>().gradients, block.sums);
-            });
+        repeat<BACKWARD_TIMES>([&] { backward_from_output(block); });
+        downward<HIDDEN - 1, 1>([&](auto counter) {
+            constexpr int LAYER = counter.value;
+            HiddenLayer<LAYER>& layer = block.layer<LAYER>();
+            repeat<BACKWARD_TIMES>([&] { layer.outgoing.put_products(block.layer<LAYER + 1>().gradients, block.sums); });
             block.sums.finish();
-            backward_own<LAYER>(block, exchange, update);
+            if constexpr (LAYER > 1 || !GRADIENTS_IN_EVERY_WARP) backward_own<LAYER>(block, exchange, update);
             if constexpr (LAYER > 1) {
-                receive<LAYER>(exchange, backward_exchange(LAYER), rows,
-                               block.layer<LAYER>().own_gradients, block.layer<LAYER>().gradients);
+                receive<LAYER>(
+                    exchange, backward_exchange(LAYER), layer.own_gradients, [] {},
+                    [&](int example, float (&numbers)[columns(LAYER)]) { layer.gradients.put(example, numbers); });
             }
         });
-        __syncthreads();  // own gradients are there
-        if (*block.gave_up) return;
-        repeat<STEPS_TIMES>([&] { step_incoming<1>(block, update, x); });
+        if constexpr (!GRADIENTS_IN_EVERY_WARP) __syncthreads();  // own gradients are there
+        // A barrier lies behind this update's last wait, and one before the next one's first: all threads read the same.
+        const bool lost = *block.gave_up;
+        repeat<STEPS_TIMES>([&] { step_first(block, update, x); });
+        if (lost) return;
         before = update;
         update = next;
     }
 
-    upward<1, HIDDEN>([&](auto layer) {
-        constexpr int LAYER = layer.value;
-        repeat<STEPS_TIMES>([&] { steps_while_waiting_for<LAYER>(block, before); });
+    upward<1, HIDDEN>([&](auto counter) {
+        constexpr int LAYER = counter.value;
+        repeat<STEPS_TIMES>([&] {
+            steps_before_asking<LAYER>(block, before);
+            steps_while_waiting<LAYER>(block, before);
+        });
     });
+    write_losses(block, epoch, before);
     __syncthreads();
     store(block, {weights_out, slots_out});
 }

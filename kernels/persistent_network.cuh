@@ -6,8 +6,11 @@
 //   -DBATCH=1                      the most examples an update
 //
 // Layers count from 1; layer 0 is the input. Every block owns a range of each hidden layer's neurons, at most
-// owned(layer) of them; a thread of a block looks after the columns threadIdx.x, threadIdx.x + THREADS, ... of what
-// comes from a whole layer. The output layer is in every block.
+// owned(layer) of them. The output layer is in every block.
+//
+// What comes from a whole layer are its neurons' numbers and, behind them, a 1: the bias is the weight of that one. A
+// thread looks after columns(layer) of them: runs of 4 neighbours as long as there are 4 left, then of 2, then of 1, so
+// that a run is one access to memory. In run number i, the thread's neighbours lie behind those of the thread before.
 #pragma once
 #include "activation.cuh"
 #include "matrix.cuh"
@@ -30,12 +33,28 @@ constexpr int INPUTS = width(0);
 
 __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 __device__ constexpr int owned(int layer) { return ceil_div(width(layer), BLOCKS); }
-__device__ constexpr int columns(int layer) { return ceil_div(width(layer), THREADS); }  // a thread's
+__device__ constexpr int columns(int layer) { return ceil_div(width(layer) + 1, THREADS); }  // a thread's, with the 1
 
 __device__ constexpr int larger(int a, int b) { return a > b ? a : b; }
 
 __device__ constexpr int widest(int layer = HIDDEN) {  // of the hidden layers
     return layer == 0 ? 0 : larger(width(layer), widest(layer - 1));
+}
+
+__device__ constexpr int most_owned(int layer = HIDDEN) {
+    return layer == 0 ? 0 : larger(owned(layer), most_owned(layer - 1));
+}
+
+// How many neighbours a column's run has, and the column that it begins with.
+__device__ constexpr int run_length(int columns, int column) {
+    return column < columns / 4 * 4 ? 4 : column < columns / 2 * 2 ? 2 : 1;
+}
+__device__ constexpr int run_start(int columns, int column) { return column / run_length(columns, column) * run_length(columns, column); }
+
+// Where a thread's column lies among the columns of all threads.
+__device__ __forceinline__ int column_place(int columns, int column) {
+    const int length = run_length(columns, column), start = run_start(columns, column);
+    return start * THREADS + length * threadIdx.x + column - start;
 }
 
 // Calls work(Number<FIRST>()), ..., work(Number<LAST>()): a loop whose counter is a compile-time constant.
@@ -57,5 +76,40 @@ __device__ __forceinline__ void downward(Work work) {
     if constexpr (FIRST >= LAST) {
         work(Number<FIRST>());
         downward<FIRST - 1, LAST>(work);
+    }
+}
+
+// Calls work(Number<its first column>(), Number<its length>()) for every run of `COLUMNS` columns.
+template <int COLUMNS, int FIRST = 0, class Work>
+__device__ __forceinline__ void each_run(Work work) {
+    if constexpr (FIRST < COLUMNS) {
+        constexpr int LENGTH = run_length(COLUMNS, FIRST);
+        work(Number<FIRST>(), Number<LENGTH>());
+        each_run<COLUMNS, FIRST + LENGTH>(work);
+    }
+}
+
+// One access of LENGTH neighbours, at an address that is a multiple of their size.
+template <int LENGTH>
+__device__ __forceinline__ void read_run(const float* from, float* to) {
+    if constexpr (LENGTH == 4) {
+        const float4 four = *reinterpret_cast<const float4*>(from);
+        to[0] = four.x, to[1] = four.y, to[2] = four.z, to[3] = four.w;
+    } else if constexpr (LENGTH == 2) {
+        const float2 two = *reinterpret_cast<const float2*>(from);
+        to[0] = two.x, to[1] = two.y;
+    } else {
+        to[0] = *from;
+    }
+}
+
+template <int LENGTH>
+__device__ __forceinline__ void write_run(float* to, const float* from) {
+    if constexpr (LENGTH == 4) {
+        *reinterpret_cast<float4*>(to) = make_float4(from[0], from[1], from[2], from[3]);
+    } else if constexpr (LENGTH == 2) {
+        *reinterpret_cast<float2*>(to) = make_float2(from[0], from[1]);
+    } else {
+        *to = *from;
     }
 }

@@ -1,7 +1,7 @@
 // slice.cuh: a block's slice of a weight matrix with its optimizer state, kept for a whole epoch.
 //
 //   ROWS     neurons of this block (or all classes); every thread has its columns of each row
-//   COLUMNS  of each thread: column c of thread t is column c * THREADS + t of the layer at the other end
+//   COLUMNS  of each thread (persistent_network.cuh)
 //   SHARED   how many of the arrays (weights, first slot, second slot) lie in shared memory, from the last; the others
 //            lie in registers, which is why every index into them must be known at compile time
 //
@@ -11,7 +11,10 @@
 #include "optimizer.cuh"
 
 constexpr int ARRAYS = 1 + SLOTS;
-constexpr int GROUP = 16;  // sums that a thread makes at a time
+constexpr int GROUP = 32;  // sums that a thread makes at a time
+
+// Examples whose numbers a loop reads before it uses the first: their latencies overlap.
+constexpr int UNROLLED = BATCH <= 3 ? BATCH : BATCH % 4 == 0 ? 4 : BATCH % 3 == 0 ? 3 : 2;
 
 __device__ constexpr int power_of_2_from(int n) { return n <= 1 ? 1 : 2 * power_of_2_from((n + 1) / 2); }
 
@@ -20,7 +23,8 @@ struct Slice {
     static constexpr int KEPT = ARRAYS - SHARED;                        // arrays in registers
     static constexpr int FLOATS = SHARED * ROWS * COLUMNS * THREADS;    // of shared memory
     static constexpr int ROWS_AT_ONCE = ROWS < GROUP ? ROWS : GROUP;
-    static constexpr int EXAMPLES_AT_ONCE = BATCH == 1 ? 1 : GROUP / ROWS_AT_ONCE;
+    static constexpr int EXAMPLES_AT_ONCE = GROUP / ROWS_AT_ONCE < BATCH ? GROUP / ROWS_AT_ONCE : BATCH;
+    static constexpr int STEPS_AT_ONCE = ROWS < 16 ? ROWS : 16;  // rows
 
     float kept[KEPT > 0 ? KEPT : 1][ROWS][COLUMNS];
     float* shared;
@@ -49,64 +53,97 @@ struct Slice {
     }
 
     // Puts sum number example * ROWS + row = sum over all columns of weight(row, column) * input(example, column).
+    // input(example, numbers) gives a thread its columns' numbers.
     template <class Input, class Sums>
-    __device__ __forceinline__ void put_products(int examples, Input input, Sums& sums) {
-        for (int example = 0; example < examples; example += EXAMPLES_AT_ONCE) {
-#pragma unroll
-            for (int row = 0; row < ROWS; row += ROWS_AT_ONCE) {
-                constexpr int COUNT = EXAMPLES_AT_ONCE * ROWS_AT_ONCE;
-                float products[power_of_2_from(COUNT)] = {};
-#pragma unroll
-                for (int e = 0; e < EXAMPLES_AT_ONCE; ++e) {
-#pragma unroll
-                    for (int column = 0; column < COLUMNS; ++column) {
-                        const float x = input(min(example + e, examples - 1), column);
-#pragma unroll
-                        for (int r = 0; r < ROWS_AT_ONCE; ++r) {
-                            float& sum = products[e * ROWS_AT_ONCE + r];
-                            if (row + r < ROWS) sum = fmaf(at<0>(row + r, column), x, sum);
-                        }
-                    }
-                }
-                const int filled = min(EXAMPLES_AT_ONCE, examples - example) * min(ROWS_AT_ONCE, ROWS - row);
-                sums.put(products, example * ROWS + row, filled);
-            }
+    __device__ __forceinline__ void put_products(Input input, Sums& sums) {
+        constexpr int WHOLE = BATCH / EXAMPLES_AT_ONCE * EXAMPLES_AT_ONCE, REST = BATCH - WHOLE;
+#pragma unroll 1
+        for (int example = 0; example < WHOLE; example += EXAMPLES_AT_ONCE) {
+            put_some_products<EXAMPLES_AT_ONCE>(example, input, sums);
         }
+        if constexpr (REST > 0) put_some_products<REST>(WHOLE, input, sums);
     }
 
-    // The sum over all rows of weight(row, column) * input(row), for a column of this thread.
-    template <class Input>
-    __device__ __forceinline__ float sum_of_rows(int column, Input input) {
-        float sum = 0.0f;
-#pragma unroll
-        for (int row = 0; row < ROWS; ++row) sum = fmaf(at<0>(row, column), input(row), sum);
-        return sum;
-    }
-
-    // One optimizer step, for the gradient scale * sum over examples of left(example, row) * right(example, column).
-    template <class Left, class Right>
-    __device__ __forceinline__ void step(int examples, Left left, Right right, float scale, const Rule& rule) {
+    template <int EXAMPLES, class Input, class Sums>
+    __device__ __forceinline__ void put_some_products(int example, Input input, Sums& sums) {
 #pragma unroll
         for (int row = 0; row < ROWS; row += ROWS_AT_ONCE) {
-            float gradients[ROWS_AT_ONCE][COLUMNS] = {};
-            for (int example = 0; example < examples; ++example) {
+            float products[power_of_2_from(EXAMPLES * ROWS_AT_ONCE)] = {};
+#pragma unroll
+            for (int e = 0; e < EXAMPLES; ++e) {
+                float x[COLUMNS];
+                input(example + e, x);
 #pragma unroll
                 for (int column = 0; column < COLUMNS; ++column) {
-                    const float x = right(example, column);
 #pragma unroll
                     for (int r = 0; r < ROWS_AT_ONCE; ++r) {
-                        if (row + r < ROWS) gradients[r][column] = fmaf(left(example, row + r), x, gradients[r][column]);
+                        float& sum = products[e * ROWS_AT_ONCE + r];
+                        if (row + r < ROWS) sum = fmaf(at<0>(row + r, column), x[column], sum);
+                    }
+                }
+            }
+            sums.put(products, example * ROWS + row, EXAMPLES * min(ROWS_AT_ONCE, ROWS - row));
+        }
+    }
+
+    // sums(column) = sum over all rows of weight(row, column) * numbers(row), for the columns of this thread.
+    __device__ __forceinline__ void sum_rows(const float (&numbers)[ROWS], float (&sums)[COLUMNS]) {
+#pragma unroll
+        for (int column = 0; column < COLUMNS; ++column) {
+            sums[column] = 0.0f;
+#pragma unroll
+            for (int row = 0; row < ROWS; ++row) sums[column] = fmaf(at<0>(row, column), numbers[row], sums[column]);
+        }
+    }
+
+    // An optimizer step of the rows from FIRST up to LAST, for the gradient sum over examples of
+    // left(example, row) * right(example, column). left(example, numbers) and right(example, numbers) give them.
+    //
+    // IN_PAIRS: weights of neighbouring columns are stepped together. Not where the same weight lies in another block as
+    // well, with other neighbours (optimizer.cuh).
+    template <bool IN_PAIRS, int FIRST = 0, int LAST = ROWS, class Left, class Right>
+    __device__ __forceinline__ void step(Left left, Right right, const Rule& rule) {
+        constexpr int AT_ONCE = LAST - FIRST < STEPS_AT_ONCE ? LAST - FIRST : STEPS_AT_ONCE;
+#pragma unroll
+        for (int row = FIRST; row < LAST; row += AT_ONCE) {
+            float gradients[AT_ONCE][COLUMNS] = {};
+#pragma unroll UNROLLED
+            for (int example = 0; example < BATCH; ++example) {
+                float numbers[ROWS], x[COLUMNS];
+                left(example, numbers);
+                right(example, x);
+#pragma unroll
+                for (int r = 0; r < AT_ONCE; ++r) {
+#pragma unroll
+                    for (int column = 0; column < COLUMNS; ++column) {
+                        if (row + r < LAST) gradients[r][column] = fmaf(numbers[row + r], x[column], gradients[r][column]);
                     }
                 }
             }
 #pragma unroll
-            for (int column = 0; column < COLUMNS; ++column) {
-#pragma unroll
-                for (int r = 0; r < ROWS_AT_ONCE; ++r) {
-                    if (row + r < ROWS) step_one(row + r, column, scale * gradients[r][column], rule);
-                }
+            for (int r = 0; r < AT_ONCE; ++r) {
+                if (row + r < LAST) step_row<IN_PAIRS>(row + r, gradients[r], rule);
             }
         }
+    }
+
+    template <bool IN_PAIRS, class Named = OPTIMIZER>
+    __device__ __forceinline__ void step_row(int row, const float (&gradients)[COLUMNS], const Rule& rule) {
+        constexpr int PAIRED = IN_PAIRS && Named::IN_PAIRS ? COLUMNS / 2 * 2 : 0;
+        if constexpr (PAIRED > 0) {
+#pragma unroll
+            for (int c = 0; c < PAIRED; c += 2) {
+                float w[] = {at<0>(row, c), at<0>(row, c + 1)}, first[] = {at<1>(row, c), at<1>(row, c + 1)};
+                float second[] = {at<2>(row, c), at<2>(row, c + 1)};
+                const float g[] = {gradients[c], gradients[c + 1]};
+                Named::steps(w, g, first, second, rule.constants);
+                at<0>(row, c) = w[0], at<0>(row, c + 1) = w[1];
+                at<1>(row, c) = first[0], at<1>(row, c + 1) = first[1];
+                at<2>(row, c) = second[0], at<2>(row, c + 1) = second[1];
+            }
+        }
+#pragma unroll
+        for (int c = PAIRED; c < COLUMNS; ++c) step_one(row, c, gradients[c], rule);
     }
 
     __device__ __forceinline__ void step_one(int row, int column, float gradient, const Rule& rule) {
@@ -117,32 +154,6 @@ struct Slice {
             float none = 0.0f;
             if constexpr (SLOTS == 1) w = optimizer_step(w, gradient, at<1>(row, column), none, rule);
             if constexpr (SLOTS == 0) w = optimizer_step(w, gradient, none, none, rule);
-        }
-    }
-};
-
-// The biases of ROWS neurons with their optimizer state, in shared memory. The last threads step them: the first
-// ones have enough to do (persistent_epoch.cu).
-template <int ROWS>
-struct Biases {
-    static constexpr int FLOATS = ARRAYS * ROWS;
-
-    float* numbers;  // (ARRAYS, ROWS)
-
-    __device__ __forceinline__ float operator[](int row) const { return numbers[row]; }
-
-    // gradient = sum over examples of left(example, row)
-    template <class Left>
-    __device__ __forceinline__ void step(int examples, Left left, const Rule& rule) {
-#pragma unroll 1
-        for (int row = THREADS - 1 - threadIdx.x; row < ROWS; row += THREADS) {
-            float gradient = 0.0f;
-            for (int example = 0; example < examples; ++example) gradient += left(example, row);
-            float first = SLOTS > 0 ? numbers[ROWS + row] : 0.0f;
-            float second = SLOTS > 1 ? numbers[2 * ROWS + row] : 0.0f;
-            numbers[row] = optimizer_step(numbers[row], gradient, first, second, rule);
-            if constexpr (SLOTS > 0) numbers[ROWS + row] = first;
-            if constexpr (SLOTS > 1) numbers[2 * ROWS + row] = second;
         }
     }
 };

@@ -21,9 +21,10 @@ REGISTERS = 65536  # a multiprocessor
 MOST_REGISTERS = 255  # a thread
 # Registers that a thread needs beside the numbers that it keeps, at batch size 1 and above: the first allowance with
 # which the compiler puts nothing into memory is taken.
-WORKING_REGISTERS = {1: (58, 84, 110), 2: (88, 110, 132)}
+WORKING_REGISTERS = {1: (58, 84, 110), 2: (96, 112, 132)}
 ATTEMPTS = 3
 MOST_NUMBERS = 512  # a thread may look after: its code is written out for each of them
+CLASSES_OF_LANES = 32  # so many classes take a lane each (kernels/persistent_output.cuh)
 LAUNCH_EXAMPLES = 20_000  # of a launch: 50 to 100 ms, which a display and Ctrl-C can wait
 # Widths, optimizer, batch, bytes as input, classes as targets.
 REPORTED = (
@@ -96,9 +97,14 @@ class Plan:
         """Neurons of a hidden layer that a block has at most."""
         return ceil_div(self.network.widths[layer], self.blocks)
 
+    @property
+    def most_owned(self) -> int:
+        """Neurons of one hidden layer that a block has at most."""
+        return max(self.owned(layer) for layer in range(1, self.hidden + 1))
+
     def columns(self, layer: int) -> int:
-        """Columns of a layer that a thread has at most."""
-        return ceil_div(self.network.widths[layer], self.threads)
+        """Columns of a layer that a thread has at most: its neurons, and the 1 whose weight is the bias."""
+        return ceil_div(self.network.widths[layer] + 1, self.threads)
 
     @property
     def arrays(self) -> int:
@@ -121,10 +127,11 @@ class Plan:
 
     @property
     def shared_floats(self) -> int:
-        """Of shared memory a block."""
+        """Of shared memory a block: everything that it keeps begins at a multiple of 16 bytes."""
         pairs = zip(self.slices, self.in_shared, strict=True)
-        slices = sum(one.numbers * self.threads * in_shared for one, in_shared in pairs)
-        return slices + self._activations + self._biases + self._sums + self._staging + 1
+        slices = [one.numbers * self.threads * in_shared for one, in_shared in pairs]
+        parts = [*slices, *self._layer_parts(), *self._output_parts(), self._sums, *self._staging(), 1]
+        return sum(map(padded, parts))
 
     @property
     def shared_bytes(self) -> int:
@@ -138,7 +145,14 @@ class Plan:
     @property
     def packets(self) -> int:
         """Of 8 bytes, for the exchanges of two updates."""
-        return self.exchanges * 2 * self.batch * max(self.network.widths[1:-1])
+        return self.copies * self.exchanges * 2 * self.batch * padded(max(self.network.widths[1:-1]))
+
+    @property
+    def copies(self) -> int:
+        """Of every packet: what idle lanes have time for (kernels/exchange.cuh)."""
+        if self.batch > 1:
+            return 1
+        return next((copies for most, copies in ((4, 8), (8, 4), (16, 2)) if self.most_owned <= most), 1)
 
     def exchange_name(self, exchange: int) -> str:
         """What travels in an exchange, for people; numbered as in kernels/exchange.cuh."""
@@ -170,29 +184,32 @@ class Plan:
             **dict(self.extra),
         }
 
-    @property
-    def _activations(self) -> int:
-        """Columns of every hidden layer and, but for the first, its gradients; a block's own three times."""
-        columns = sum(
-            self.columns(layer) * self.threads * (1 if layer == 1 else 2) for layer in range(1, self.hidden + 1)
-        )
-        own = sum(3 * self.owned(layer) for layer in range(1, self.hidden + 1))
-        return self.batch * (columns + own + 2 * self.network.classes)
+    def _layer_parts(self) -> Iterator[int]:
+        """Of every hidden layer: activations, gradients (not the first's), its own activations twice, own gradients."""
+        for layer in range(1, self.hidden + 1):
+            columns = self.batch * self.columns(layer) * self.threads
+            own = self.batch * _stride(self.owned(layer))
+            yield from (columns, columns if layer > 1 else 0, padded(own), padded(own), own)
 
-    @property
-    def _biases(self) -> int:
-        return self.arrays * (sum(self.owned(layer) for layer in range(1, self.hidden + 1)) + self.network.classes)
+    def _output_parts(self) -> Iterator[int]:
+        """Logits of many classes; gradients, at batch size 1 of few classes every warp's; outcomes of few classes."""
+        classes = self.network.classes
+        few = classes <= CLASSES_OF_LANES
+        gradients = self.batch * _stride(classes)
+        yield from (0 if few else gradients, 4 * self.batch if few else 0)
+        yield padded(gradients) * (self.threads // 32 if few and self.batch == 1 else 1)
 
     @property
     def _sums(self) -> int:
-        most = max(max(self.owned(layer) for layer in range(1, self.hidden + 1)), self.network.classes)
-        return 2 * (self.threads // 32) * self.batch * most
+        return 2 * (self.threads // 32) * self.batch * max(self.most_owned, self.network.classes)
 
-    @property
-    def _staging(self) -> int:
-        target = 1 if self.classes_as_targets else padded(self.network.classes)
-        inputs = self.batch * padded(self.network.inputs) * (1 if self.input_bytes else 4) // 4
-        return 2 * self.batch * target + (2 * inputs if self.staged else 0)
+    def _staging(self) -> Iterator[int]:
+        """Inputs, with the 1 and zeros behind them, and targets, of two updates."""
+        row = padded(self.network.inputs + 1) + 4
+        inputs = self.batch * row // (4 if self.input_bytes else 1)
+        target = self.batch * _stride(1 if self.classes_as_targets else padded(self.network.classes))
+        yield 2 * padded(inputs) if self.staged else 0
+        yield 2 * padded(target)
 
 
 def make_plan(
@@ -303,6 +320,11 @@ def _require_shared(plan: Plan, hardware: Hardware, what: str) -> None:
             f"batches of {plan.batch} need {ceil_div(plan.shared_bytes, 1024)} KB of shared memory for {what}, "
             f"a block has {hardware.shared_bytes // 1024} KB"
         )
+
+
+def _stride(numbers: int) -> int:
+    """Floats from one example's numbers to the next one's, as Rows in kernels/persistent_block.cuh."""
+    return numbers if numbers <= 2 else padded(numbers)
 
 
 def _list(values: Iterable[object]) -> str:

@@ -144,6 +144,13 @@ static inline unsigned __brev(unsigned x) {
     for (int bit = 0; bit < 32; ++bit) reversed |= (x >> bit & 1u) << (31 - bit);
     return reversed;
 }
+// Four of the eight bytes of x (0 to 3) and y (4 to 7), named by the selector's hexadecimal digits, the lowest first.
+static inline unsigned __byte_perm(unsigned x, unsigned y, unsigned selector) {
+    const unsigned long long bytes = (unsigned long long)y << 32 | x;
+    unsigned picked = 0;
+    for (int i = 0; i < 4; ++i) picked |= ((unsigned)(bytes >> 8 * (selector >> 4 * i & 7u)) & 255u) << 8 * i;
+    return picked;
+}
 static inline int __mul24(int x, int y) { return (x << 8 >> 8) * (y << 8 >> 8); }
 static inline int __mulhi(int x, int y) { return (int)(((long long)x * y) >> 32); }
 static inline unsigned __umulhi(unsigned x, unsigned y) { return (unsigned)(((unsigned long long)x * y) >> 32); }

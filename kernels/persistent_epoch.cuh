@@ -1,0 +1,99 @@
+// persistent_epoch.cuh: the data of an epoch, an update's part of it, and how it comes to shared memory.
+#pragma once
+#include "persistent_block.cuh"
+
+// An update of the epoch: its examples and its step. What a short last batch lacks is computed all the same, of the
+// epoch's last example or of what is left in shared memory; its gradients are 0.
+struct Update {
+    int turn;  // number in its launch, from 0: what is kept in turns goes by it
+    Batch batch;
+    Rule rule;
+
+    // What a gradient of the mean loss gets of an example's.
+    __device__ __forceinline__ float share() const { return BATCH == 1 ? 1.0f : approximate_reciprocal(batch.rows); }
+};
+
+struct Epoch {
+    const InputElement* images;
+    const Target* targets;
+    const int* order;
+    int batch_size, examples;
+    const float* constants;
+    float* losses;
+    unsigned char* hits;
+    int first_update;  // of the launch
+
+    __device__ __forceinline__ Update update(int turn) const {
+        const int number = first_update + turn;
+        return {turn, batch_at(number, batch_size, examples), read_rule(constants, number)};
+    }
+
+    // The number of an update's example among all images.
+    __device__ __forceinline__ int image(const Update& update, int example) const {
+        return order[min(update.batch.first + example, examples - 1)];
+    }
+};
+
+// A thread's columns of an example's input.
+__device__ __forceinline__ void input(
+        const Block& block, const Epoch& epoch, const Update& update, int example, float (&numbers)[columns(0)]) {
+    if constexpr (STAGED) {
+        block.inputs.of(update.turn)(example, numbers);
+    } else {
+        read_inputs(epoch.images + (size_t)epoch.image(update, example) * padded(INPUTS), numbers);
+    }
+}
+
+// An update's inputs and targets on their way from global to shared memory: which they are is asked for first, then they
+// are, and in the end they are put down. Between these steps a thread does something else.
+struct Fetched {
+    static constexpr int ALL_WORDS = STAGED ? BATCH * ROW_WORDS : 0, WORDS = ceil_div(ALL_WORDS, THREADS);
+    static constexpr int ALL_TARGETS = BATCH * TARGET_SIZE, TARGETS = ceil_div(ALL_TARGETS, THREADS);
+
+    int word_examples[WORDS > 0 ? WORDS : 1], target_examples[TARGETS];
+    unsigned words[WORDS > 0 ? WORDS : 1];
+    Target targets[TARGETS];
+
+    static __device__ __forceinline__ int word_place(int i) { return min(i * THREADS + (int)threadIdx.x, ALL_WORDS - 1); }
+    static __device__ __forceinline__ int target_place(int i) { return min(i * THREADS + (int)threadIdx.x, ALL_TARGETS - 1); }
+
+    __device__ __forceinline__ void find(const Epoch& epoch, const Update& update) {
+#pragma unroll
+        for (int i = 0; i < WORDS; ++i) {
+            word_examples[i] = epoch.image(update, BATCH == 1 ? 0 : word_place(i) / ROW_WORDS);
+        }
+#pragma unroll
+        for (int i = 0; i < TARGETS; ++i) {
+            target_examples[i] = epoch.image(update, BATCH == 1 ? 0 : target_place(i) / TARGET_SIZE);
+        }
+    }
+
+    __device__ __forceinline__ void ask(const Epoch& epoch) {
+        const unsigned* images = reinterpret_cast<const unsigned*>(epoch.images);
+#pragma unroll
+        for (int i = 0; i < WORDS; ++i) {
+            words[i] = images[(size_t)word_examples[i] * ROW_WORDS + word_place(i) % ROW_WORDS];
+        }
+#pragma unroll
+        for (int i = 0; i < TARGETS; ++i) {
+            targets[i] = targets_of(epoch.targets, target_examples[i], CLASSES)[target_place(i) % TARGET_SIZE];
+        }
+    }
+
+    __device__ __forceinline__ void keep(const Block& block, const Update& update) const {
+        const StagedInputs inputs = block.inputs.of(update.turn);
+#pragma unroll
+        for (int i = 0; i < WORDS; ++i) {
+            const int place = i * THREADS + threadIdx.x, word = place % ROW_WORDS;
+            const unsigned one = INPUTS < padded(INPUTS) ? (word == ONE_WORD ? ONE_BITS : 0) : 0;
+            if (place < ALL_WORDS) inputs.word(place / ROW_WORDS, word) = words[i] | one;
+        }
+#pragma unroll
+        for (int i = 0; i < TARGETS; ++i) {
+            const int place = i * THREADS + threadIdx.x;
+            if (place < ALL_TARGETS) {
+                block.targets.of(update.turn).at(place / TARGET_SIZE, place % TARGET_SIZE) = targets[i];
+            }
+        }
+    }
+};
