@@ -8,7 +8,6 @@ products. Writes everything to bench/results/<device>.json, a Markdown table bes
 from __future__ import annotations
 
 import argparse
-import math
 import os
 import sys
 import time
@@ -20,7 +19,7 @@ from tqdm import tqdm
 
 from gpunet import commandline, engines
 from gpunet.errors import ArgumentError
-from harness import figures, first_layer, learning, machine, processes, tables, workload
+from harness import arguments, figures, first_layer, learning, machine, processes, tables, workload
 from harness import passes as speed_passes
 from harness.files import RESULTS, write_json, write_text
 from harness.processes import PEERS
@@ -138,11 +137,23 @@ def parser() -> commandline.Parser:
     add = parser.add_argument
     add("--device", choices=engines.DEVICES, default="auto", help="where to compute (auto)")
     add("--engine", choices=engines.ENGINES, default="auto", help="one engine (all that run on the device)")
-    add("--batch-sizes", type=_sizes, default=BATCH_SIZES, metavar="N,N,...", help="for the speed (1,10,...,10000)")
-    add("--peers", type=_peers, default=(), metavar="NAMES", help=f"of {','.join(PEERS)}, to time beside (none)")
+    add(
+        "--batch-sizes",
+        type=arguments.sizes,
+        default=BATCH_SIZES,
+        metavar="N,N,...",
+        help="for the speed (1,10,...,10000)",
+    )
+    add(
+        "--peers",
+        type=arguments.peers,
+        default=(),
+        metavar="NAMES",
+        help=f"of {','.join(PEERS)}, to time beside (none)",
+    )
     add("--parts", type=_parts, default=PARTS, metavar="NAMES", help=f"of {','.join(PARTS)} (all)")
     add("--full", action="store_true", help="time whole epochs, however long they take")
-    add("--seconds", type=_seconds, help=f"for everything ({SECONDS}; {SECONDS_WITH_PEERS} with peers)")
+    add("--seconds", type=arguments.seconds, help=f"for everything ({SECONDS}; {SECONDS_WITH_PEERS} with peers)")
     add("--out", default=str(RESULTS), metavar="FOLDER", help="for the files (bench/results)")
     return parser
 
@@ -157,38 +168,8 @@ def _progress(what: str, steps: int) -> tqdm:
     return tqdm(total=steps, desc=what, unit=" steps", dynamic_ncols=True, leave=False)
 
 
-def _seconds(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number of seconds above 0, got {text}")
-    return seconds
-
-
-def _sizes(text: str) -> tuple[int, ...]:
-    sizes = tuple(sorted({commandline.whole_number(part) for part in text.split(",")}))
-    for size in sizes:
-        if workload.EXAMPLES % size:  # whole batches only, so that every engine and peer does the same work
-            raise argparse.ArgumentTypeError(f"expected divisors of {workload.EXAMPLES}, got {size}")
-    return sizes
-
-
-def _peers(text: str) -> tuple[str, ...]:
-    return _names(text, PEERS)
-
-
 def _parts(text: str) -> tuple[str, ...]:
-    return _names(text, PARTS)
-
-
-def _names(text: str, known: Sequence[str] | dict[str, Any]) -> tuple[str, ...]:
-    names = tuple(text.split(","))
-    for name in names:
-        if name not in known:
-            raise argparse.ArgumentTypeError(f"expected names of {', '.join(known)}; got {name!r}")
-    return names
+    return arguments.names(text, PARTS)
 
 
 if __name__ == "__main__":

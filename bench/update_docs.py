@@ -1,4 +1,4 @@
-"""`python bench/update_docs.py`: writes measured results into README.md and docs/lecture.md, from bench/results.
+"""`python bench/update_docs.py`: writes measured results into the documents below, from bench/results.
 
 A place is marked `<!-- results: PART FILE -->` and ends with `<!-- end of results -->`; PART is one of those below,
 FILE the name of a result file without its ending. `--check` changes nothing and fails if something would change.
@@ -15,12 +15,12 @@ from typing import Any
 
 from gpunet import commandline
 from gpunet.errors import ArgumentError
-from harness import tables
+from harness import loaded_table, tables
 from harness.files import RESULTS, write_text
 
 PROGRAM = "update_docs.py"
 ROOT = Path(__file__).parents[1]
-DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "lecture.md")
+DOCUMENTS = (ROOT / "README.md", ROOT / "docs" / "lecture.md", ROOT / "docs" / "cpu.md")
 PARTS = {
     "headline": tables.headline,
     "machine": lambda result: tables.machine(result["machine"]),
@@ -29,6 +29,9 @@ PARTS = {
     "same-updates": tables.same_updates,
     "batch-accuracy": lambda result: tables.batch_accuracy(result["batch_accuracy"]),
     "why": lambda result: tables.why(result["why"]),
+    "loaded": loaded_table.batches,
+    "loaded-small": loaded_table.small,
+    "loaded-four": loaded_table.four,
 }
 PLACE = re.compile(r"<!-- results: (\S+) (\S+) -->\n.*?<!-- end of results -->", re.DOTALL)
 
@@ -39,7 +42,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _update_docs(argv: Sequence[str] | None) -> int:
-    parser = commandline.Parser(prog=PROGRAM, description="Write measured results into README.md and docs/lecture.md.")
+    parser = commandline.Parser(
+        prog=PROGRAM, description="Write measured results into README.md, docs/lecture.md and docs/cpu.md."
+    )
     parser.add_argument("--check", action="store_true", help="change nothing; fail if something would change")
     options = parser.parse_args(argv)
     status = commandline.DONE
