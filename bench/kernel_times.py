@@ -72,12 +72,12 @@ def _of_batch_size(
     device: Device, work: workload.Workload, batch_size: int, bandwidth: float | None, product_rate: float | None
 ) -> Iterator[dict[str, Any]]:
     engine = TiledEngine(workload.NETWORK, workload.optimizer(), work.weights, device)
-    placed = engine.place(work.images), engine.place(work.labels)
+    uploaded = engine.upload(work.images), engine.upload(work.labels)
     most = min(REPEATS, workload.epoch_updates(batch_size))  # an update's last launch goes on to the next batch
 
     def launches() -> list[tuple[str, Launch]]:
         """At the first update of an epoch."""
-        return engine.each_launch(*placed, work.order, batch_size)
+        return engine.each_launch(*uploaded, work.order, batch_size)
 
     every = launches()
     for (kernel, launch), cost in zip(every, costs(LECTURE, batch_size), strict=True):

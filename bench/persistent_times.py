@@ -93,19 +93,19 @@ def _variant(
     device: Device, work: workload.Workload, batch_size: int, examples: int, adjust: Callable[[Plan], Plan]
 ) -> dict[str, Any]:
     engine = PersistentEngine(workload.NETWORK, workload.optimizer(), work.weights, device, adjust=adjust)
-    placed, order = (engine.place(work.images), engine.place(work.labels)), work.order[:examples]
-    engine.prepare(*placed, examples, batch_size)
-    _epoch(engine, placed, order, batch_size)  # warm-up
-    seconds = [_epoch(engine, placed, order, batch_size) for _ in range(SAMPLES)]
+    uploaded, order = (engine.upload(work.images), engine.upload(work.labels)), work.order[:examples]
+    engine.prepare(*uploaded, examples, batch_size)
+    _epoch(engine, uploaded, order, batch_size)  # warm-up
+    seconds = [_epoch(engine, uploaded, order, batch_size) for _ in range(SAMPLES)]
     updates = -(-examples // batch_size)
     return {"us": 1e6 * statistics.median(seconds) / updates, "samples": [1e6 * s / updates for s in seconds]}
 
 
-def _epoch(engine: PersistentEngine, placed: tuple[Any, Any], order: Any, batch_size: int) -> float:
+def _epoch(engine: PersistentEngine, uploaded: tuple[Any, Any], order: Any, batch_size: int) -> float:
     """Seconds on the wall; what was learnt does not matter here, and without some phases is no number."""
     started = time.perf_counter()
     with contextlib.suppress(TrainingDivergedError):
-        engine.train_epoch(*placed, order, batch_size)
+        engine.train_epoch(*uploaded, order, batch_size)
     return time.perf_counter() - started
 
 

@@ -219,8 +219,8 @@ class Sequential:
         network = network_of(self.layers, images.shape[1])
         targets = as_targets("y", y, str(self.loss), network.classes, len(images))
         self._build(network)
-        engine, (placed_images, placed_targets) = self._engine_with(self._present_choice(), images, targets)
-        return list(engine.evaluate(placed_images, placed_targets))
+        engine, (uploaded_images, uploaded_targets) = self._engine_with(self._present_choice(), images, targets)
+        return list(engine.evaluate(uploaded_images, uploaded_targets))
 
     @explained
     @turns.short
@@ -229,8 +229,8 @@ class Sequential:
         images, scale = as_images("x", x, self._inputs)
         scale.require("x", self.scale)
         self._build(network_of(self.layers, images.shape[1]))
-        engine, (placed,) = self._engine_with(self._present_choice(), images)
-        return engine.predict(placed)
+        engine, (uploaded,) = self._engine_with(self._present_choice(), images)
+        return engine.predict(uploaded)
 
     @turns.short
     def get_weights(self) -> list[NDArray[np.floating]]:
@@ -340,7 +340,7 @@ class Sequential:
         shuffle: bool,
         hooks: Sequence[Callback],
     ) -> None:
-        engine, placed = self._engine_with(choice, *train, *(validation or ()), batch_size=batch_size)
+        engine, uploaded = self._engine_with(choice, *train, *(validation or ()), batch_size=batch_size)
 
         def progress(updates: int) -> None:
             for hook in hooks:
@@ -356,7 +356,7 @@ class Sequential:
                 for hook in hooks:
                     hook.on_epoch_begin(epoch)
                 try:
-                    logs = self._train_epoch(engine, placed, batch_size, shuffle, progress)
+                    logs = self._train_epoch(engine, uploaded, batch_size, shuffle, progress)
                     self.scale = scale.joined(self.scale)
                     for hook in hooks:
                         hook.on_epoch_end(epoch, logs)
@@ -384,13 +384,13 @@ class Sequential:
     def _train_epoch(
         self,
         engine: Engine,
-        placed: Sequence[Any],
+        uploaded: Sequence[Any],
         batch_size: int,
         shuffle: bool,
         progress: Callable[[int], None],
     ) -> Logs:
         """One epoch, and its logs. It is whole, or undone: TrainingDivergedError leaves the model as before it."""
-        images, labels, *validation = placed
+        images, labels, *validation = uploaded
         order = self._next_order(len(images), shuffle)
         self._turns.in_epoch = True
         try:
@@ -520,12 +520,12 @@ class Sequential:
         self, choice: Choice, arrays: Sequence[NDArray[Any]], batch_size: int | None
     ) -> tuple[Engine, list[Any]]:
         engine = self._use(choice)
-        placed = [engine.place(array) for array in arrays]
+        uploaded = [engine.upload(array) for array in arrays]
         if batch_size is not None:
-            engine.prepare(placed[0], placed[1], len(arrays[0]), batch_size)
-            if len(placed) > 2:
-                engine.prepare_evaluation(placed[2], placed[3])
-        return engine, placed
+            engine.prepare(uploaded[0], uploaded[1], len(arrays[0]), batch_size)
+            if len(uploaded) > 2:
+                engine.prepare_evaluation(uploaded[2], uploaded[3])
+        return engine, uploaded
 
     def _present_engine(self) -> Engine | None:
         """The engine, if there is one; one that is lost is left, with a warning."""

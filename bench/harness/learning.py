@@ -25,7 +25,7 @@ def make_engine(name: str, weights: Sequence[NDArray[np.floating]]) -> Engine:
 def seconds_an_update(name: str, batch_size: int, work: Workload) -> float:
     """A rough figure, to plan with."""
     engine = make_engine(name, work.weights)
-    images, labels = engine.place(work.images), engine.place(work.labels)
+    images, labels = engine.upload(work.images), engine.upload(work.labels)
     updates = 20
     while (seconds := _train(engine, images, labels, batches(0, updates, batch_size), batch_size)) < SURE_SECONDS:
         updates *= 4
@@ -46,7 +46,7 @@ def same_updates(name: str, batch_size: int, work: Workload, updates: int, seed:
     The spread is the standard deviation of the batches' losses over the last LAST_UPDATES updates.
     """
     engine = make_engine(name, lecture_weights(seed))
-    images, labels = engine.place(work.images), engine.place(work.labels)
+    images, labels = engine.upload(work.images), engine.upload(work.labels)
     order = batches(seed, updates, batch_size)
     last = LAST_UPDATES * batch_size
     parts = [order[first : min(first + EXAMPLES, len(order) - last)] for first in range(0, len(order) - last, EXAMPLES)]
@@ -70,7 +70,7 @@ def same_updates(name: str, batch_size: int, work: Workload, updates: int, seed:
 def batch_accuracy(name: str, batch_size: int, work: Workload, epochs: int, seed: int) -> dict[str, Any]:
     """Loss and accuracy after a fixed number of epochs."""
     engine = make_engine(name, lecture_weights(seed))
-    images, labels = engine.place(work.images), engine.place(work.labels)
+    images, labels = engine.upload(work.images), engine.upload(work.labels)
     order = batches(seed, epochs * EXAMPLES, 1)
     parts = [order[first : first + EXAMPLES] for first in range(0, len(order), EXAMPLES)]
     seconds = sum(_train(engine, images, labels, part, batch_size) for part in parts)
@@ -88,5 +88,5 @@ def batch_accuracy(name: str, batch_size: int, work: Workload, epochs: int, seed
 def _learnt(engine: Engine, images: Array, labels: Array, work: Workload) -> dict[str, float]:
     """The loss over the whole training set, and the accuracy on the test set, with the weights as they are now."""
     train_loss, _ = engine.evaluate(images, labels)
-    _, accuracy = engine.evaluate(engine.place(work.test_images), engine.place(work.test_labels))
+    _, accuracy = engine.evaluate(engine.upload(work.test_images), engine.upload(work.test_labels))
     return {"train_loss": train_loss, "test_accuracy": accuracy}

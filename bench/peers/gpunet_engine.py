@@ -26,7 +26,7 @@ class EngineTrainer(Trainer):
             network = Network((784, 500, 500, 10), ("sigmoid", "sigmoid", "softmax"))
             adam = Adam(job.learning_rate, job.beta_1, job.beta_2, job.epsilon)
             self.engine = engines.Choice(name, "").make(network, adam, job.weights)
-            self.images, self.labels = self.engine.place(job.images), self.engine.place(job.labels)
+            self.images, self.labels = self.engine.upload(job.images), self.engine.upload(job.labels)
         self.batch_size = job.batch_size
 
     def train(self, prepared: NDArray[np.int32]) -> float:

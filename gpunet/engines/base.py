@@ -120,8 +120,8 @@ class Engine(abc.ABC):
     def _restore(self) -> None:
         """Bring back what was kept aside, when everything that was started has ended."""
 
-    def place(self, array: Any) -> Array:
-        """The array where this engine wants it; done once, so that epochs need not move it.
+    def upload(self, array: Any) -> Array:
+        """The array where this engine computes; done once, so that epochs need not move it.
 
         array: NumPy's, or CuPy's on the GPU, which a CUDA engine copies there.
         """
@@ -155,8 +155,8 @@ class Engine(abc.ABC):
 
         An epoch ends whole, or not at all: after an error or Ctrl-C weights and optimizer state are as before it.
 
-        images:  (examples, inputs) uint8 or float32, from `place`.
-        labels:  (examples,) int32 classes, or (examples, classes) float32 probabilities, from `place`.
+        images:  (examples, inputs) uint8 or float32, from `upload`.
+        labels:  (examples,) int32 classes, or (examples, classes) float32 probabilities, from `upload`.
         order:   indices of examples, in the order of training.
         Raises:  TrainingDivergedError if a batch's loss is not finite.
         """

@@ -96,7 +96,7 @@ def test_any_sizes_around_those_of_tiles_and_panels(widths, batch_size, rest, se
     engine = CompiledEngine(network, SGD(0.1), weights, 2)
     reference = ReferenceEngine(network, SGD(0.1), weights, np.float64)
     order = np.random.default_rng(seed).permutation(len(images)).astype(np.int32)
-    statistics = engine.train_epoch(engine.place(images), engine.place(labels), order, batch_size)
+    statistics = engine.train_epoch(engine.upload(images), engine.upload(labels), order, batch_size)
     expected = reference.train_epoch(images, labels, order, batch_size)
     assert statistics.loss == pytest.approx(expected.loss, rel=1e-5, abs=1e-6)
     assert distance(engine.weights, reference.weights) < 1e-5
@@ -108,7 +108,7 @@ def test_whole_epochs_with_a_short_last_batch_report_what_the_reference_reports(
     images, labels, weights = problem(SMALL, 150, input_bytes=True)
     engine = CompiledEngine(SMALL, Adam(0.01), weights, count)
     assert_epochs_report_what_the_reference_reports(engine, images, labels, weights, batch_size)
-    assert engine.predict(engine.place(images)[:1]).shape == (1, 10)
+    assert engine.predict(engine.upload(images)[:1]).shape == (1, 10)
 
 
 def test_one_engine_predicts_for_several_threads_at_once() -> None:
@@ -147,7 +147,7 @@ def test_of_equally_probable_classes_the_first_counts(batch_size) -> None:
     zeros = [np.zeros(shape, np.float32) for shape in network.weight_shapes]
     engine = CompiledEngine(network, SGD(1e-30), zeros)
     order = np.arange(100, dtype=np.int32)
-    statistics = engine.train_epoch(engine.place(images), engine.place(labels), order, batch_size)
+    statistics = engine.train_epoch(engine.upload(images), engine.upload(labels), order, batch_size)
     assert statistics.accuracy == pytest.approx(0.1)
 
 
@@ -157,7 +157,7 @@ def test_where_a_target_is_0_nothing_is_added_however_improbable_the_class() -> 
     images = np.full((4, 1), 2, np.float32)  # the first logit is minus infinity
     targets = np.tile(np.array([[0, 0.5, 0.5]], np.float32), (4, 1))
     engine = CompiledEngine(network, SGD(0.1), weights)
-    statistics = engine.train_epoch(engine.place(images), engine.place(targets), np.arange(4, dtype=np.int32), 2)
+    statistics = engine.train_epoch(engine.upload(images), engine.upload(targets), np.arange(4, dtype=np.int32), 2)
     assert statistics.loss == pytest.approx(np.log(2))
 
 
@@ -191,10 +191,10 @@ def test_inputs_that_wake_up_late_learn_as_in_the_reference(optimizer) -> None:
         CompiledEngine(SMALL, update_rule, weights),
         ReferenceEngine(SMALL, update_rule, weights, np.float64),
     )
-    placed = engine.place(images), engine.place(labels)
+    uploaded = engine.upload(images), engine.upload(labels)
     for first in (0, 13, 26):  # the second and third epoch have to find out which slots are in use
         order = np.arange(first, first + 13, dtype=np.int32)
-        engine.train_epoch(*placed, order, 1)
+        engine.train_epoch(*uploaded, order, 1)
         truth.train_epoch(images, labels, order, 1)
     assert distance(engine.weights, truth.weights) < 1e-6
     for slot, arrays in engine.optimizer_state.slots.items():
@@ -210,7 +210,7 @@ def test_results_are_the_same_bit_by_bit_with_any_number_of_threads(monkeypatch,
         engine = CompiledEngine(LECTURE, Adam(0.01), weights, number)
         for seed in range(2):
             order = np.random.default_rng(seed).permutation(130).astype(np.int32)
-            engine.train_epoch(engine.place(images), engine.place(labels), order, batch_size)
+            engine.train_epoch(engine.upload(images), engine.upload(labels), order, batch_size)
         return engine
 
     first = trained(1)
@@ -228,7 +228,7 @@ def test_small_and_odd_networks_too(monkeypatch, widths, batch_size) -> None:
     images, labels, weights = problem(network, 310, seed=3)
     engines = [CompiledEngine(network, SGD(0.05, 0.9), weights, number) for number in (1, 2, 3, 8)]
     for engine in engines:
-        engine.train_epoch(engine.place(images), engine.place(labels), np.arange(310, dtype=np.int32), batch_size)
+        engine.train_epoch(engine.upload(images), engine.upload(labels), np.arange(310, dtype=np.int32), batch_size)
     for engine in engines[1:]:
         assert_same_bits(engines[0], engine)
 
@@ -249,7 +249,7 @@ def test_results_do_not_depend_on_how_many_threads_work_when(monkeypatch, batch_
     plan, _ = restless._planned(job)
     restless._plans[True] = job, plan, Restless(job.threads)
     for engine in (steady, restless):
-        engine.train_epoch(engine.place(images), engine.place(labels), order, batch_size, lambda updates: None)
+        engine.train_epoch(engine.upload(images), engine.upload(labels), order, batch_size, lambda updates: None)
     assert_same_bits(steady, restless)
 
 
@@ -277,14 +277,14 @@ def test_moving_between_engines_continues_the_same_run() -> None:
             engine = kind(SMALL, Adam(0.01), weights)
             if previous is not None:
                 engine.weights, engine.optimizer_state = previous.weights, previous.optimizer_state
-            engine.train_epoch(engine.place(images), engine.place(labels), order, batch_size)
+            engine.train_epoch(engine.upload(images), engine.upload(labels), order, batch_size)
             previous = engine
         return previous.weights
 
     for batch_size in (1, 7):
         staying = CompiledEngine(SMALL, Adam(0.01), weights)
         for _ in range(3):
-            staying.train_epoch(staying.place(images), staying.place(labels), order, batch_size)
+            staying.train_epoch(staying.upload(images), staying.upload(labels), order, batch_size)
         for one, other in zip(run(batch_size, *[CompiledEngine] * 3), staying.weights, strict=True):
             np.testing.assert_array_equal(one, other)
         truth = run(batch_size, *[ReferenceEngine] * 3)
@@ -298,16 +298,16 @@ def test_a_loss_that_is_not_finite_names_its_update_and_leaves_no_trace(count, b
     spoilt = images.copy()
     spoilt[23] = np.nan
     engine, order = CompiledEngine(SMALL, Adam(), weights, count), np.arange(40, dtype=np.int32)
-    engine.train_epoch(engine.place(images), engine.place(labels), order, batch_size)
+    engine.train_epoch(engine.upload(images), engine.upload(labels), order, batch_size)
     before, state = engine.weights, engine.optimizer_state
     with pytest.raises(TrainingDivergedError, match=f"since update {23 // batch_size + 1}:"):
-        engine.train_epoch(engine.place(spoilt), engine.place(labels), order, batch_size)
+        engine.train_epoch(engine.upload(spoilt), engine.upload(labels), order, batch_size)
     after, twin = engine.weights, CompiledEngine(SMALL, Adam(), before, count)
     for one, other in zip(after, before, strict=True):
         np.testing.assert_array_equal(one, other)
     twin.optimizer_state = state
     for each in (engine, twin):  # what the spoilt epoch left in the room for intermediate results is not looked at
-        each.train_epoch(each.place(images), each.place(labels), order, batch_size)
+        each.train_epoch(each.upload(images), each.upload(labels), order, batch_size)
     assert_same_bits(engine, twin)
 
 
@@ -318,10 +318,10 @@ def test_hyper_parameters_may_change_between_epochs() -> None:
             CompiledEngine(SMALL, optimizer, weights),
             ReferenceEngine(SMALL, optimizer, weights, np.float64),
         )
-        placed, order = (engine.place(images), engine.place(labels)), np.arange(30, dtype=np.int32)
+        uploaded, order = (engine.upload(images), engine.upload(labels)), np.arange(30, dtype=np.int32)
         for rate in (0.01, 0.002):
             optimizer.learning_rate = rate
-            engine.train_epoch(*placed, order, 5)
+            engine.train_epoch(*uploaded, order, 5)
             truth.train_epoch(images, labels, order, 5)
         assert distance(engine.weights, truth.weights) < 1e-5
 
@@ -332,8 +332,8 @@ def test_images_that_may_not_be_written_to_or_lie_apart_are_taken() -> None:
     locked, apart = images.copy(), np.repeat(images, 2, axis=1)[:, ::2]
     locked.flags.writeable = False
     order = np.arange(30, dtype=np.int32)
-    engine.train_epoch(engine.place(locked), engine.place(labels), order, 4)
-    twin.train_epoch(twin.place(apart), twin.place(labels), order, 4)
+    engine.train_epoch(engine.upload(locked), engine.upload(labels), order, 4)
+    twin.train_epoch(twin.upload(apart), twin.upload(labels), order, 4)
     assert_same_bits(engine, twin)
 
 
@@ -430,8 +430,8 @@ def test_panels_hold_every_element_once(rows, columns) -> None:
 def test_an_interrupt_ends_the_threads_and_restores_the_epoch(batch_size) -> None:
     images, labels, weights = problem(LECTURE, 20_000, input_bytes=True)
     engine = CompiledEngine(LECTURE, Adam(), weights, 2)
-    placed = engine.place(images), engine.place(labels)
-    engine.prepare(*placed, 20_000, batch_size)
+    uploaded = engine.upload(images), engine.upload(labels)
+    engine.prepare(*uploaded, 20_000, batch_size)
     seen: list[int] = []
 
     def interrupt(updates: int) -> None:
@@ -439,7 +439,7 @@ def test_an_interrupt_ends_the_threads_and_restores_the_epoch(batch_size) -> Non
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        engine.train_epoch(*placed, np.arange(20_000, dtype=np.int32), batch_size, interrupt)
+        engine.train_epoch(*uploaded, np.arange(20_000, dtype=np.int32), batch_size, interrupt)
     assert 0 < seen[0] < 20_000 // batch_size
     time.sleep(0.05)  # a thread that was still running would go on with the weights
     for one, other in zip(engine.weights, weights, strict=True):

@@ -30,29 +30,29 @@ def test_examples_in_several_rounds_are_evaluated_and_predicted(kind, one_hot, m
     monkeypatch.setattr(forward, "FORWARD_ROWS", 16)
     images, labels, weights = problem(SMALL, 41, input_bytes=True, one_hot=one_hot)
     engine = TiledEngine(SMALL, Adam(), weights, open_device(kind))
-    placed = engine.place(images), engine.place(labels)
+    uploaded = engine.upload(images), engine.upload(labels)
     truth = ReferenceEngine(SMALL, Adam(), weights, np.float64)
-    assert engine.evaluate(*placed) == pytest.approx(truth.evaluate(images, labels), rel=1e-5)
-    np.testing.assert_allclose(engine.predict(placed[0]), truth.predict(images), atol=1e-5)
+    assert engine.evaluate(*uploaded) == pytest.approx(truth.evaluate(images, labels), rel=1e-5)
+    np.testing.assert_allclose(engine.predict(uploaded[0]), truth.predict(images), atol=1e-5)
 
 
 def test_an_evaluation_that_was_prepared_only_launches_and_downloads_once(counting, monkeypatch) -> None:
     monkeypatch.setattr(forward, "FORWARD_ROWS", 16)
     images, labels, weights = problem(SMALL, 41, input_bytes=True)
     engine = TiledEngine(SMALL, Adam(), weights, counting)
-    placed = engine.place(images), engine.place(labels)
-    expected = engine.evaluate(*placed)
-    engine.prepare_evaluation(*placed)
+    uploaded = engine.upload(images), engine.upload(labels)
+    expected = engine.evaluate(*uploaded)
+    engine.prepare_evaluation(*uploaded)
     for _ in range(2):
         counting.counts.clear()
-        assert engine.evaluate(*placed) == expected
+        assert engine.evaluate(*uploaded) == expected
         assert counting.counts == {"launch": 3 * 4, "download": 1}  # three rounds of three layers and the loss
 
 
 def test_an_evaluation_belongs_to_its_arrays(counting) -> None:
     images, labels, weights = problem(SMALL, 20)
     engine = TiledEngine(SMALL, Adam(), weights, counting)
-    one, other = ([engine.place(images[part]), engine.place(labels[part])] for part in (slice(12), slice(12, 20)))
+    one, other = ([engine.upload(images[part]), engine.upload(labels[part])] for part in (slice(12), slice(12, 20)))
     expected = engine.evaluate(*other)
     engine.prepare_evaluation(*one)
     assert engine.evaluate(*other) == expected
@@ -62,9 +62,9 @@ def test_an_evaluation_belongs_to_its_arrays(counting) -> None:
 def test_a_prediction_is_one_download_and_so_are_all_weights_and_all_of_the_optimizers_state(counting) -> None:
     images, _, weights = problem(SMALL, 20)
     engine = TiledEngine(SMALL, Adam(), weights, counting)
-    placed = engine.place(images)
+    uploaded = engine.upload(images)
     counting.counts.clear()
-    engine.predict(placed)
+    engine.predict(uploaded)
     assert counting.counts["download"] == 1
     engine.weights  # noqa: B018 - downloads
     engine.optimizer_state  # noqa: B018 - likewise
@@ -75,11 +75,11 @@ def test_a_prediction_is_one_download_and_so_are_all_weights_and_all_of_the_opti
 def test_every_update_of_an_epoch_is_in_a_graph(counting, updates: int) -> None:
     images, labels, weights = problem(SMALL, updates)
     engine = TiledEngine(SMALL, Adam(), weights, counting)
-    placed, order = (engine.place(images), engine.place(labels)), np.arange(updates, dtype=np.int32)
-    engine.prepare(*placed, updates, 1)
+    uploaded, order = (engine.upload(images), engine.upload(labels)), np.arange(updates, dtype=np.int32)
+    engine.prepare(*uploaded, updates, 1)
     counting.counts.clear()
     seen: list[int] = []
-    engine.train_epoch(*placed, order, 1, seen.append)
+    engine.train_epoch(*uploaded, order, 1, seen.append)
     assert counting.counts["launch"] == len(seen) == -(-updates // GRAPH_UPDATES)
     assert seen[-1] == updates
     assert counting.counts["download"] == 1

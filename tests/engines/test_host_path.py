@@ -371,11 +371,11 @@ def test_engines_train_to_the_same_bits_as_on_the_emulated_device(computer: Comp
     trained = []
     for device in (open_device("order-forward"), CudaDevice(QUIET)):
         trained.append(engine(SMALL, Adam(0.01), weights, device))
-        placed = (trained[-1].place(images), trained[-1].place(labels))
+        uploaded = (trained[-1].upload(images), trained[-1].upload(labels))
         for _ in range(2):
-            trained[-1].train_epoch(*placed, order, 6)
+            trained[-1].train_epoch(*uploaded, order, 6)
     assert_same_bits(*trained)
-    np.testing.assert_array_equal(*(one.predict(one.place(images)) for one in trained))
+    np.testing.assert_array_equal(*(one.predict(one.upload(images)) for one in trained))
 
 
 def test_arrays_of_a_user_are_waited_for_and_padded(computer: Computer) -> None:

@@ -111,7 +111,7 @@ def test_weights_of_an_input_that_is_always_nought_stay_whatever_epsilon_is(kind
     engine = PersistentEngine(
         network, Adam(0.01, epsilon=1e-36), weights, open_device(kind), adjust=lambda made: replace(made, threads=32)
     )
-    engine.train_epoch(engine.place(images), engine.place(labels), np.arange(12, dtype=np.int32), 1)
+    engine.train_epoch(engine.upload(images), engine.upload(labels), np.arange(12, dtype=np.int32), 1)
     np.testing.assert_array_equal(engine.weights[0][4:8], weights[0][4:8])
     assert np.isfinite(flat(engine.weights)).all()
     assert not np.array_equal(engine.weights[0][:4], weights[0][:4])
@@ -131,10 +131,10 @@ def test_whole_epochs_with_a_short_last_batch_report_what_the_reference_reports(
 def test_training_is_clean_in_every_order_and_under_sanitizers(kind, network) -> None:
     images, labels, weights = problem(network, 11, input_bytes=True)
     engine = PersistentEngine(network, Adam(0.01), weights, open_device(kind))
-    placed, order = (engine.place(images), engine.place(labels)), np.arange(11, dtype=np.int32)
+    uploaded, order = (engine.upload(images), engine.upload(labels)), np.arange(11, dtype=np.int32)
     truth = ReferenceEngine(network, Adam(0.01), weights, np.float64)
     for _ in range(2):
-        engine.train_epoch(*placed, order, 4)
+        engine.train_epoch(*uploaded, order, 4)
         truth.train_epoch(images, labels, order, 4)
     assert distance(engine.weights, truth.weights) < 1e-6
 
@@ -156,9 +156,9 @@ def trained(
     images, labels, weights = problem(network, 40, input_bytes=True)
     device = open_device(kind, multiprocessors)
     engine = PersistentEngine(network, Adam(0.01), weights, device, adjust=lambda made: replace(made, **plan))
-    placed = engine.place(images), engine.place(labels)
+    uploaded = engine.upload(images), engine.upload(labels)
     for seed in range(epochs):
-        engine.train_epoch(*placed, np.random.default_rng(seed).permutation(40).astype(np.int32), batch_size)
+        engine.train_epoch(*uploaded, np.random.default_rng(seed).permutation(40).astype(np.int32), batch_size)
     return engine
 
 
@@ -249,7 +249,7 @@ def test_moving_between_engines_continues_the_same_run(kind) -> None:
             engine = kind_of_engine(SMALL, Adam(0.01), weights, *where)
             if previous is not None:
                 engine.weights, engine.optimizer_state = previous.weights, previous.optimizer_state
-            engine.train_epoch(engine.place(images), engine.place(labels), order, 7)
+            engine.train_epoch(engine.upload(images), engine.upload(labels), order, 7)
             previous = engine
         return previous.weights
 
@@ -265,7 +265,7 @@ def test_a_loss_that_is_not_finite_names_its_update_and_undoes_the_epoch(kind) -
     images[23] = np.nan
     engine = PersistentEngine(SMALL, Adam(), weights, open_device(kind))
     with pytest.raises(TrainingDivergedError, match="since update 5:"):
-        engine.train_epoch(engine.place(images), engine.place(labels), np.arange(40, dtype=np.int32), 5)
+        engine.train_epoch(engine.upload(images), engine.upload(labels), np.arange(40, dtype=np.int32), 5)
     for one, other in zip(engine.weights, weights, strict=True):
         np.testing.assert_array_equal(one, other)
     assert engine.optimizer_state.updates == 0
@@ -295,10 +295,10 @@ def test_hyper_parameters_may_change_between_epochs(kind) -> None:
     for optimizer in (Adam(0.01), SGD(0.05, 0.9)):
         engine = PersistentEngine(SMALL, optimizer, weights, open_device(kind))
         truth = ReferenceEngine(SMALL, optimizer, weights, np.float64)
-        placed, order = (engine.place(images), engine.place(labels)), np.arange(30, dtype=np.int32)
+        uploaded, order = (engine.upload(images), engine.upload(labels)), np.arange(30, dtype=np.int32)
         for rate in (0.01, 0.002):
             optimizer.learning_rate = rate
-            engine.train_epoch(*placed, order, 5)
+            engine.train_epoch(*uploaded, order, 5)
             truth.train_epoch(images, labels, order, 5)
         assert distance(engine.weights, truth.weights) < 1e-5
 
@@ -363,7 +363,7 @@ def altered(tmp_path):
 def epoch_on(device: EmulatedDevice, network: Network, patience: int = 2000) -> PersistentEngine:
     images, labels, weights = problem(network, 40, input_bytes=True)
     engine = PersistentEngine(network, Adam(0.01), weights, device, patience=patience)
-    engine.train_epoch(engine.place(images), engine.place(labels), np.arange(40, dtype=np.int32), 1)
+    engine.train_epoch(engine.upload(images), engine.upload(labels), np.arange(40, dtype=np.int32), 1)
     return engine
 
 
@@ -373,15 +373,15 @@ def test_a_block_that_is_never_heard_of_ends_the_launch_with_an_error(altered) -
     )
     images, labels, weights = problem(SMALL, 40, input_bytes=True)
     engine = PersistentEngine(SMALL, Adam(0.01), weights, device, patience=500)
-    placed = engine.place(images), engine.place(labels)
+    uploaded = engine.upload(images), engine.upload(labels)
     message = r"block [0-3] waited in vain for the activations of hidden layer 1 of update 8; nothing of this epoch"
     with pytest.raises(DeviceError, match=message):
-        engine.train_epoch(*placed, np.arange(40, dtype=np.int32), 1)
+        engine.train_epoch(*uploaded, np.arange(40, dtype=np.int32), 1)
     for one, other in zip(engine.weights, weights, strict=True):
         np.testing.assert_array_equal(one, other)
 
     engine._epoch.patience = 2000  # block 2 is heard of again
-    engine.train_epoch(*placed, np.arange(40, dtype=np.int32), 1)
+    engine.train_epoch(*uploaded, np.arange(40, dtype=np.int32), 1)
     assert_same_bits(engine, epoch_on(device, SMALL))
 
 
@@ -412,7 +412,7 @@ def test_a_value_that_is_believed_by_its_neighbours_tag_would_be_noticed(altered
         engine = PersistentEngine(
             network, Adam(0.01), weights, device, patience=2000, adjust=lambda made: replace(made, threads=32)
         )
-        engine.train_epoch(engine.place(images), engine.place(labels), np.arange(40, dtype=np.int32), 1)
+        engine.train_epoch(engine.upload(images), engine.upload(labels), np.arange(40, dtype=np.int32), 1)
         return engine
 
     expected, failures = run(EmulatedDevice()), 0
@@ -437,8 +437,8 @@ def test_a_network_without_room_is_refused_in_words_and_left_alone() -> None:
     engine = PersistentEngine(LECTURE, Adam(), start(LECTURE), open_device("order-forward"))
     images, labels, _ = problem(LECTURE, 4, input_bytes=True)
     with pytest.raises(DeviceError, match=r"engine persistent: a thread would look after .* too large for 4 multipro"):
-        engine.train_epoch(engine.place(images), engine.place(labels), np.arange(4, dtype=np.int32), 1)
-    assert engine.predict(engine.place(images)).shape == (4, 10)
+        engine.train_epoch(engine.upload(images), engine.upload(labels), np.arange(4, dtype=np.int32), 1)
+    assert engine.predict(engine.upload(images)).shape == (4, 10)
 
 
 def test_a_plan_for_which_registers_run_out_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -554,9 +554,9 @@ def test_long_runs_of_the_lectures_network_repeat_bit_by_bit_on_the_gpu(batch_si
     def run(**plan) -> PersistentEngine:
         device = open_device("gpu", network=LECTURE, batch_size=batch_size)
         engine = PersistentEngine(LECTURE, Adam(), start(LECTURE), device, adjust=lambda made: replace(made, **plan))
-        placed = engine.place(images), engine.place(labels)
+        uploaded = engine.upload(images), engine.upload(labels)
         for seed in range(3):
-            engine.train_epoch(*placed, np.random.default_rng(seed).permutation(10_000).astype(np.int32), batch_size)
+            engine.train_epoch(*uploaded, np.random.default_rng(seed).permutation(10_000).astype(np.int32), batch_size)
         return engine
 
     expected = run()

@@ -70,9 +70,9 @@ def test_training_is_clean_in_every_order_and_under_sanitizers(kind) -> None:
 def trained(kind: str, graph: bool = True, batch_size: int = 2) -> TiledEngine:
     images, labels, weights = problem(SMALL, 100, input_bytes=True)
     engine = TiledEngine(SMALL, Adam(0.01), weights, open_device(kind), graph=graph)
-    placed = engine.place(images), engine.place(labels)
+    uploaded = engine.upload(images), engine.upload(labels)
     for seed in range(2):
-        engine.train_epoch(*placed, np.random.default_rng(seed).permutation(100).astype(np.int32), batch_size)
+        engine.train_epoch(*uploaded, np.random.default_rng(seed).permutation(100).astype(np.int32), batch_size)
     return engine
 
 
@@ -109,14 +109,14 @@ def test_moving_between_engines_continues_the_same_run(kind) -> None:
             engine = make()
             if previous is not None:
                 engine.weights, engine.optimizer_state = previous.weights, previous.optimizer_state
-            engine.train_epoch(engine.place(images), engine.place(labels), order, 7)
+            engine.train_epoch(engine.upload(images), engine.upload(labels), order, 7)
             previous = engine
         return previous.weights
 
     moved = run(tiled, tiled, tiled)
     staying = tiled()
     for _ in range(3):
-        staying.train_epoch(staying.place(images), staying.place(labels), order, 7)
+        staying.train_epoch(staying.upload(images), staying.upload(labels), order, 7)
     for one, other in zip(moved, staying.weights, strict=True):
         np.testing.assert_array_equal(one, other)
     truth = run(reference, reference, reference)
@@ -128,7 +128,7 @@ def test_moving_between_engines_continues_the_same_run(kind) -> None:
 def test_an_update_of_the_lectures_network_is_nine_launches(kind) -> None:
     images, labels, weights = problem(LECTURE, 2, input_bytes=True)
     engine = TiledEngine(LECTURE, Adam(), weights, open_device(kind))
-    engine.train_epoch(engine.place(images), engine.place(labels), np.arange(2, dtype=np.int32), 1)
+    engine.train_epoch(engine.upload(images), engine.upload(labels), np.arange(2, dtype=np.int32), 1)
     assert len(engine._epoch._launches) == 9
 
 
@@ -149,8 +149,8 @@ def test_nothing_is_moved_or_allocated_between_the_updates_of_an_epoch() -> None
     device = open_device("order-forward")
     images, labels, weights = problem(SMALL, 60)
     engine = TiledEngine(SMALL, Adam(), weights, device, graph=False)
-    placed, order = (engine.place(images), engine.place(labels)), np.arange(60, dtype=np.int32)
-    engine.train_epoch(*placed, order, 10)
+    uploaded, order = (engine.upload(images), engine.upload(labels)), np.arange(60, dtype=np.int32)
+    engine.train_epoch(*uploaded, order, 10)
     touched: list[str] = []
 
     class Watched:
@@ -169,7 +169,7 @@ def test_a_loss_that_is_not_finite_names_its_update(kind) -> None:
     images[23] = np.nan
     engine = TiledEngine(SMALL, Adam(), weights, open_device(kind))
     with pytest.raises(TrainingDivergedError, match="since update 5:"):
-        engine.train_epoch(engine.place(images), engine.place(labels), np.arange(40, dtype=np.int32), 5)
+        engine.train_epoch(engine.upload(images), engine.upload(labels), np.arange(40, dtype=np.int32), 5)
 
 
 @pytest.mark.parametrize("kind", PLAIN)
@@ -178,10 +178,10 @@ def test_hyper_parameters_may_change_between_epochs(kind) -> None:
     for optimizer in (Adam(0.01), SGD(0.05, 0.9)):
         engine = TiledEngine(SMALL, optimizer, weights, open_device(kind))
         truth = ReferenceEngine(SMALL, optimizer, weights, np.float64)
-        placed, order = (engine.place(images), engine.place(labels)), np.arange(30, dtype=np.int32)
+        uploaded, order = (engine.upload(images), engine.upload(labels)), np.arange(30, dtype=np.int32)
         for rate in (0.01, 0.002):
             optimizer.learning_rate = rate
-            engine.train_epoch(*placed, order, 5)
+            engine.train_epoch(*uploaded, order, 5)
             truth.train_epoch(images, labels, order, 5)
         assert distance(engine.weights, truth.weights) < 1e-5
 
@@ -208,11 +208,11 @@ def test_an_epoch_ends_whole_or_not_at_all(name, stop) -> None:
             raise KeyboardInterrupt
 
     for each in (engine, twin):
-        each.train_epoch(each.place(images), each.place(labels), order, 7)
+        each.train_epoch(each.upload(images), each.upload(labels), order, 7)
     with pytest.raises(stop):
-        engine.train_epoch(engine.place(spoilt), engine.place(labels), order, 1, interrupt)
+        engine.train_epoch(engine.upload(spoilt), engine.upload(labels), order, 1, interrupt)
     for each in (engine, twin):
-        each.train_epoch(each.place(images), each.place(labels), order, 7)
+        each.train_epoch(each.upload(images), each.upload(labels), order, 7)
     assert engine.optimizer_state.updates == twin.optimizer_state.updates
     for one, other in zip(engine.weights, twin.weights, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -241,7 +241,7 @@ def test_switching_momentum_on_is_refused() -> None:
     engine = TiledEngine(SMALL, SGD(0.1), start(SMALL), open_device("order-forward"))
     engine.optimizer.momentum = 0.5
     with pytest.raises(ArgumentError, match="momentum or nesterov was switched on or off"):
-        engine.train_epoch(*map(engine.place, problem(SMALL, 4)[:2]), np.arange(4, dtype=np.int32), 2)
+        engine.train_epoch(*map(engine.upload, problem(SMALL, 4)[:2]), np.arange(4, dtype=np.int32), 2)
 
 
 @pytest.fixture
@@ -334,9 +334,9 @@ def test_device_memory_does_not_grow_over_100_epochs() -> None:
     pool = cupy.get_default_memory_pool()
     images, labels, weights = problem(SMALL, 200, input_bytes=True)
     engine = TiledEngine(SMALL, Adam(), weights, device)
-    placed, order, used = (engine.place(images), engine.place(labels)), np.arange(200, dtype=np.int32), []
+    uploaded, order, used = (engine.upload(images), engine.upload(labels)), np.arange(200, dtype=np.int32), []
     for _ in range(100):
-        engine.train_epoch(*placed, order, 4)
-        engine.evaluate(*placed)
+        engine.train_epoch(*uploaded, order, 4)
+        engine.evaluate(*uploaded)
         used.append(pool.used_bytes())
     assert used[-1] <= used[1]

@@ -404,16 +404,16 @@ def test_every_engine_can_undo_its_last_epoch(blobs, name: str) -> None:
     engine_class = {"reference": ReferenceEngine, "tiled": TiledEngine, "persistent": PersistentEngine}[name]
     network = gpunet.Network((8, 6, 3), ("tanh", "softmax"))
     engine = engine_class(network, Adam(0.02), small_model().get_weights(), *arguments)
-    placed, order = [engine.place(array) for array in blobs], np.arange(60, dtype=np.int32)
-    engine.train_epoch(*placed, order, 16)
+    uploaded, order = [engine.upload(array) for array in blobs], np.arange(60, dtype=np.int32)
+    engine.train_epoch(*uploaded, order, 16)
     weights, state = engine.weights, engine.optimizer_state
-    after = engine.train_epoch(*placed, order, 16)
+    after = engine.train_epoch(*uploaded, order, 16)
     assert (engine.weights[0] != weights[0]).any()
     engine.undo_epoch()
     arrays = zip(engine.weights + engine.optimizer_state.slots["v"], weights + state.slots["v"], strict=True)
     assert all(np.array_equal(one, other) for one, other in arrays)
     assert engine.optimizer_state.updates == state.updates == 4
-    assert engine.train_epoch(*placed, order, 16).loss == after.loss
+    assert engine.train_epoch(*uploaded, order, 16).loss == after.loss
 
 
 # TensorBoard.

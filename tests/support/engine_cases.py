@@ -60,12 +60,12 @@ def assert_follows_the_reference(engine, network, optimizer, images, labels, bat
     weights = engine.weights
     truth = ReferenceEngine(network, optimizer, weights, np.float64)
     plain = ReferenceEngine(network, optimizer, weights, np.float32)
-    placed, rng, far, allowed = (engine.place(images), engine.place(labels)), np.random.default_rng(9), 0.0, LEAST
+    uploaded, rng, far, allowed = (engine.upload(images), engine.upload(labels)), np.random.default_rng(9), 0.0, LEAST
     for _ in range(epochs):
         order = rng.permutation(len(images)).astype(np.int32)
         for first in range(0, len(order), batch_size):
             batch = order[first : first + batch_size]
-            statistics = engine.train_epoch(*placed, batch, batch_size=len(batch))
+            statistics = engine.train_epoch(*uploaded, batch, batch_size=len(batch))
             expected = truth.train_epoch(images, labels, batch, len(batch))
             plain.train_epoch(images, labels, batch, len(batch))
             assert statistics.loss == pytest.approx(expected.loss, rel=1e-5, abs=1e-6)
@@ -77,17 +77,17 @@ def assert_follows_the_reference(engine, network, optimizer, images, labels, bat
 def assert_epochs_report_what_the_reference_reports(engine, images, labels, weights, batch_size) -> None:
     """Three epochs of SMALL over 150 examples with Adam(0.01), then evaluate and predict."""
     reference = ReferenceEngine(SMALL, Adam(0.01), weights, np.float64)
-    placed, rng = (engine.place(images), engine.place(labels)), np.random.default_rng(2)
+    uploaded, rng = (engine.upload(images), engine.upload(labels)), np.random.default_rng(2)
     seen: list[int] = []
     for _ in range(3):
         order = rng.permutation(150).astype(np.int32)
-        statistics = engine.train_epoch(*placed, order, batch_size, seen.append)
+        statistics = engine.train_epoch(*uploaded, order, batch_size, seen.append)
         expected = reference.train_epoch(images, labels, order, batch_size)
         assert statistics.updates == expected.updates == seen[-1] == -(-150 // batch_size)
         assert statistics.accuracy == pytest.approx(expected.accuracy)
         assert statistics.loss == pytest.approx(expected.loss, rel=1e-5)
-    assert engine.evaluate(*placed) == pytest.approx(reference.evaluate(images, labels), rel=1e-5)
-    np.testing.assert_allclose(engine.predict(placed[0]), reference.predict(images), atol=1e-5)
+    assert engine.evaluate(*uploaded) == pytest.approx(reference.evaluate(images, labels), rel=1e-5)
+    np.testing.assert_allclose(engine.predict(uploaded[0]), reference.predict(images), atol=1e-5)
 
 
 def assert_same_bits(one: Engine, other: Engine) -> None:

@@ -93,7 +93,7 @@ class Case:
             state = np.zeros((1, *joined.shape), np.float32)
         return DeviceLayer(self.inputs, self.units, activation, device.upload(joined), device.upload(state))
 
-    def room(self, device: Device, columns: int) -> Array:
+    def zeros(self, device: Device, columns: int) -> Array:
         return device.zeros((self.batch, padded(columns)), np.float32)
 
     def result(self, device: Device, array: Array, columns: int) -> Floats:
@@ -116,7 +116,7 @@ def run_twice(launches: Launches, result: Array) -> Array:
 
 def dense_forward(device: Device, case: Case, activation: str) -> Floats:
     """y (rows, units), checked against float64."""
-    launches, y = Launches(device), case.room(device, case.units)
+    launches, y = Launches(device), case.zeros(device, case.units)
     layer, x = case.layer(device, activation), device.upload(pad_columns(case.x))
     launches.dense_forward(layer, x, y, case.batches(device), case.gather)
     got = case.result(device, run_twice(launches, y), case.units)
@@ -132,7 +132,7 @@ def dense_forward(device: Device, case: Case, activation: str) -> Floats:
 
 
 def softmax_cross_entropy(device: Device, case: Case, kind: str, spread: float) -> tuple[Floats, Floats, Floats]:
-    """(losses, hits, dz) of logits (rows, units), checked against float64. kind: integer, one-hot or soft targets."""
+    """(losses, correct, dz) of logits (rows, units), compared with float64. kind: integer, one-hot or soft targets."""
     classes, rng = case.units, case.rng
     logits = (rng.normal(size=(case.batch, classes)) * spread).astype(np.float32)
     labels = rng.integers(classes, size=case.examples).astype(np.int32)
@@ -143,10 +143,10 @@ def softmax_cross_entropy(device: Device, case: Case, kind: str, spread: float) 
         targets = rng.dirichlet(np.ones(classes), size=case.examples).astype(np.float32)
     case.gather = True
     launches, batches = Launches(device), case.batches(device)
-    losses, hits = device.zeros(case.examples, np.float32), device.zeros(case.examples, np.uint8)
+    losses, correct = device.zeros(case.examples, np.float32), device.zeros(case.examples, np.uint8)
     dz = device.upload(pad_columns(np.zeros((case.batch, classes), np.float32)))
     launches.softmax_cross_entropy(
-        device.upload(pad_columns(logits)), device.upload(pad_columns(targets)), dz, losses, hits, classes, batches
+        device.upload(pad_columns(logits)), device.upload(pad_columns(targets)), dz, losses, correct, classes, batches
     )
     launches.run()
 
@@ -154,7 +154,7 @@ def softmax_cross_entropy(device: Device, case: Case, kind: str, spread: float) 
     wide_targets = picked if kind == "integer" else picked.astype(np.float64)
     wide = logits[: case.rows].astype(np.float64)
     true_losses, _, true_dz = reference.softmax_cross_entropy(wide, wide_targets)
-    got_losses, got_hits = device.download(losses)[case.batch :], device.download(hits)[case.batch :]
+    got_losses, got_correct = device.download(losses)[case.batch :], device.download(correct)[case.batch :]
     assert not device.download(losses)[: case.batch].any(), "other examples' losses must stay untouched"
     # exp(d) of a rounded d <= 0 is off by |d| U exp(d) <= U / e, and by 2 ulp; so the sum, at least 1, is off by less
     # than (2 classes + 3) U of itself, and so are the probabilities and the logarithm; the rest is a few roundings.
@@ -165,9 +165,9 @@ def softmax_cross_entropy(device: Device, case: Case, kind: str, spread: float) 
     scale = 1 / case.rows
     assert_within(got_dz, true_dz, scale * (shares + 4 * U) + np.zeros_like(true_dz), "dz")
     target_classes = picked if kind == "integer" else picked.argmax(axis=1)
-    np.testing.assert_array_equal(got_hits, logits[: case.rows].argmax(axis=1) == target_classes)
+    np.testing.assert_array_equal(got_correct, logits[: case.rows].argmax(axis=1) == target_classes)
     assert device.download(batches.cursors).tolist() == [1, 1]
-    return got_losses, got_hits, got_dz
+    return got_losses, got_correct, got_dz
 
 
 def dense_backward(device: Device, case: Case, activation: str) -> Floats:
@@ -175,7 +175,7 @@ def dense_backward(device: Device, case: Case, activation: str) -> Floats:
     rng = case.rng
     dz = rng.normal(size=(case.batch, case.units)).astype(np.float32)
     y_previous = reference.activate(rng.normal(size=(case.batch, case.inputs)), activation).astype(np.float32)
-    launches, dz_previous = Launches(device), case.room(device, case.inputs)
+    launches, dz_previous = Launches(device), case.zeros(device, case.inputs)
     launches.dense_backward(
         case.layer(device),
         activation,

@@ -98,7 +98,7 @@ class CompiledEngine(Engine):
             result += [matrix[:inputs], matrix[inputs].copy()]
         return result
 
-    def place(self, array: NDArray[Any]) -> NDArray[Any]:
+    def upload(self, array: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(on_host(array))
 
     def prepare(self, images: NDArray[Any], labels: NDArray[Any], examples: int, batch_size: int) -> None:
@@ -130,7 +130,7 @@ class CompiledEngine(Engine):
         order = np.arange(len(images), dtype=np.int32)
         job = self._job(False, min(FORWARD_ROWS, len(images)))
         with self._inferring:  # a plan's workspace serves one at a time, and predict may be called from several threads
-            work, _ = self._run(job, self.place(images), np.zeros(0, np.int32), order, lambda updates: None)
+            work, _ = self._run(job, self.upload(images), np.zeros(0, np.int32), order, lambda updates: None)
         return work.logits
 
     def _job(self, training: bool, batch_size: int) -> Job:

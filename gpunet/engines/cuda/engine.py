@@ -105,11 +105,11 @@ class CudaEngine(Engine):
         self.device.synchronize()
         self._made_updates = self._made_updates_before
 
-    def place(self, array: Any) -> Array:
+    def upload(self, array: Any) -> Array:
         if isinstance(array, np.ndarray):
             return self.device.upload(pad_columns(array))
         if array.ndim == 2 and array.shape[1] != padded(array.shape[1]):
-            return self.place(array.get())  # CuPy would have to compile a kernel that copies row by row
+            return self.upload(array.get())  # CuPy would have to compile a kernel that copies row by row
         return self.device.adopt(array, array.shape)
 
     @abc.abstractmethod
@@ -154,7 +154,7 @@ class EpochData:
     """What kernels read and write in an epoch besides images and targets.
 
     order: (examples,) int32. constants: (updates, padded(n)) float32, the optimizer's numbers of each update.
-    losses, hits: (examples,) float32 and uint8, of each example of the last epoch, in its order.
+    losses, correct: (examples,) float32 and uint8, of each example of the last epoch, in its order.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class EpochData:
         numbers = optimizer.constants(np.ones(1, np.int64)).shape[1]
         self.constants = device.empty((self.updates, padded(numbers)), np.float32)
         self._outcomes = Outcomes(device, examples)
-        self.losses, self.hits = self._outcomes.losses, self._outcomes.hits
+        self.losses, self.correct = self._outcomes.losses, self._outcomes.correct
 
     def serves(self, images: Array, labels: Array, examples: int, batch_size: int) -> bool:
         """Whether an epoch over these arrays can use what is here."""
@@ -184,12 +184,12 @@ class EpochData:
 
         Raises TrainingDivergedError if a batch's loss is not finite.
         """
-        losses, hits = self._outcomes.download()
+        losses, correct = self._outcomes.download()
         seconds = time.perf_counter() - started
         finite = np.isfinite(losses)
         if not finite.all():
             raise TrainingDivergedError(int(finite.argmin()) // self.batch_size + 1)
-        return EpochStatistics(float(losses.mean(dtype=np.float64)), float(hits.mean()), self.updates, seconds)
+        return EpochStatistics(float(losses.mean(dtype=np.float64)), float(correct.mean()), self.updates, seconds)
 
 
 def pad_columns(array: NDArray[Any]) -> NDArray[Any]:

@@ -16,19 +16,19 @@ FORWARD_ROWS = 1024  # examples at a time
 
 
 class Outcomes:
-    """Each example's loss and whether it was right, next to each other in memory: one download brings both.
+    """Each example's loss and whether it was correct, adjacent in memory: one download brings both.
 
-    losses: (examples,) float32, in nats. hits: (examples,) uint8, 1 where the most probable class is the target's.
+    losses: (examples,) float32, in nats. correct: (examples,) uint8, 1 where the most probable class is the target's.
     """
 
     def __init__(self, device: Device, examples: int) -> None:
         self._device, self._losses_bytes = device, 4 * examples
         self._memory = device.empty(5 * examples, np.uint8)
         self.losses: Array = self._memory[: self._losses_bytes].view(np.float32)
-        self.hits: Array = self._memory[self._losses_bytes :]
+        self.correct: Array = self._memory[self._losses_bytes :]
 
     def download(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """(losses, hits), when all work before is done."""
+        """(losses, correct), when all work before is done."""
         values = self._device.download(self._memory)
         return values[: self._losses_bytes].view(np.float32), values[self._losses_bytes :]
 
@@ -81,7 +81,7 @@ class Prediction(_Pass):
 
 
 class Evaluation(_Pass):
-    """Losses and hits of all examples. labels: as in Engine.evaluate."""
+    """Each example's loss, and whether it is correct. labels: as in Engine.evaluate."""
 
     def __init__(self, device: Device, layers: Sequence[DeviceLayer], images: Array, labels: Array) -> None:
         super().__init__(device, layers, images)
@@ -90,15 +90,15 @@ class Evaluation(_Pass):
         logits, dz = self._room(classes), self._room(classes)
         for where, batches in self._batches():
             self._add_layers(where, batches, logits)
-            losses, hits = self._outcomes.losses[where], self._outcomes.hits[where]
-            self._launches.softmax_cross_entropy(logits, labels[where], dz, losses, hits, classes, batches)
+            losses, correct = self._outcomes.losses[where], self._outcomes.correct[where]
+            self._launches.softmax_cross_entropy(logits, labels[where], dz, losses, correct, classes, batches)
         self._launches.make_room()
 
     def run(self) -> tuple[float, float]:
         """Mean loss and accuracy."""
         self._launches.run()
-        losses, hits = self._outcomes.download()
-        return float(losses.mean(dtype=np.float64)), float(hits.mean())
+        losses, correct = self._outcomes.download()
+        return float(losses.mean(dtype=np.float64)), float(correct.mean())
 
     def serves(self, images: Array, labels: Array) -> bool:
         """Whether it is over these arrays."""

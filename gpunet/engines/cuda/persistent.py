@@ -120,7 +120,7 @@ class _Epoch:
         numbers = (data.batch_size, data.examples, first, last)
         arguments = [
             data.images, data.labels, data.order, *map(np.int32, numbers), *self._state, *self._new_state,
-            data.constants, self._packets, self._status, np.int32(self.patience), data.losses, data.hits,
+            data.constants, self._packets, self._status, np.int32(self.patience), data.losses, data.correct,
         ]  # fmt: skip
         plan = self.plan
         try:

@@ -104,13 +104,13 @@ class _Epoch:
     def _add_launches(self, layers: Sequence[DeviceLayer], optimizer: str) -> None:
         """The launches of one update, in the order of kernels that the module's comment gives."""
         update, batches = self._launches, self._batches
-        room = [self._device.zeros((batches.batch_size, padded(layer.units)), np.float32) for layer in layers]
+        outputs = [self._device.zeros((batches.batch_size, padded(layer.units)), np.float32) for layer in layers]
         gradients = [self._device.zeros((batches.batch_size, padded(layer.units)), np.float32) for layer in layers]
-        inputs = [self.data.images, *room[:-1]]
+        inputs = [self.data.images, *outputs[:-1]]
         for number, layer in enumerate(layers):
-            update.dense_forward(layer, inputs[number], room[number], batches, gather=number == 0)
+            update.dense_forward(layer, inputs[number], outputs[number], batches, gather=number == 0)
         update.softmax_cross_entropy(
-            room[-1], self.data.labels, gradients[-1], self.data.losses, self.data.hits, layers[-1].units, batches
+            outputs[-1], self.data.labels, gradients[-1], self.data.losses, self.data.correct, layers[-1].units, batches
         )
         for number, layer in reversed(list(enumerate(layers))):
             if number > 0:

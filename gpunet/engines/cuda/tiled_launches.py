@@ -54,7 +54,7 @@ class Batches:
 
 
 class Launches:
-    """Launches in a fixed order, to be run again and again; owns the room that the blocks of a split share."""
+    """Launches in a fixed order, to be run again and again; owns the workspace that the blocks of a split share."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
@@ -73,8 +73,10 @@ class Launches:
             self._start(module, launch, arguments)
 
     def _start(self, module: Module, launch: Launch, arguments: list[Array | np.generic]) -> None:
-        room = (self._partials, self._arrivals) if launch.configuration.tile else ()
-        module.launch(launch.configuration.kernel, launch.grid, (launch.configuration.threads,), [*arguments, *room])
+        workspace = (self._partials, self._arrivals) if launch.configuration.tile else ()
+        module.launch(
+            launch.configuration.kernel, launch.grid, (launch.configuration.threads,), [*arguments, *workspace]
+        )
 
     def each(self) -> list[tuple[str, Callable[[], None]]]:
         """Every launch by itself, with its kernel's name, to be timed."""
@@ -105,13 +107,13 @@ class Launches:
         )  # fmt: skip
 
     def softmax_cross_entropy(
-        self, logits: Array, targets: Array, dz: Array, losses: Array, hits: Array, classes: int, batches: Batches
+        self, logits: Array, targets: Array, dz: Array, losses: Array, correct: Array, classes: int, batches: Batches
     ) -> None:
-        """losses and hits (examples,), and dz (batch, classes) of the mean loss."""
+        """losses and correct (examples,), and dz (batch, classes) of the mean loss."""
         launch = tiled_plan.softmax_cross_entropy(targets.dtype == np.int32, batches.batch_size)
         self._add(
             launch, logits, targets, batches.order, batches.gather, batches.cursors, batches.batch_size,
-            batches.examples, classes, dz, losses, hits,
+            batches.examples, classes, dz, losses, correct,
         )  # fmt: skip
 
     def dense_backward(
