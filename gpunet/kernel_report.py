@@ -12,7 +12,7 @@ from gpunet import commandline
 from gpunet.engines.cuda import persistent_plan, tiled_plan
 from gpunet.engines.cuda.architectures import ARCHITECTURES, Architecture
 from gpunet.engines.cuda.compiler import Resources, compile_kernel
-from gpunet.engines.cuda.tiled_plan import Configuration
+from gpunet.engines.cuda.configuration import Configuration
 
 PROGRAM = "gpunet.kernel_report"
 SHAPE_DEFINES = ("TILE_M", "TILE_N", "TILE_K")

@@ -69,6 +69,13 @@ class Network:
         return list(itertools.pairwise(self.widths))
 
     @property
+    def functions(self) -> tuple[str, ...]:
+        """The activations as a layer applies them, number by number: the softmax is part of the loss, and leaves the
+        output layer linear.
+        """
+        return tuple("linear" if name == "softmax" else name for name in self.activations)
+
+    @property
     def weight_shapes(self) -> list[tuple[int, ...]]:
         """Shapes in Keras' order: weights (inputs, units) and bias (units,), layer after layer."""
         shapes: list[tuple[int, ...]] = []

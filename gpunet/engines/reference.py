@@ -142,8 +142,7 @@ class ReferenceEngine(Engine):
         if images.dtype == np.uint8:
             x /= 255
         outputs = [x]
-        for layer, activation in enumerate(self.network.activations):
-            activation = "linear" if activation == "softmax" else activation
+        for layer, activation in enumerate(self.network.functions):
             outputs.append(
                 dense_forward(outputs[-1], self._weights[2 * layer], self._weights[2 * layer + 1], activation)
             )

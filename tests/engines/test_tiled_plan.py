@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gpunet.engines.cuda import tiled_plan
-from gpunet.engines.cuda.tiled_plan import LARGE, MEDIUM, SMALL, SPLITS, Launch
+from gpunet.engines.cuda.configuration import Launch
+from gpunet.engines.cuda.tiled_plan import LARGE, MEDIUM, SMALL, SPLITS
 
 
 class Gpu(NamedTuple):

@@ -113,6 +113,17 @@ def test_an_error_names_file_and_line(broken) -> None:
         broken('extern "C" __global__ void broken(float* x) {\n x = 1.0f; }')
 
 
+def test_an_activation_without_a_formula_does_not_compile(broken, tmp_path) -> None:
+    """It was taken for linear."""
+    for header in source_folder().glob("*.cuh"):
+        text = header.read_text().replace("enum Activation { linear,", "enum Activation { linear, newcomer,")
+        (tmp_path / header.name).write_text(text)
+    for call in ("activate", "activation_derivative"):
+        kernel = f'extern "C" __global__ void broken(float* x) {{ x[0] = {call}<newcomer>(x[0]); }}'
+        with pytest.raises(CompileError, match=f"{call} has no formula"):
+            broken(f'#include "activation.cuh"\n{kernel}')
+
+
 def test_spills_and_stack_are_seen(broken) -> None:
     spilling = """
     extern "C" __global__ void __launch_bounds__(1024, 2) broken(float* x) {

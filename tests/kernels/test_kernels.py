@@ -8,6 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gpunet.engines.cuda import tiled_plan
+from gpunet.engines.cuda.configuration import ceil_div
 from gpunet.layers import HIDDEN_ACTIVATIONS
 from gpunet.optimizers import SGD, Adam, AdamW
 from support import kernel_cases as cases
@@ -154,8 +155,8 @@ def tiling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     tile, split = TILINGS[request.param]
 
     def chosen(m, n, k, tiles, hardware):
-        shares = min(split, tiled_plan.ceil_div(k, tile.k))
-        return tile, (tiled_plan.ceil_div(n, tile.n), tiled_plan.ceil_div(m, tile.m), shares)
+        shares = min(split, ceil_div(k, tile.k))
+        return tile, (ceil_div(n, tile.n), ceil_div(m, tile.m), shares)
 
     monkeypatch.setattr(tiled_plan, "choose_tiling", chosen)
     monkeypatch.setattr(tiled_plan, "VECTOR_BATCH", 0)

@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpunet.engines import reference
+from gpunet.engines.cuda.configuration import padded
 from gpunet.engines.cuda.device import Array, Device
 from gpunet.engines.cuda.engine import pad_columns
-from gpunet.engines.cuda.tiled_launches import Batches, DeviceLayer, Launches, padded
+from gpunet.engines.cuda.tiled_launches import Batches, DeviceLayer, Launches
 from gpunet.optimizers import SGD, Adam, AdamW, Optimizer
 
 U = 2.0**-24

@@ -207,7 +207,7 @@ class CompiledEngine(Engine):
         rule = RULES[self.optimizer.rule]
         functions = {layout.STEP: rule.step, layout.BACKWARD: rule.backward, layout.FORWARD: rule.forward}
         functions.update(SHARED_FUNCTIONS)
-        for layer, name in enumerate(self.network.activations):
+        for layer, name in enumerate(self.network.functions):
             row = layout.LAYER_TABLE + layer * layout.LAYER_COLUMNS
             functions[row + layout.ACTIVATE] = ACTIVATIONS[name].rows
             functions[row + layout.SLOPES] = ACTIVATIONS[name].slopes
@@ -243,7 +243,7 @@ def compile_loops(network: Network, rule: str, *loops: str) -> None:
     done.
     """
     needed = [*SHARED_FUNCTIONS.values(), *RULES[rule]]
-    for activation in network.activations:
+    for activation in network.functions:
         needed += ACTIVATIONS[activation]
     loops = loops or ("in_batches", "one_by_one")
     if not compiler.has(needed, loops):

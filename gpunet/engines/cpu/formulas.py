@@ -160,7 +160,6 @@ ACTIVATIONS = {
     "softsign": _activation("softsign", _softsign, _softsign_slope),
     "hard_sigmoid": _activation("hard_sigmoid", _hard_sigmoid, _hard_sigmoid_slope),
 }
-ACTIVATIONS["softmax"] = ACTIVATIONS["linear"]  # softmax itself is the loss's
 EXPONENTIALS = function_of_rows("exp", _exp)
 
 

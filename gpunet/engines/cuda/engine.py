@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpunet.engines.base import Engine, EpochStatistics, OptimizerState, Progress
+from gpunet.engines.cuda.configuration import padded
 from gpunet.engines.cuda.device import Array, Device
 from gpunet.engines.cuda.forward import Evaluation, Outcomes, Prediction
-from gpunet.engines.cuda.tiled_launches import DeviceLayer, padded
+from gpunet.engines.cuda.tiled_launches import DeviceLayer
 from gpunet.engines.reference import softmax
 from gpunet.errors import TrainingDivergedError
 from gpunet.layers import Network
@@ -58,11 +59,10 @@ class CudaEngine(Engine):
         self._all_slots = self.device.zeros(slots * sum(sizes), np.float32)
         self._ends = np.cumsum(sizes)  # of each layer's weights in the array of all
         self._layers, first = [], 0
-        for (inputs, units), activation, size in zip(self.network.sizes, self.network.activations, sizes, strict=True):
+        for (inputs, units), activation, size in zip(self.network.sizes, self.network.functions, sizes, strict=True):
             weights = self._all_weights[first : first + size]
             state = self._all_slots[slots * first : slots * (first + size)]
-            kernels_activation = "linear" if activation == "softmax" else activation
-            self._layers.append(DeviceLayer(inputs, units, kernels_activation, weights, state))
+            self._layers.append(DeviceLayer(inputs, units, activation, weights, state))
             first += size
         self._made_updates = self._made_updates_before = 0
         self._backups = [

@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
-from gpunet.engines.cuda.tiled_launches import padded
-from gpunet.engines.cuda.tiled_plan import ACTIVATION_NAMES, Configuration, Defines, ceil_div
+from gpunet.engines.cuda.configuration import (
+    ACTIVATION_NAMES,
+    Configuration,
+    Defines,
+    Hardware,
+    ceil_div,
+    in_order,
+    padded,
+)
 from gpunet.layers import Network
 from gpunet.optimizers import RULES
 
@@ -36,19 +42,6 @@ REPORTED = (
     ((20, 64, 64, 64, 5), "adam", 1, False, True),
     ((4, 64, 64, 2), "sgd", 32, False, False),
 )
-
-
-class Hardware(Protocol):
-    """What of a device decides. shared_bytes: the most that a block may ask for."""
-
-    @property
-    def cooperative(self) -> bool: ...
-
-    @property
-    def multiprocessors(self) -> int: ...
-
-    @property
-    def shared_bytes(self) -> int: ...
 
 
 class DoesNotFitError(ValueError):
@@ -252,7 +245,7 @@ def configurations(hardware: Hardware) -> Iterator[Configuration]:
             plan = make_plan(network, optimizer, batch, input_bytes, classes_as_targets, hardware)
         except DoesNotFitError:
             continue
-        defines = tuple(sorted(plan.defines.items()))
+        defines = in_order(plan.defines)
         yield Configuration("persistent_epoch", defines, plan.threads, 1, shared_bytes=plan.shared_bytes)
 
 

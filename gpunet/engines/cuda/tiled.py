@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpunet.engines.base import Progress
+from gpunet.engines.cuda.configuration import padded
 from gpunet.engines.cuda.device import Array, Device, Graph
 from gpunet.engines.cuda.engine import CudaEngine, EpochData
-from gpunet.engines.cuda.tiled_launches import Batches, DeviceLayer, Launches, padded
+from gpunet.engines.cuda.tiled_launches import Batches, DeviceLayer, Launches
 from gpunet.layers import Network
 from gpunet.optimizers import Optimizer
 

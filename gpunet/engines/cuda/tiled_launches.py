@@ -12,13 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from gpunet.engines.cuda import tiled_plan
+from gpunet.engines.cuda.configuration import Launch
 from gpunet.engines.cuda.device import Array, Device, Module
-from gpunet.engines.cuda.tiled_plan import Launch, ceil_div
-
-
-def padded(columns: int) -> int:
-    """The stride of a matrix on the device: rows are padded to a multiple of 4 elements (kernels/matrix.cuh)."""
-    return 4 * ceil_div(columns, 4)
 
 
 @dataclass

@@ -7,9 +7,17 @@ batches are tiled matrix products; where the tiles are too few to fill the GPU, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple, Protocol
 
+from gpunet.engines.cuda.configuration import (
+    ACTIVATION_NAMES,
+    Configuration,
+    Defines,
+    Hardware,
+    Launch,
+    Tile,
+    ceil_div,
+    in_order,
+)
 from gpunet.layers import HIDDEN_ACTIVATIONS
 from gpunet.optimizers import RULES
 
@@ -29,45 +37,6 @@ SPLIT_LATENCY = 2500  # fences, counting the arrivals, and the first shares
 SHARE_LATENCY = 150  # each share that the last block adds
 
 
-# The names of activations that would be functions of C's library are spelt out in kernels/activation.cuh.
-ACTIVATION_NAMES = {name: name for name in HIDDEN_ACTIVATIONS} | {"tanh": "hyperbolic_tangent"}
-
-Defines = dict[str, int | str]
-
-
-class Hardware(Protocol):
-    """What of a device decides."""
-
-    capability: tuple[int, int]
-    multiprocessors: int
-
-
-class Tile(NamedTuple):
-    """A block's share of a matrix product, m x n results, and a thread's share of that; see kernels/product.cuh."""
-
-    m: int
-    n: int
-    k: int
-    thread_m: int
-    thread_n: int
-    resident_blocks: int  # a multiprocessor, promised to the compiler
-
-    @property
-    def threads(self) -> int:
-        return (self.m // self.thread_m) * (self.n // self.thread_n)
-
-    @property
-    def defines(self) -> Defines:
-        return {
-            "TILE_M": self.m,
-            "TILE_N": self.n,
-            "TILE_K": self.k,
-            "THREAD_M": self.thread_m,
-            "THREAD_N": self.thread_n,
-            "RESIDENT_BLOCKS": self.resident_blocks,
-        }
-
-
 SMALL = Tile(16, 64, 16, 2, 4, resident_blocks=5)
 MEDIUM = Tile(64, 64, 16, 4, 4, resident_blocks=3)
 LARGE = Tile(128, 128, 8, 8, 8, resident_blocks=1)
@@ -83,44 +52,6 @@ def tiles_for(capability: tuple[int, int], optimizer_step: bool = False) -> tupl
     medium = MEDIUM if major < 12 else MEDIUM._replace(resident_blocks=2)
     twice = major in (7, 8, 9) and not optimizer_step
     return SMALL, medium, LARGE._replace(resident_blocks=2) if twice else LARGE
-
-
-@dataclass(frozen=True)
-class Configuration:
-    """A kernel as it is compiled. The source file kernels/<kernel>.cu holds the function of the same name.
-
-    tile:         None for kernels that do not multiply tiles; those that do can split the inner dimension.
-    shared_bytes: dynamic shared memory that a launch asks for.
-    """
-
-    kernel: str
-    defines: tuple[tuple[str, int | str], ...]
-    threads: int
-    resident_blocks: int
-    tile: Tile | None = None
-    shared_bytes: int = 0
-
-
-@dataclass(frozen=True)
-class Launch:
-    """A configuration with its grid. split: blocks that share a tile's inner dimension (the grid's third)."""
-
-    configuration: Configuration
-    grid: tuple[int, int, int]
-
-    @property
-    def tiles(self) -> int:
-        return self.grid[0] * self.grid[1]
-
-    @property
-    def split(self) -> int:
-        return self.grid[2]
-
-    @property
-    def shared_numbers(self) -> int:
-        """Floats that the blocks of a split leave for one another; see kernels/product.cuh."""
-        tile = self.configuration.tile
-        return self.tiles * self.split * tile.m * tile.n if tile and self.split > 1 else 0
 
 
 def dense_forward(
@@ -203,17 +134,13 @@ def configurations(capability: tuple[int, int]) -> Iterator[Configuration]:
         yield _softmax_cross_entropy(classes_as_targets)
 
 
-def ceil_div(a: int, b: int) -> int:
-    return -(-a // b)
-
-
 def _forward(input_bytes: bool, activation: str, tile: Tile) -> Configuration:
     return _tiled("dense_forward", tile, ACTIVATION=ACTIVATION_NAMES[activation], INPUT_BYTES=int(input_bytes))
 
 
 def _forward_vector(input_bytes: bool, activation: str) -> Configuration:
     defines: Defines = {"ACTIVATION": ACTIVATION_NAMES[activation], "INPUT_BYTES": int(input_bytes)}
-    return Configuration("dense_forward_vector", _sorted(defines), VECTOR_THREADS, resident_blocks=4)
+    return Configuration("dense_forward_vector", in_order(defines), VECTOR_THREADS, resident_blocks=4)
 
 
 def _backward(activation: str, tile: Tile) -> Configuration:
@@ -222,7 +149,7 @@ def _backward(activation: str, tile: Tile) -> Configuration:
 
 def _backward_vector(activation: str) -> Configuration:
     defines: Defines = {"ACTIVATION": ACTIVATION_NAMES[activation]}
-    return Configuration("dense_backward_vector", _sorted(defines), VECTOR_THREADS, resident_blocks=4)
+    return Configuration("dense_backward_vector", in_order(defines), VECTOR_THREADS, resident_blocks=4)
 
 
 def _update(input_bytes: bool, optimizer: str, tile: Tile) -> Configuration:
@@ -231,17 +158,13 @@ def _update(input_bytes: bool, optimizer: str, tile: Tile) -> Configuration:
 
 def _update_vector(input_bytes: bool, optimizer: str) -> Configuration:
     defines: Defines = {"OPTIMIZER": optimizer, "INPUT_BYTES": int(input_bytes)}
-    return Configuration("dense_update_vector", _sorted(defines), VECTOR_THREADS, resident_blocks=4)
+    return Configuration("dense_update_vector", in_order(defines), VECTOR_THREADS, resident_blocks=4)
 
 
 def _softmax_cross_entropy(classes_as_targets: bool) -> Configuration:
     defines: Defines = {"TARGETS_ARE_CLASSES": int(classes_as_targets)}
-    return Configuration("softmax_cross_entropy", _sorted(defines), 32 * SOFTMAX_ROWS, resident_blocks=8)
+    return Configuration("softmax_cross_entropy", in_order(defines), 32 * SOFTMAX_ROWS, resident_blocks=8)
 
 
 def _tiled(kernel: str, tile: Tile, **defines: int | str) -> Configuration:
-    return Configuration(kernel, _sorted({**tile.defines, **defines}), tile.threads, tile.resident_blocks, tile)
-
-
-def _sorted(defines: Defines) -> tuple[tuple[str, int | str], ...]:
-    return tuple(sorted(defines.items()))
+    return Configuration(kernel, in_order({**tile.defines, **defines}), tile.threads, tile.resident_blocks, tile)

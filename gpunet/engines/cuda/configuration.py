@@ -1,0 +1,107 @@
+"""What both CUDA engines' plans are made of: a kernel as it is compiled, its launch, and what of a device decides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from gpunet.layers import HIDDEN_ACTIVATIONS
+
+# The names of activations that would be functions of C's library are spelt out in kernels/activation.cuh.
+ACTIVATION_NAMES = {name: name for name in HIDDEN_ACTIVATIONS} | {"tanh": "hyperbolic_tangent"}
+
+Defines = dict[str, int | str]
+
+
+class Hardware(Protocol):
+    """What of a device decides. shared_bytes: the most shared memory that a block may ask for."""
+
+    @property
+    def capability(self) -> tuple[int, int]: ...
+
+    @property
+    def multiprocessors(self) -> int: ...
+
+    @property
+    def shared_bytes(self) -> int: ...
+
+    @property
+    def cooperative(self) -> bool: ...
+
+
+class Tile(NamedTuple):
+    """A block's share of a matrix product, m x n results, and a thread's share of that; see kernels/product.cuh."""
+
+    m: int
+    n: int
+    k: int
+    thread_m: int
+    thread_n: int
+    resident_blocks: int  # a multiprocessor, promised to the compiler
+
+    @property
+    def threads(self) -> int:
+        return (self.m // self.thread_m) * (self.n // self.thread_n)
+
+    @property
+    def defines(self) -> Defines:
+        return {
+            "TILE_M": self.m,
+            "TILE_N": self.n,
+            "TILE_K": self.k,
+            "THREAD_M": self.thread_m,
+            "THREAD_N": self.thread_n,
+            "RESIDENT_BLOCKS": self.resident_blocks,
+        }
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A kernel as it is compiled. The source file kernels/<kernel>.cu holds the function of the same name.
+
+    tile:         None for kernels that do not multiply tiles; those that do can split the inner dimension.
+    shared_bytes: dynamic shared memory that a launch asks for.
+    """
+
+    kernel: str
+    defines: tuple[tuple[str, int | str], ...]
+    threads: int
+    resident_blocks: int
+    tile: Tile | None = None
+    shared_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Launch:
+    """A configuration with its grid. split: blocks that share a tile's inner dimension (the grid's third)."""
+
+    configuration: Configuration
+    grid: tuple[int, int, int]
+
+    @property
+    def tiles(self) -> int:
+        return self.grid[0] * self.grid[1]
+
+    @property
+    def split(self) -> int:
+        return self.grid[2]
+
+    @property
+    def shared_numbers(self) -> int:
+        """Floats that the blocks of a split leave for one another; see kernels/product.cuh."""
+        tile = self.configuration.tile
+        return self.tiles * self.split * tile.m * tile.n if tile and self.split > 1 else 0
+
+
+def in_order(defines: Defines) -> tuple[tuple[str, int | str], ...]:
+    """The compile-time parameters by name, so that equal configurations compare equal."""
+    return tuple(sorted(defines.items()))
+
+
+def ceil_div(a: int, b: int) -> int:
+    return -(-a // b)
+
+
+def padded(columns: int) -> int:
+    """The stride of a matrix on the device: rows are padded to a multiple of 4 elements (kernels/matrix.cuh)."""
+    return 4 * ceil_div(columns, 4)
