@@ -6,29 +6,28 @@ import copy
 import os
 from collections.abc import Callable, Iterable, Sequence
 from numbers import Real
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpunet import engines, losses, optimizers, saving, turns
-from gpunet.arrays import as_images, as_optimizer_state, as_targets, as_weights, is_finite
-from gpunet.callbacks import Callback, History, Logs, ProgressDisplay
+from gpunet.arrays import as_images, as_optimizer_state, as_targets, as_weights
+from gpunet.callbacks import Callback, History, ProgressDisplay
 from gpunet.callbacks.base import check_callback
-from gpunet.engines import Choice, Engine, EpochStatistics, OptimizerState
+from gpunet.engines import Choice, Engine, OptimizerState
 from gpunet.engines.base import on_host
 from gpunet.errors import ArgumentError, DeviceError, NotCompiledError, TrainingDivergedError, shown, warn
 from gpunet.keras_names import explained, no_attribute
 from gpunet.layers import Activation, Dense, Input, Layer, Network, network_of, require_count, require_positive_integer
 from gpunet.optimizers import Optimizer
 from gpunet.scale import Scale
+from gpunet.training import Arrays, Checks, EpochTask, Steps, Training, Upload, as_engine_uploads, run_alone
 from gpunet.turns import Turns
 
 PREDICT_BATCH = 1000  # the batch size for which an engine is chosen where nothing was trained
 DEFAULT_BATCH = 32  # Keras'
 START, SHUFFLE = 0, 1  # what a seed is used for; the keys keep the two streams of random numbers apart
-
-Arrays = tuple[NDArray[Any], NDArray[Any]]  # examples in the engines' form: images and targets
 
 
 class Sequential:
@@ -176,31 +175,22 @@ class Sequential:
                           with the model as it was before that epoch; DeviceError if the GPU fails, with the
                           weights of the last whole epoch.
         """
-        self._require_compiled("fit")
-        if epochs is not None and nb_epoch is not None:
-            raise ArgumentError(f"epochs={epochs!r} and nb_epoch={nb_epoch!r} mean the same; give one")
-        epochs = require_positive_integer("epochs", next((e for e in (epochs, nb_epoch) if e is not None), 1))
-        first_epoch = require_count("initial_epoch", initial_epoch)
-        if not isinstance(verbose, str | int) or verbose not in ("auto", 0, 1, 2):
-            raise ArgumentError(f"verbose: expected 'auto', 0, 1 or 2; got {shown(verbose)}")
-        callbacks = _check_callbacks(callbacks)
-        train, validation, network, scale = self._check_examples(x, y, validation_split, validation_data)
-        batch_size = _check_batch_size(batch_size, len(train[0]))
-        assert self.optimizer is not None
-        optimizers.get(self.optimizer).check()  # it may have been replaced since `compile`
-        choice = engines.choose(network, batch_size, self._device, self._engine_name, self.optimizer)
+        check_verbose(verbose)
+        training = self.planned(
+            Checks(), x, y, batch_size, epochs, callbacks, validation_split, validation_data, shuffle, initial_epoch,
+            nb_epoch,
+        )  # fmt: skip
         if self.epochs_trained == 0:
-            _hint_at_class_0(train[1], network.classes)
-        self._build(network)
-
+            hint_at_class_0(training.train[1], training.network.classes)
         history = History()
         display = [ProgressDisplay(bars=None if verbose != 2 else False)] if verbose else []
-        hooks: list[Callback] = [*display, *callbacks, history]
-        updates = -(-len(train[0]) // batch_size)
-        for hook in hooks:
-            hook.set_model(self)
-            hook.set_params({"epochs": epochs, "steps": updates, "do_validation": validation is not None})
-        self._run_epochs(choice, range(first_epoch, epochs), train, validation, scale, batch_size, shuffle, hooks)
+        hooks: list[Callback] = [*display, *training.callbacks, history]
+
+        def progress(updates: int) -> None:
+            for hook in hooks:
+                hook.on_progress(updates)
+
+        run_alone(self.steps(training, hooks), progress)
         return history
 
     @explained
@@ -329,37 +319,63 @@ class Sequential:
         """The network that the layers describe; ArgumentError if they do not say the number of inputs."""
         return self._network or network_of(self.layers)
 
-    def _run_epochs(
+    def planned(
         self,
-        choice: Choice,
-        epochs: range,
-        train: Arrays,
-        validation: Arrays | None,
-        scale: Scale,
-        batch_size: int,
+        checks: Checks,
+        x: ArrayLike,
+        y: ArrayLike | None,
+        batch_size: int | None,
+        epochs: int | None,
+        callbacks: Sequence[Callback] | None,
+        validation_split: float,
+        validation_data: tuple[ArrayLike, ArrayLike] | None,
         shuffle: bool,
-        hooks: Sequence[Callback],
-    ) -> None:
-        engine, uploaded = self._engine_with(choice, *train, *(validation or ()), batch_size=batch_size)
+        initial_epoch: int,
+        nb_epoch: int | None = None,
+    ) -> Training:
+        """The arguments of `fit`, checked. For this package; changes nothing."""
+        self._require_compiled("fit")
+        if epochs is not None and nb_epoch is not None:
+            raise ArgumentError(f"epochs={epochs!r} and nb_epoch={nb_epoch!r} mean the same; give one")
+        last = require_positive_integer("epochs", next((e for e in (epochs, nb_epoch) if e is not None), 1))
+        first = require_count("initial_epoch", initial_epoch)
+        checked_callbacks = _check_callbacks(callbacks)
+        train, validation, network, scale = self._check_examples(checks, x, y, validation_split, validation_data)
+        size = _check_batch_size(batch_size, len(train[0]))
+        assert self.optimizer is not None
+        optimizers.get(self.optimizer).check()  # it may have been replaced since `compile`
+        choice = engines.choose(network, size, self._device, self._engine_name, self.optimizer)
+        return Training(range(first, last), size, train, validation, network, scale, choice, shuffle, checked_callbacks)
 
-        def progress(updates: int) -> None:
-            for hook in hooks:
-                hook.on_progress(updates)
-
+    def steps(self, training: Training, hooks: Sequence[Callback], upload: Upload = as_engine_uploads) -> Steps:
+        """Go through a training, and yield each epoch as a task to be done. For this package."""
+        self._build(training.network)
+        for hook in hooks:
+            hook.set_model(self)
+            hook.set_params(
+                {
+                    "epochs": training.epochs.stop,
+                    "steps": training.epoch_updates,
+                    "do_validation": training.validation is not None,
+                }
+            )
+        arrays = *training.train, *(training.validation or ())
+        engine, uploaded = self._engine_with(training.choice, *arrays, batch_size=training.batch_size, upload=upload)
         self.stop_training = False
         begun: list[Callback] = []
         try:
             for hook in hooks:
                 hook.on_train_begin()
                 begun.append(hook)
-            for epoch in epochs:
+            for epoch in training.epochs:
                 for hook in hooks:
                     hook.on_epoch_begin(epoch)
+                order = self._next_order(len(training.train[0]), training.shuffle)
+                task = EpochTask(engine, uploaded, order, training.batch_size)
                 try:
-                    logs = self._train_epoch(engine, uploaded, batch_size, shuffle, progress)
-                    self.scale = scale.joined(self.scale)
+                    yield from self._counted(task, training.scale)
                     for hook in hooks:
-                        hook.on_epoch_end(epoch, logs)
+                        hook.on_epoch_end(epoch, task.logs)
                 except DeviceError as error:
                     if engine.lost is None or self._engine is not engine:
                         raise
@@ -381,38 +397,19 @@ class Sequential:
             finally:
                 engine.release()  # what comes next, another fit perhaps, needs the memory
 
-    def _train_epoch(
-        self,
-        engine: Engine,
-        uploaded: Sequence[Any],
-        batch_size: int,
-        shuffle: bool,
-        progress: Callable[[int], None],
-    ) -> Logs:
-        """One epoch, and its logs. It is whole, or undone: TrainingDivergedError leaves the model as before it."""
-        images, labels, *validation = uploaded
-        order = self._next_order(len(images), shuffle)
+    def _counted(self, task: EpochTask, scale: Scale) -> Steps:
+        """Yield the task; the model counts it as a whole when it is done, and not at all if anything comes between."""
+        counted = False
         self._turns.in_epoch = True
         try:
-            statistics = engine.train_epoch(images, labels, order, batch_size, progress)
+            yield task
+            joined = scale.joined(self.scale)
+            self._weights, self.scale, self.epochs_trained = task.weights, joined, self.epochs_trained + 1
+            counted = True
         finally:
             self._turns.in_epoch = False
-        logs = _logs(statistics)
-        if validation:
-            logs["val_loss"], logs["val_accuracy"] = engine.evaluate(*validation)
-            if not np.isfinite(logs["val_loss"]):
-                self._undo_epoch(engine, statistics.updates)
-        # Losses are taken before an update; what the last update of the epoch did shows in the weights alone.
-        weights = engine.weights
-        if not all(is_finite(array) for array in weights):
-            self._undo_epoch(engine, statistics.updates)
-        self._weights = weights
-        self.epochs_trained += 1
-        return logs
-
-    def _undo_epoch(self, engine: Engine, update: int) -> NoReturn:
-        engine.undo_epoch()
-        raise TrainingDivergedError(update)
+            if task.done and not counted:
+                task.undo()
 
     def _next_order(self, examples: int, shuffle: bool) -> NDArray[np.int32]:
         """The order of the examples in the next epoch; a function of seed and epoch alone."""
@@ -432,6 +429,7 @@ class Sequential:
 
     def _check_examples(
         self,
+        checks: Checks,
         x: ArrayLike,
         y: ArrayLike | None,
         validation_split: float,
@@ -441,18 +439,18 @@ class Sequential:
 
         Changes nothing.
         """
-        images, scale = as_images("x", x, self._inputs)
+        images, scale = checks.images("x", x, self._inputs)
         scale.require("x", self.scale)
         network = network_of(self.layers, images.shape[1])
-        targets = as_targets("y", y, str(self.loss), network.classes, len(images))
+        targets = checks.targets("y", y, str(self.loss), network.classes, len(images))
         if validation_data is not None:
             pair: Any = validation_data
             if not isinstance(pair, tuple | list) or len(pair) != 2:
                 several = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
                 raise ArgumentError(f"validation_data: expected a pair (x, y), got {type(pair).__name__}{several}")
-            val_images, val_scale = as_images("validation_data x", validation_data[0], network.inputs)
+            val_images, val_scale = checks.images("validation_data x", validation_data[0], network.inputs)
             val_scale.require("validation_data x", scale, whose="x is")
-            val_targets = as_targets(
+            val_targets = checks.targets(
                 "validation_data y", validation_data[1], str(self.loss), network.classes, len(val_images)
             )
             return (images, targets), (val_images, val_targets), network, scale
@@ -493,7 +491,7 @@ class Sequential:
         return self._choice
 
     def _engine_with(
-        self, choice: Choice, *arrays: NDArray[Any], batch_size: int | None = None
+        self, choice: Choice, *arrays: NDArray[Any], batch_size: int | None = None, upload: Upload = as_engine_uploads
     ) -> tuple[Engine, list[Any]]:
         """The engine of a choice, and arrays where it wants them; with a batch size, ready to train on the first two.
 
@@ -502,7 +500,7 @@ class Sequential:
         """
         while True:
             try:
-                return self._prepared(choice, arrays, batch_size)
+                return self._prepared(choice, arrays, batch_size, upload)
             except DeviceError as error:
                 other = engines.instead_of(choice, self.network, self._device, self._engine_name)
                 if self._turns.training and batch_size is None:
@@ -517,10 +515,10 @@ class Sequential:
             choice = other
 
     def _prepared(
-        self, choice: Choice, arrays: Sequence[NDArray[Any]], batch_size: int | None
+        self, choice: Choice, arrays: Sequence[NDArray[Any]], batch_size: int | None, upload: Upload
     ) -> tuple[Engine, list[Any]]:
         engine = self._use(choice)
-        uploaded = [engine.upload(array) for array in arrays]
+        uploaded = [upload(engine, array) for array in arrays]
         if batch_size is not None:
             engine.prepare(uploaded[0], uploaded[1], len(arrays[0]), batch_size)
             if len(uploaded) > 2:
@@ -591,7 +589,7 @@ def restore(saved: saving.Saved, device: str = "auto", engine: str = "auto") -> 
     return model
 
 
-def _hint_at_class_0(targets: NDArray[Any], classes: int) -> None:
+def hint_at_class_0(targets: NDArray[Any], classes: int) -> None:
     """Warn where labels seem to be counted from 1: there is the last class, and never the first."""
     if targets.ndim == 1:
         counted_from_1 = (int(targets.min()), int(targets.max())) == (1, classes - 1)
@@ -603,6 +601,11 @@ def _hint_at_class_0(targets: NDArray[Any], classes: int) -> None:
             f"y: class 0 has no example, and class {classes - 1} has: classes count from 0; if yours count from 1, "
             f"subtract 1 from the labels, and there are {classes - 1} classes"
         )
+
+
+def check_verbose(verbose: object) -> None:
+    if not isinstance(verbose, str | int) or verbose not in ("auto", 0, 1, 2):
+        raise ArgumentError(f"verbose: expected 'auto', 0, 1 or 2; got {shown(verbose)}")
 
 
 def _check_batch_size(batch_size: object, examples: int) -> int:
@@ -626,12 +629,3 @@ def _check_callbacks(callbacks: object) -> list[Callback]:
     if not isinstance(callbacks, Iterable):
         raise ArgumentError(f"callbacks: expected a list of gpunet.Callback objects, got {shown(callbacks)}")
     return [check_callback(callback) for callback in callbacks]
-
-
-def _logs(statistics: EpochStatistics) -> Logs:
-    return {
-        "loss": statistics.loss,
-        "accuracy": statistics.accuracy,
-        "seconds": statistics.seconds,
-        "updates": statistics.updates,
-    }

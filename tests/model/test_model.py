@@ -25,7 +25,9 @@ from gpunet import (
     to_categorical,
 )
 from gpunet.arrays import as_images
+from gpunet.engines.reference import ReferenceEngine
 from gpunet.layers import HIDDEN_ACTIVATIONS, Network
+from gpunet.scale import Scale
 
 
 def small_model(seed: int | None = 0, loss: str = "sparse_categorical_crossentropy", **compile_arguments) -> Sequential:
@@ -567,3 +569,25 @@ def test_more_classes_than_a_byte_can_count() -> None:
     model.compile("adam", "sparse_categorical_crossentropy")
     model.fit(x, y, verbose=0)
     assert model.evaluate(x, y)[0] == pytest.approx(-np.log(model.predict(x)[np.arange(600), y]).mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("late", ["in the validation", "before the epoch counts"])
+def test_what_ends_an_epoch_after_its_last_update_undoes_it_too(blobs, monkeypatch, late: str) -> None:
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    model, twin = (small_model(engine="reference") for _ in range(2))
+    for each in (model, twin):
+        each.fit(*blobs, verbose=0)
+    with monkeypatch.context() as context:
+        if late == "in the validation":
+            context.setattr(ReferenceEngine, "evaluate", interrupted)
+        else:
+            context.setattr(Scale, "joined", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(*blobs, verbose=0, validation_data=blobs)
+    assert model.epochs_trained == 1
+    assert same(model, twin)
+    for each in (model, twin):
+        each.fit(*blobs, verbose=0)
+    assert same(model, twin)
