@@ -13,7 +13,7 @@ from scipy import ndimage
 
 import gpunet
 from gpunet import ArgumentError, DataError, digits
-from gpunet.digits.normalize import BOX, THINNEST
+from gpunet.digits.normalize import BOX, THINNEST, bounds
 from gpunet.digits.strokes import FINE, THICKEST, _drawn, _scaled
 from support.pens import own_digits, traced
 
@@ -50,6 +50,16 @@ def test_strokes_give_what_their_picture_gives() -> None:
         moved = [np.roll(digits.from_strokes(with_pen(lines)).astype(int), (y, x), (0, 1)) for y, x in PLACES]
         shift = np.abs(np.roll(found, 1, axis=1) - found).mean()
         assert min(np.abs(each - found).mean() for each in moved) < shift / 2
+
+
+@pytest.mark.parametrize("margin", [10, 40, 41, 45, 80])
+def test_a_clean_drawing_of_straight_strokes_is_seen(margin: int) -> None:
+    """Of any size, also where the window that leaves only a stroke's corners makes the clearest picture."""
+    for digit in (1, 4, 7):
+        sheet = _drawn([200 * line for line in with_pen(own_digits()[digit])])
+        found = digits.normalize(np.pad(sheet[bounds(sheet)], margin)).astype(int)
+        made = digits.from_strokes(with_pen(own_digits()[digit])).astype(int)
+        assert np.abs(found - made).mean() < np.abs(np.roll(made, 1, axis=1) - made).mean()
 
 
 @settings(max_examples=50, deadline=None)
