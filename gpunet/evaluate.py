@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gpunet import __version__, commandline, data, engines, losses, plots, saving
-from gpunet.data import Dataset, Examples, Origin
-from gpunet.errors import ArgumentError, DataError, OutputError
+from gpunet import __version__, commandline, engines, known_data, losses, plots, saving
+from gpunet.data import Examples
+from gpunet.errors import ArgumentError, OutputError
 from gpunet.model import Sequential, restore
+from gpunet.page.invitation import invitation
 
 PROGRAM = "gpunet evaluate"
 CHUNK = 1000  # examples from one movement of the progress bar to the next
@@ -57,16 +58,8 @@ def _evaluate(argv: Sequence[str] | None) -> int:
 def _evaluate_with(options: argparse.Namespace) -> None:
     saved = saving.read(options.model)
     model = restore(saved, options.device, options.engine)
-    dataset, name = _load(options, saved.data)
+    dataset, name = known_data.load(PROGRAM, options.model, saved, options.data)
     network = model.network
-    if network.inputs != dataset.inputs or network.classes < dataset.classes:
-        raise ArgumentError(
-            f"{options.model}: a network with {network.inputs} inputs and {network.classes} classes, but {name} has "
-            f"{dataset.inputs} inputs and {dataset.classes} classes; expected what the model was trained on"
-        )
-    if saved.data is not None and options.data is not None and data.fingerprint(dataset) != saved.data.sha256:
-        told = f"{name}: other examples than {options.model} was trained on ({saved.data.name})"
-        print(f"{PROGRAM}: {commandline.one_line(told)}", file=sys.stderr)
     # The labels are whole numbers, whatever the model was trained with.
     model.compile(model.optimizer or "adam", losses.INTEGER, device=options.device, engine=options.engine)
     if not (options.json or options.quiet):
@@ -79,6 +72,9 @@ def _evaluate_with(options: argparse.Namespace) -> None:
     if not math.isfinite(result.loss):
         raise ArgumentError(f"{options.model}: the loss is not a finite number; the weights are too large")
     _print(options, result)
+    line = invitation(options.model, dataset.test.images.shape[1:], options.data)
+    if line is not None and not (options.json or options.quiet):
+        print(line, flush=True)
     if options.plot is not None:
         figure = plots.report(
             result.confusion, _mistakes(dataset.test, result), model.get_weights()[0], dataset.test.images.shape[1:]
@@ -87,26 +83,6 @@ def _evaluate_with(options: argparse.Namespace) -> None:
             plots.write(figure, options.plot)
         except OutputError as error:
             raise OutputError(f"--plot: {error}") from error
-
-
-def _load(options: argparse.Namespace, origin: Origin | None) -> tuple[Dataset, str]:
-    """The data set and its name: what `--data` says, else what the model was trained on, else MNIST.
-
-    Raises DataError if what it was trained on is not there or not the same any more.
-    """
-    path = origin.path if options.data is None and origin is not None else options.data
-    try:
-        dataset = data.load_mnist() if path is None else data.load(path)
-    except DataError as error:
-        if options.data is not None:
-            raise
-        raise DataError(f"{error}; {options.model} was trained on it, --data gives another path") from error
-    name = data.MNIST if path is None else path
-    if origin is not None and options.data is None and data.fingerprint(dataset) != origin.sha256:
-        raise DataError(
-            f"{name}: other examples than {options.model} was trained on; with --data {name} they are taken"
-        )
-    return dataset, name
 
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:

@@ -32,6 +32,7 @@ from gpunet.files import LineFile
 from gpunet.interruption import Interruption
 from gpunet.layers import HIDDEN_ACTIVATIONS, Dense
 from gpunet.model import Sequential
+from gpunet.page.invitation import invitation
 
 PROGRAM = "gpunet train"
 STANDARD_OUTPUT = "-"  # as the path of --metrics
@@ -117,6 +118,8 @@ def _train_with(options: argparse.Namespace, saved: saving.Saved | None, records
             accuracy = f"test accuracy {100 * test_accuracy:.2f} %, loss {test_loss:.4f}"
             print(f"{accuracy}, after {timing.summary()}", flush=True)
             final.save()  # in front of what is worth less
+            if not options.quiet and (line := final.invitation()):
+                print(line, flush=True)
     except KeyboardInterrupt:
         commandline.ignore_interrupts()
         kept = f"; --resume {checkpointer.path} goes on" if checkpointer else final.save_interrupted(interruption)
@@ -360,6 +363,11 @@ class FinalModel:
             self._saved = True
         except OutputError as error:
             self.failures.append(OutputError(f"--save: {error}{self._save_instead(files.instead_of(self._path))}"))
+
+    def invitation(self) -> str | None:
+        """How to make a page of what was saved, if that is a model of images."""
+        shape = self._dataset.train.images.shape[1:]
+        return invitation(self._path, shape) if self._saved and self._path is not None else None
 
     def save_interrupted(self, interruption: Interruption) -> str:
         """Save what there is, and say so: the end of a line."""

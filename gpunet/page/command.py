@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gpunet import __version__, commandline, data, engines, files
-from gpunet.data import Dataset
+from gpunet import __version__, commandline, data, engines, files, known_data, saving
 from gpunet.errors import ArgumentError, DataError
-from gpunet.layers import Network
-from gpunet.model import Sequential, load
+from gpunet.model import Sequential, restore
 from gpunet.page import content
 from gpunet.page.document import document
 
@@ -38,16 +36,20 @@ def _page(argv: Sequence[str] | None) -> int:
     argv = sys.argv[1:] if argv is None else argv
     options = _parse(argv)
     _check_output(options)
-    model = load(options.model, device=options.device, engine=options.engine)
+    saved = saving.read(options.model)
+    model = restore(saved, options.device, options.engine)
     labels = None if options.labels is None else _read_labels(options.labels, model.network.classes)
     bits = 32 if options.float32 else 16
     try:
         numbers, rounded = content.packed(model.get_weights(), bits)
     except ArgumentError as error:
         raise ArgumentError(f"{options.model}: {error}") from None
-    dataset = data.load_mnist() if options.data is None else data.load(options.data)
-    name = options.data or "MNIST (bundled)"
-    _check_data(options.model, model.network, dataset, name)
+    dataset, name = known_data.load(PROGRAM, options.model, saved, options.data)
+    if content.image_size(dataset.test.images.shape[1:]) is None:
+        raise ArgumentError(
+            f"{name}: examples of shape {dataset.test.images.shape[1:]}; expected grey images, (height, width): a page "
+            "shows no others"
+        )
 
     test, exact = dataset.test, 0.0
     if bits == 16:
@@ -59,7 +61,7 @@ def _page(argv: Sequence[str] | None) -> int:
     accuracy = _accuracy(probabilities, test.labels)
     accuracies = (exact if bits == 16 else accuracy, accuracy)
 
-    source = content.Source(Path(options.model).name, name, options.data is None, shlex.join([*PROGRAM.split(), *argv]))
+    source = content.Source(Path(options.model).name, name, name == data.MNIST, shlex.join([*PROGRAM.split(), *argv]))
     labels = labels or [str(number) for number in range(model.network.classes)]
     page = document(content.describe(model, test, probabilities, labels, source, bits, accuracies), numbers)
     files.write_bytes(options.output, page)
@@ -79,10 +81,10 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("model", metavar="MODEL", help="a file that gpunet train --save wrote; a network for grey images")
     add("-o", "--output", metavar="FILE", required=True, help="the page to write: .html")
-    add("--data", metavar="PATH", help="the data set with the test images, as for gpunet train (MNIST)")
+    add("--data", metavar="PATH", help="the data set with the test images (the one that the model was trained on)")
     add("--labels", metavar="FILE", help="a text file with the classes' names, one a line (their numbers)")
     add("--float32", action="store_true", help="keep all bits of the weights, in a file twice as large")
-    add("--device", choices=engines.DEVICES, default="auto", help="where to compute (auto)")
+    add("--device", type=commandline.device, default="auto", help=f"where to compute: {engines.DEVICE_NAMES} (auto)")
     add("--engine", choices=engines.ENGINES, default="auto", help="how to compute (auto)")
     add("--quiet", action="store_true", help="print the file's name and size only")
     add("--version", action="version", version=f"gpunet {__version__}")
@@ -99,20 +101,6 @@ def _check_output(options: argparse.Namespace) -> None:
         raise ArgumentError(f"--output: {options.output}: expected a name that ends in {' or '.join(SUFFIXES)}")
     named = {"MODEL": options.model, "--data": options.data, "--labels": options.labels, "--output": options.output}
     files.check_distinct(named)
-
-
-def _check_data(path: str, network: Network, dataset: Dataset, name: str) -> None:
-    """Raise ArgumentError unless the data set has grey images that the network takes."""
-    shape = dataset.test.images.shape[1:]
-    if network.inputs != dataset.inputs or network.classes < dataset.classes:
-        raise ArgumentError(
-            f"{path}: a network with {network.inputs} inputs and {network.classes} classes, but {name} has "
-            f"{dataset.inputs} inputs and {dataset.classes} classes; expected what the model was trained on, as --data"
-        )
-    if content.image_size(shape) is None:
-        raise ArgumentError(
-            f"{name}: examples of shape {shape}; expected grey images, (height, width): a page shows no others"
-        )
 
 
 def _read_labels(path: str, classes: int) -> list[str]:

@@ -141,6 +141,40 @@ def test_names_of_classes_are_shown(command: Command, fashion: Path, tmp_path: P
     assert (description["drawable"], description["digits"]) == (True, False)
 
 
+def test_train_and_evaluate_say_how_to_make_a_page_of_a_model_of_images(
+    command: Command, fashion: Path, small_npz: Path
+) -> None:
+    """And it is that command; the file knows its data. A model of other examples has no page."""
+    options = ("--hidden", 4, "--batch-size", 5, "--epochs", 1, "--device", "cpu")
+    trained = command("gpunet", "train", "--data", fashion, *options, "--save", "a model.npz")
+    line = "page    gpunet page 'a model.npz' -o 'a model.html' makes a web page that shows it at work"
+    assert trained.stdout.splitlines()[-1] == line
+    assert command("gpunet", "evaluate", "a model.npz", "--device", "cpu").stdout.splitlines()[-1] == line
+    made = command(*shlex.split(line)[1:6], "--device", "cpu")
+    assert (made.returncode, made.stderr) == (0, "")
+    assert "a model.html: 0.0" in made.stdout
+    for quiet in (
+        ["train", *options, "--save", "b.npz", "--quiet", "--data", fashion],
+        ["evaluate", "b.npz", "--quiet"],
+    ):
+        assert "page" not in command("gpunet", *quiet).stdout
+    for other in (["train", *options, "--save", "c.npz", "--data", small_npz], ["evaluate", "c.npz"]):
+        assert "page " not in command("gpunet", *other).stdout
+
+
+def test_a_page_has_the_data_that_the_model_was_trained_on(command: Command, fashion: Path, tmp_path: Path) -> None:
+    options = ("--hidden", 4, "--batch-size", 5, "--epochs", 1, "--device", "cpu", "--quiet")
+    command("gpunet", "train", "--data", fashion, *options, "--save", "m.npz")
+    assert command("gpunet", "page", "m.npz", "-o", "a.html", "--quiet").returncode == 0
+    facts = {term: text for term, text, _ in parts(tmp_path / "a.html")[0]["facts"]}
+    assert facts["Test accuracy"].endswith(f"of the 20 test images of {fashion}")
+    fashion.rename(tmp_path / "gone.npz")
+    gone = command("gpunet", "page", "m.npz", "-o", "b.html")
+    assert gone.returncode == 2
+    assert gone.stderr.endswith("m.npz was trained on it, --data gives another path\n")
+    assert not (tmp_path / "b.html").exists()
+
+
 def test_images_of_floats_and_of_other_sizes_are_shown(command: Command, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     y = np.arange(30) % 2
