@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gpunet import threads
 from gpunet.engines.base import Engine
+from gpunet.engines.cuda.crossover import persistent_cycles, tiled_cycles
 from gpunet.engines.cuda.device import Device, open_gpu
 from gpunet.engines.cuda.diagnosis import cuda_problem
 from gpunet.engines.cuda.persistent import PersistentEngine
@@ -28,7 +29,6 @@ DEVICES = ("auto", "cuda", "cpu")
 DEVICE_NAMES = "auto, cuda, cuda:1 and so on, cpu"  # "auto" and "cuda" mean the first GPU, as "cuda:0" does
 ENGINES = ("auto", *DEVICE_OF)
 REFERENCE = f"cpu, engine reference (NumPy {np.__version__})"
-PERSISTENT_BATCH = 32  # up to here the persistent engine is expected to be the faster one; not measured yet
 
 
 class Choice(NamedTuple):
@@ -109,13 +109,14 @@ def _cpu_engine(engine: str, *problems: str) -> Choice:
 
 def _cuda_engine(network: Network, batch_size: int, optimizer: Optimizer, device: Device) -> tuple[str, str]:
     """The engine for a GPU, and in words why it is not the persistent one."""
-    if batch_size > PERSISTENT_BATCH:
-        return "tiled", f" (batches of more than {PERSISTENT_BATCH})"
     try:
         # Inputs as bytes and targets as classes would need a little less.
-        make_plan(network, optimizer.rule, batch_size, False, False, device)
+        plan = make_plan(network, optimizer.rule, batch_size, False, False, device)
     except DoesNotFitError as reason:
         return "tiled", f" (persistent: {reason})"
+    longer = persistent_cycles(plan) / tiled_cycles(network, optimizer.rule, batch_size, device)
+    if longer > 1:
+        return "tiled", f" (persistent: {longer:.1f} times as long for batches of {batch_size}, by an estimate)"
     return "persistent", ""
 
 

@@ -487,10 +487,18 @@ def with_a_gpu(monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.usefixtures("with_a_gpu")
-def test_the_choice_of_engine_says_why(monkeypatch) -> None:
+def test_the_choice_of_engine_says_why() -> None:
     assert engines.choose(SMALL, 1).reason == "cuda, emulator: 1 CPU thread, forward order, engine persistent"
     assert engines.choose(SMALL, 1, engine="tiled").engine == "tiled"
-    assert engines.choose(SMALL, 33).reason.endswith("engine tiled (batches of more than 32)")
+    assert re.search(
+        r"engine tiled \(persistent: batches of 99 need \d+ KB of shared memory", engines.choose(SMALL, 99).reason
+    )
+    with pytest.MonkeyPatch.context() as faster:
+        faster.setattr(choice, "tiled_cycles", lambda *arguments: 1000.0)
+        assert re.search(
+            r"engine tiled \(persistent: [\d.]+ times as long for batches of 9, by an estimate\)",
+            engines.choose(SMALL, 9).reason,
+        )
     assert re.search(
         r"engine tiled \(persistent: .* is too large for 4 multiprocessors\)", engines.choose(LECTURE, 1)[1]
     )

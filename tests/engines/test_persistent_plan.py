@@ -76,6 +76,12 @@ def test_each_attempt_keeps_less_in_registers(batch: int) -> None:
     assert kept[0] > kept[-1]
 
 
+def test_inputs_are_staged_as_long_as_a_threads_registers_can_carry_them() -> None:
+    assert plan(LECTURE, 15, H100).staged
+    assert not plan(LECTURE, 16, H100).staged  # 13 words a thread
+    assert not make_plan(network(*LECTURE), "adam", 4, False, True, H100).staged  # of four bytes each
+
+
 def test_exchanges_are_named_as_the_kernel_numbers_them() -> None:
     deep = plan((9, 7, 5, 8, 6, 3), 1, H100)  # four hidden layers
     assert [deep.exchange_name(number) for number in range(deep.exchanges)] == [

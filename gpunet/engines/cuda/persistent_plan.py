@@ -30,6 +30,7 @@ MOST_REGISTERS = 255  # a thread
 WORKING_REGISTERS = {1: (58, 84, 110), 2: (96, 112, 132)}
 ATTEMPTS = 3
 MOST_NUMBERS = 512  # a thread may look after: its code is written out for each of them
+STAGED_WORDS = 12  # of the next batch's inputs that a thread holds in registers on their way to shared memory
 CLASSES_OF_LANES = 32  # so many classes take a lane each (kernels/persistent_output.cuh)
 LAUNCH_EXAMPLES = 20_000  # of a launch: 50 to 100 ms, which a display and Ctrl-C can wait
 # Widths, optimizer, batch, bytes as input, classes as targets.
@@ -303,8 +304,10 @@ def _one_more(in_shared: tuple[int, ...], which: int) -> tuple[int, ...]:
 
 
 def _stage(plan: Plan, hardware: Hardware) -> Plan:
+    words = plan.batch * padded(plan.network.inputs) // (4 if plan.input_bytes else 1)
     staged = replace(plan, staged=True)
-    return staged if staged.shared_bytes <= hardware.shared_bytes else plan
+    fits = staged.shared_bytes <= hardware.shared_bytes and ceil_div(words, plan.threads) <= STAGED_WORDS
+    return staged if fits else plan
 
 
 def _require_shared(plan: Plan, hardware: Hardware, what: str) -> None:

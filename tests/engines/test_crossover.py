@@ -1,0 +1,34 @@
+"""The estimate of which CUDA engine is the faster one: near the model that it is fitted to, and never upside down."""
+
+from __future__ import annotations
+
+import pytest
+
+from gpunet.engines.cuda.architectures import ARCHITECTURES
+from gpunet.engines.cuda.crossover import persistent_cycles, tiled_cycles
+from gpunet.engines.cuda.persistent_plan import make_plan
+from gpunet.layers import Network
+
+GPUS = {architecture.number: architecture for architecture in ARCHITECTURES}
+LECTURE = Network((784, 500, 500, 10), ("sigmoid", "sigmoid", "softmax"))
+
+
+@pytest.mark.parametrize(
+    ("number", "batch", "cycles"),
+    [(90, 1, 4488), (90, 2, 5623), (90, 10, 14192), (90, 32, 38470), (80, 1, 5472), (86, 1, 5634), (89, 1, 5234)],
+)
+def test_the_persistent_engines_estimate_is_near_the_timing_models(number: int, batch: int, cycles: int) -> None:
+    """The figures are those of docs/performance.md."""
+    plan = make_plan(LECTURE, "adam", batch, True, True, GPUS[number])
+    assert persistent_cycles(plan) == pytest.approx(cycles, rel=0.25)
+
+
+@pytest.mark.parametrize("number", [80, 90, 120])
+def test_the_tiled_engine_loses_the_less_the_larger_the_batch(number: int) -> None:
+    def ratio(batch: int) -> float:
+        plan = make_plan(Network((784, 100, 10), ("relu", "softmax")), "adam", batch, True, True, GPUS[number])
+        return persistent_cycles(plan) / tiled_cycles(plan.network, "adam", batch, GPUS[number])
+
+    ratios = [ratio(batch) for batch in (4, 16, 64)]
+    assert ratios == sorted(ratios)
+    assert ratios[0] < 0.5
