@@ -11,10 +11,10 @@
 // Launch  cooperative, BLOCKS blocks of THREADS threads, SHARED_FLOATS floats of dynamic shared memory; updates
 //         first_update to last_update - 1 of the epoch. Where an epoch is cut into launches changes no bit.
 // Range   at least one hidden layer, BLOCKS at most the units of the narrowest, at most BATCH examples a batch.
-// Cost    batch 1, 784-500-500-10, Adam, 125 blocks: 29,000 multiply-adds and 12,000 optimizer steps a block, each a
-//         root and a quotient: 1,500 cycles of the units for them, of which two thirds pass while blocks wait for one
-//         another; 2 exchanges of 500 packets. Bound by latency: about 2.7 us an update is expected of an H100. The
-//         update is some 27 KB of instructions: everything is written out, and at batch 1 no loop over examples is.
+// Cost    batch 1, 784-500-500-10, Adam, 125 blocks: 29,000 multiply-adds and 13,312 optimizer steps a block, each a root
+//         and half or all of a quotient: 1,380 cycles of the units for them, of which most pass while blocks wait for one
+//         another; 2 exchanges of 500 packets. Bound by latency: about 2.6 us an update is expected of an H100. The
+//         update is some 23 KB of instructions at batch 1, 48 KB at 10.
 // Residency  at least 1 block an SM.
 #include "persistent_output.cuh"
 
