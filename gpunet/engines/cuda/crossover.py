@@ -7,8 +7,8 @@ the model's figures); the tiled engine's are those that its tilings are compared
 from __future__ import annotations
 
 from gpunet.engines.cuda import tiled_plan
+from gpunet.engines.cuda.configuration import Hardware, Launch
 from gpunet.engines.cuda.persistent_plan import Plan
-from gpunet.engines.cuda.tiled_plan import CACHE_BYTES_A_CYCLE, Hardware, Launch
 from gpunet.layers import Network
 from gpunet.optimizers import RULES
 
@@ -18,6 +18,7 @@ EXCHANGE, STEP, EXAMPLE = 800, 27, 21.7
 PLANNED_THREADS = 256
 # Tiled, cycles: from one kernel of a graph to the next, a chain of latencies inside a small one, and the loss.
 LAUNCH, CHAIN, LOSS = 2300, 2500, 2000
+CACHE_BYTES = 32  # a cycle and multiprocessor, to and from the second-level cache
 
 
 def persistent_cycles(plan: Plan) -> float:
@@ -45,6 +46,6 @@ def tiled_cycles(network: Network, optimizer: str, batch: int, hardware: Hardwar
 
 def _launch_cycles(launch: Launch, sums: tuple[int, int, int], moved: int, hardware: Hardware) -> float:
     """sums: m x n of k terms; moved: bytes through the second-level cache."""
-    tile, waiting = launch.configuration.tile, moved / (CACHE_BYTES_A_CYCLE * hardware.multiprocessors)
+    tile, waiting = launch.configuration.tile, moved / (CACHE_BYTES * hardware.multiprocessors)
     product = tiled_plan.estimated_cycles(tile, launch.split, *sums, hardware) if tile else CHAIN
     return LAUNCH + max(product, waiting + CHAIN)
