@@ -520,9 +520,8 @@ class Sequential:
         engine = self._use(choice)
         uploaded = [upload(engine, array) for array in arrays]
         if batch_size is not None:
-            engine.prepare(uploaded[0], uploaded[1], len(arrays[0]), batch_size)
-            if len(uploaded) > 2:
-                engine.prepare_evaluation(uploaded[2], uploaded[3])
+            validation = (uploaded[2], uploaded[3]) if len(uploaded) > 2 else None
+            engine.prepare(uploaded[0], uploaded[1], len(arrays[0]), batch_size, validation)
         return engine, uploaded
 
     def _present_engine(self) -> Engine | None:

@@ -74,7 +74,7 @@ class LayerOnGpu:
         for first in range(0, len(self._x), rows_a_launch):
             rows = slice(first, first + rows_a_launch)
             chain.dense_forward(self._layer, self._x[rows], self.y[rows], batches, gather=False)
-        chain.make_room()
+        chain.make_ready()
         graph = self._device.capture(chain.run)
 
         def run() -> None:

@@ -128,17 +128,18 @@ class Engine(abc.ABC):
         return on_host(array)
 
     def prepare(  # noqa: B027 - most engines have nothing to prepare
-        self, images: Array, labels: Array, examples: int, batch_size: int
+        self,
+        images: Array,
+        labels: Array,
+        examples: int,
+        batch_size: int,
+        validation: tuple[Array, Array] | None = None,
     ) -> None:
         """Compile and allocate what epochs like this need, so that the first takes no longer than the others.
 
+        validation: images and labels that will be evaluated; what that needs is compiled and allocated with the rest.
         Raises DeviceError if the device cannot do it.
         """
-
-    def prepare_evaluation(  # noqa: B027 - likewise
-        self, images: Array, labels: Array
-    ) -> None:
-        """As `prepare`, for evaluations of these arrays."""
 
     def release(self) -> None:  # noqa: B027 - likewise
         """Give back what was prepared, and the data that it holds; weights and optimizer state stay."""

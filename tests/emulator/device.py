@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Protocol
@@ -135,6 +135,11 @@ class EmulatedDevice:
             self._modules[key] = EmulatedModule(self, name, runner)
         return self._modules[key]
 
+    def compile_all(self, kernels: Iterable[tuple[str, Mapping[str, int | float | str]]]) -> None:
+        """The same as `compile`, one after another."""
+        for name, defines in kernels:
+            self.compile(name, defines)
+
     def capture(self, work: Callable[[], None]) -> EmulatedGraph:
         """The launches that `work` makes, as a graph; they do not run yet."""
         if self.captured is not None:
@@ -218,11 +223,11 @@ class EmulatedModule:
             signature.slots(arguments)  # refuses now what it would refuse later
             device.captured.append(run)
 
-    def local_bytes(self, kernel: str, cooperative: bool = False) -> int:
+    def local_bytes(self, kernel: str) -> int:
         """There are no registers to run out of."""
         return 0
 
-    def resident_blocks(self, kernel: str, threads: int, shared_bytes: int = 0, cooperative: bool = False) -> int:
+    def resident_blocks(self, kernel: str, threads: int, shared_bytes: int = 0) -> int:
         """How many blocks fit on one multiprocessor at a time: here 1, or 0 if not even one."""
         self._signature(kernel)
         return int(threads <= MOST_THREADS and shared_bytes <= self._device.shared_bytes)

@@ -42,7 +42,7 @@ def test_an_evaluation_that_was_prepared_only_launches_and_downloads_once(counti
     engine = TiledEngine(SMALL, Adam(), weights, counting)
     uploaded = engine.upload(images), engine.upload(labels)
     expected = engine.evaluate(*uploaded)
-    engine.prepare_evaluation(*uploaded)
+    engine.prepare(*uploaded, 41, 10, validation=uploaded)
     for _ in range(2):
         counting.counts.clear()
         assert engine.evaluate(*uploaded) == expected
@@ -54,7 +54,7 @@ def test_an_evaluation_belongs_to_its_arrays(counting) -> None:
     engine = TiledEngine(SMALL, Adam(), weights, counting)
     one, other = ([engine.upload(images[part]), engine.upload(labels[part])] for part in (slice(12), slice(12, 20)))
     expected = engine.evaluate(*other)
-    engine.prepare_evaluation(*one)
+    engine.prepare(*one, 12, 4, validation=tuple(one))
     assert engine.evaluate(*other) == expected
     assert engine.evaluate(*one) != expected
 

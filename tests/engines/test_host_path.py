@@ -103,14 +103,6 @@ def test_the_doctor_tells_of_a_gpu_that_cannot_be_opened(computer: Computer, cap
     assert err == ""
 
 
-def test_a_compiler_without_headers_is_not_usable(computer: Computer) -> None:
-    computer.headers = False
-    problem = cuda_problem()
-    assert problem is not None
-    assert "CUDA headers are missing" in problem
-    assert "pip install" in problem
-
-
 # ---- graphs
 
 

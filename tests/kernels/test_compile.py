@@ -79,9 +79,9 @@ def test_reports_are_kept_until_source_options_or_compiler_change(tmp_path, monk
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     compiled, compile_now = [], compiler._compile
 
-    def counting(name: str, source: str, options: tuple[str, ...]) -> str:
-        compiled.append(name)
-        return compile_now(name, source, options)
+    def counting(program: compiler.Program) -> tuple[bytes, str]:
+        compiled.append(program.name)
+        return compile_now(program)
 
     monkeypatch.setattr(compiler, "_compile", counting)
     text = 'extern "C" __global__ void kept(float* x) { x[0] = 1; }'

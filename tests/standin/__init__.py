@@ -15,7 +15,7 @@ import pytest
 
 from gpunet import doctor
 from gpunet.engines import choice
-from gpunet.engines.cuda import device, diagnosis
+from gpunet.engines.cuda import compiler, device, diagnosis
 
 from . import errors
 from .errors import CUDADriverError, CUDARuntimeError, StandInError
@@ -34,23 +34,20 @@ def hide(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def install(monkeypatch: pytest.MonkeyPatch, cache: Path, computer: Computer | None = None) -> Computer:
-    """Until the end of the test. cache: for the marks of kernels that were compiled before."""
+    """Until the end of the test. cache: for kernels that were compiled before."""
     computer = computer or Computer()
     monkeypatch.setattr(computer, "ended", False)
     hide(monkeypatch)
     # What is remembered of this machine's GPUs is not the pretended computer's, and the other way round.
-    monkeypatch.setattr(device, "open_gpu", functools.cache(device.open_gpu.__wrapped__))
-    monkeypatch.setattr(diagnosis, "open_gpu", device.open_gpu)
-    monkeypatch.setattr(choice, "open_gpu", device.open_gpu)
-    monkeypatch.setattr(choice, "cuda_problem", diagnosis.cuda_problem)  # conftest hides the machine's own GPU
+    monkeypatch.setattr(device, "_opened", {})
     monkeypatch.setattr(diagnosis, "cuda_diagnosis", functools.cache(diagnosis.cuda_diagnosis.__wrapped__))
     monkeypatch.setattr(choice, "cuda_problem", diagnosis.cuda_problem)  # which tests/conftest.py hides
     monkeypatch.setattr(doctor, "cuda_diagnosis", diagnosis.cuda_diagnosis)
     for name, module in make(computer).items():
         monkeypatch.setitem(sys.modules, name, module)
-    monkeypatch.setenv("CUPY_CACHE_DIR", str(cache))
+    monkeypatch.setattr(compiler, "cache_folder", lambda: cache)
     monkeypatch.setattr(diagnosis.Machine, "cupy_wheels", lambda self: ["cupy-cuda12x"])
     monkeypatch.setattr(diagnosis.Machine, "open_driver", lambda self: None)
     monkeypatch.setattr(diagnosis.Machine, "nvrtc_path", lambda self: f"libnvrtc.so.{computer.nvrtc[0]}")
-    monkeypatch.setattr(diagnosis.Machine, "header_folder", lambda self: "include" if computer.headers else None)
+    monkeypatch.setattr(diagnosis.Machine, "header_folder", lambda self: None)
     return computer

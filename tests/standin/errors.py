@@ -8,9 +8,11 @@ from __future__ import annotations
 
 OUT_OF_MEMORY, INVALID_VALUE, NOT_INITIALIZED, INVALID_IMAGE = 2, 1, 3, 200
 UNAVAILABLE, NO_DEVICE, INVALID_DEVICE, INSUFFICIENT_DRIVER = 46, 100, 101, 35
+NO_BINARY, NOT_FOUND = 209, 500
 INVALID_HANDLE, ILLEGAL_STATE, ILLEGAL_ADDRESS, LAUNCH_FAILURE = 400, 401, 700, 719
 COOPERATIVE_TOO_LARGE, NOT_SUPPORTED = 720, 801
 CAPTURE_UNSUPPORTED, CAPTURE_INVALIDATED = 900, 901
+INVALID_OPTION, COMPILATION = 5, 6  # NVRTC's own numbers
 
 _RUNTIME = {
     INVALID_VALUE: "cudaErrorInvalidValue: invalid argument",
@@ -33,6 +35,8 @@ _DRIVER = {
     NOT_INITIALIZED: "CUDA_ERROR_NOT_INITIALIZED: initialization error",
     UNAVAILABLE: "CUDA_ERROR_DEVICE_UNAVAILABLE: CUDA-capable device(s) is/are busy or unavailable",
     INVALID_IMAGE: "CUDA_ERROR_INVALID_IMAGE: device kernel image is invalid",
+    NO_BINARY: "CUDA_ERROR_NO_BINARY_FOR_GPU: no kernel image is available for execution on the device",
+    NOT_FOUND: "CUDA_ERROR_NOT_FOUND: named symbol not found",
     INVALID_HANDLE: "CUDA_ERROR_INVALID_HANDLE: invalid resource handle",
     ILLEGAL_ADDRESS: "CUDA_ERROR_ILLEGAL_ADDRESS: an illegal memory access was encountered",
     LAUNCH_FAILURE: "CUDA_ERROR_LAUNCH_FAILED: unspecified launch failure",
@@ -40,6 +44,9 @@ _DRIVER = {
     NOT_SUPPORTED: "CUDA_ERROR_NOT_SUPPORTED: operation not supported",
     CAPTURE_UNSUPPORTED: "CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED: operation not permitted when stream is capturing",
 }
+
+
+_NVRTC = {INVALID_OPTION: "NVRTC_ERROR_INVALID_OPTION", COMPILATION: "NVRTC_ERROR_COMPILATION"}
 
 
 class StandInError(AssertionError):
@@ -67,7 +74,7 @@ class NVRTCError(RuntimeError):
 
     def __init__(self, status: int) -> None:
         self.status = status
-        super().__init__(f"NVRTC_ERROR_INTERNAL_ERROR ({status})")
+        super().__init__(f"{_NVRTC[status]} ({status})")
 
 
 class OutOfMemoryError(MemoryError):
@@ -75,14 +82,3 @@ class OutOfMemoryError(MemoryError):
 
     def __init__(self, size: int, total: int) -> None:
         super().__init__(f"Out of memory allocating {size:,} bytes (allocated so far: {total:,} bytes).")
-
-
-class CompileException(Exception):  # noqa: N818 - CuPy's name
-    """cupy/cuda/compiler.py, CuPy 14.2.0: not a RuntimeError; the message is NVRTC's log."""
-
-    def __init__(self, message: str, source: str, name: str, options: tuple[str, ...]) -> None:
-        self._message, self.source, self.name, self.options = message, source, name, options
-        super().__init__()
-
-    def __str__(self) -> str:
-        return self._message

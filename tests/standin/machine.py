@@ -175,6 +175,11 @@ class Gpu:
         """A sticky error."""
         self.broken = status
 
+    @property
+    def streams_made(self) -> int:
+        """Beside the default one."""
+        return sum(queue is not getattr(self, "default", None) for queue in self.queues)
+
     def queue(self) -> Queue:
         self.queues.append(Queue(self))
         return self.queues[-1]
@@ -201,14 +206,21 @@ class Gpu:
 
 @dataclass
 class Computer:
-    """GPUs, driver, CUDA. nvrtc: of the library that CuPy finds; headers: whether CuPy finds CUDA's headers."""
+    """GPUs, driver, CUDA. nvrtc: of the library that CuPy finds. There are no headers of CUDA's.
+
+    while_compiling: called in every compilation; most_at_once: compilations; history: what was compiled, loaded and
+    launched, in its order.
+    """
 
     gpus: list[Gpu] = field(default_factory=lambda: [Gpu()])
     driver: int = 12090
     runtime: int = 12090
     nvrtc: tuple[int, int] = (12, 9)
-    headers: bool = True
     calls: collections.Counter[str] = field(default_factory=collections.Counter)
+    while_compiling: Work = lambda: None
+    compiling: int = 0
+    most_at_once: int = 0
+    history: list[str] = field(default_factory=list)
     ended: bool = True  # outside of a test there is no process on it: what is freed then is of no interest
 
     def __post_init__(self) -> None:

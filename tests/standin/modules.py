@@ -7,10 +7,13 @@ CuPy's repository, at versions near it. What CuPy does not check, but a GPU woul
 
 from __future__ import annotations
 
+import json
 import re
+import threading
 import types
 import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,29 +29,30 @@ from .errors import CUDADriverError, CUDARuntimeError, StandInError
 from .machine import Block, Computer, Gpu, Queue
 
 VERSION = "14.2.0"
+LOCAL_BYTES, DYNAMIC_SHARED_BYTES = 3, 8  # of the driver's function attributes (cuda.h)
 PLAIN_SHARED_BYTES = 48 * 1024  # dynamic shared memory without asking for more (Guide, "Shared Memory")
 
 
 def make(computer: Computer) -> dict[str, types.ModuleType]:
     """Modules by the name under which they are imported."""
     cupy = types.ModuleType("cupy")
-    cuda, runtime, driver, nvrtc, memory, compiler, graph = (
+    cuda, runtime, driver, nvrtc, memory, function, graph = (
         types.ModuleType(f"cupy.cuda.{name}" if name else "cupy.cuda")
-        for name in ("", "runtime", "driver", "nvrtc", "memory", "compiler", "graph")
+        for name in ("", "runtime", "driver", "nvrtc", "memory", "function", "graph")
     )
     for module, name in (
         (runtime, "CUDARuntimeError"),
         (driver, "CUDADriverError"),
         (nvrtc, "NVRTCError"),
         (memory, "OutOfMemoryError"),
-        (compiler, "CompileException"),
     ):
         setattr(module, name, getattr(errors, name))
     _fill_runtime(runtime, computer)
     _fill_arrays(cupy, cuda, memory, computer)
-    _fill_kernels(cupy, driver, nvrtc, computer)
+    _fill_nvrtc(nvrtc, computer)
+    _fill_kernels(function, driver, computer)
     for name, module in (
-        ("runtime", runtime), ("driver", driver), ("nvrtc", nvrtc), ("memory", memory), ("compiler", compiler),
+        ("runtime", runtime), ("driver", driver), ("nvrtc", nvrtc), ("memory", memory), ("function", function),
         ("graph", graph),
     ):  # fmt: skip
         setattr(cuda, name, module)
@@ -390,12 +394,80 @@ def _fill_arrays(cupy: Any, cuda: Any, memory: Any, computer: Computer) -> None:
     memory.MemoryPointer = MemoryPointer
 
 
-def _fill_kernels(cupy: Any, driver: Any, nvrtc: Any, computer: Computer) -> None:
-    """cupy/_core/raw.pyx, cupy/cuda/function.pyx, cupy/cuda/compiler.py."""
+def _fill_nvrtc(nvrtc: Any, computer: Computer) -> None:
+    """cupy_backends/cuda/libs/nvrtc.pyx, of the wheel of 14.2.0. What comes out stands for a cubin: see `_cubin`."""
+    programs: dict[int, _Program] = {}
+    lock = threading.Lock()
+
+    def create(src: str, name: str, headers: Sequence[str], include_names: Sequence[str]) -> int:
+        if not isinstance(src, str) or not isinstance(name, str):
+            raise TypeError("Argument 'src' has incorrect type (expected str)")
+        if len(headers) or len(include_names):
+            raise StandInError("createProgram: headers are not needed so far")
+        program = _Program(src, name)
+        programs[id(program)] = program
+        return id(program)
+
+    def compile_now(prog: int, options: Sequence[str]) -> None:
+        program, code_of = programs[prog], "--gpu-architecture=sm_"
+        [option.encode() for option in options]
+        with lock:
+            computer.compiling += 1
+            computer.most_at_once = max(computer.most_at_once, computer.compiling)
+        try:
+            computer.while_compiling()
+            architecture = next(int(o.removeprefix(code_of)) for o in options if o.startswith(code_of))
+            if architecture not in computer.architectures:
+                program.log = "nvrtc: error: invalid value for --gpu-architecture (-arch)"
+                raise errors.NVRTCError(errors.INVALID_OPTION)
+            if re.search(r"^ *# *include", program.source, re.MULTILINE):  # there are no headers on this computer
+                program.log = f'{program.name}(1): catastrophic error: cannot open source file "vector_types.h"'
+                raise errors.NVRTCError(errors.COMPILATION)
+            kernel = program.name.removesuffix(".cu")
+            defines = [option for option in options if option.startswith("-D")]
+            try:
+                path = build.build(kernel, program.source, None, (*defines, f"-D__CUDA_ARCH__={architecture * 10}"))
+            except BuildError as error:
+                program.log = str(error)
+                raise errors.NVRTCError(errors.COMPILATION) from None
+            program.cubin = _cubin(kernel, str(path), architecture, computer.nvrtc[0])
+        finally:
+            with lock:
+                computer.compiling -= 1
+                computer.history.append(f"compiled {program.name}")
+
+    def get_cubin(prog: int) -> bytes:
+        if programs[prog].cubin is None:
+            raise RuntimeError("cubin is requested, but the real arch (sm_XX) is not provided")
+        return programs[prog].cubin
+
+    nvrtc.createProgram, nvrtc.compileProgram, nvrtc.getCUBIN = create, compile_now, get_cubin
+    nvrtc.getProgramLog = lambda prog: programs[prog].log
+    nvrtc.destroyProgram = lambda prog: programs.pop(prog) and None
+    nvrtc.getVersion = lambda: computer.nvrtc
+    nvrtc.getSupportedArchs = lambda: list(computer.architectures)
+
+
+class _Program:
+    def __init__(self, source: str, name: str) -> None:
+        self.source, self.name, self.log = source, name, ""
+        self.cubin: bytes | None = None
+
+
+def _cubin(kernel: str, path: str, architecture: int, cuda: int) -> bytes:
+    """What stands for machine code: where the emulator's is, and what it was compiled for."""
+    return b"\x7fELF" + json.dumps([kernel, path, architecture, cuda]).encode()
+
+
+def _fill_kernels(function: Any, driver: Any, computer: Computer) -> None:
+    """cupy/cuda/function.pyx, cupy_backends/cuda/api/driver.pyx. A Module of one's own loads what it is given: nothing
+    is compiled, and no headers are looked for, as cupy.RawModule does (cupy/_core/raw.pyx, cupy/_core/core.pyx)."""
 
     class Function:
-        def __init__(self, index: int, module: EmulatedModule, kernel: str) -> None:
-            self.index, self.module, self.name = index, module, kernel
+        def __init__(self, module: Module, kernel: str) -> None:
+            self.kept, self.index, self.module, self.name = module, module.index, module.emulated, kernel
+            if kernel not in self.module._numbers:
+                raise CUDADriverError(errors.NOT_FOUND)
             self.ptr = id(self)
             self.shared_bytes = PLAIN_SHARED_BYTES
             functions[self.ptr] = self
@@ -406,8 +478,8 @@ def _fill_kernels(cupy: Any, driver: Any, nvrtc: Any, computer: Computer) -> Non
             block: tuple[int, ...],
             args: Any,
             shared_mem: int = 0,
-            enable_cooperative_groups: bool = False,
             stream: Any = None,
+            enable_cooperative_groups: bool = False,
         ) -> None:
             if not isinstance(grid, tuple) or not isinstance(block, tuple):
                 raise TypeError("Argument 'grid' has incorrect type (expected tuple)")
@@ -421,6 +493,7 @@ def _fill_kernels(cupy: Any, driver: Any, nvrtc: Any, computer: Computer) -> Non
             if enable_cooperative_groups and gpu.refuse_cooperative is not None:
                 raise CUDADriverError(gpu.refuse_cooperative)
             computer.calls["launch"] += 1
+            computer.history.append(f"launched {self.name}")
             queue.add(self._work(gpu, grid, block, tuple(args), shared_mem, enable_cooperative_groups))
 
         def _cooperative_grid(self, gpu: Gpu, grid: tuple, block: tuple, shared_mem: int) -> tuple:
@@ -463,86 +536,59 @@ def _fill_kernels(cupy: Any, driver: Any, nvrtc: Any, computer: Computer) -> Non
             return run
 
     functions: dict[int, Function] = {}
-    modules: dict[tuple[Any, ...], EmulatedModule] = {}
 
-    def load(code: str, options: tuple[str, ...], index: int) -> EmulatedModule:
-        """cupy/_core/raw.pyx, _get_raw_module: once a device. cupy/_core/core.pyx, compile_with_cache, wants CUDA's
-        headers since 14.1, also where the code includes none."""
-        gpu = computer.gpu(index)
-        if not computer.headers:
-            raise RuntimeError("Failed to find CUDA headers. Please install the CUDA Toolkit or set CUDA_PATH")
-        major, minor = gpu.capability
-        if 10 * major + minor not in computer.architectures:
-            raise errors.CompileException(
-                "nvrtc: error: invalid value for --gpu-architecture (-arch)", code, "", options
-            )
-        if 'include "' in code:
-            raise errors.CompileException("kern.cu(1): catastrophic error: cannot open source file", code, "", options)
-        gpu.context()
-        if gpu.load_error is not None:
-            raise CUDADriverError(gpu.load_error)
-        if computer.nvrtc[0] > computer.driver // 1000:
-            raise CUDADriverError(errors.INVALID_IMAGE)  # the code is of a newer CUDA than the driver knows
-        name = re.match(r'#line 1 "(\w+)\.cu"', code)
-        if name is None:
-            raise StandInError("the code does not begin with the name of its file")
-        defines = [option for option in options if option.startswith("-D")]
-        architecture = f"-D__CUDA_ARCH__={major * 100 + minor * 10}"
-        try:
-            path = build.build(name[1], code, gpu.emulated.sanitizer, (*defines, architecture))
-        except BuildError as error:
-            raise errors.CompileException(str(error), code, "", options) from None
-        return EmulatedModule(gpu.emulated, name[1], Library(path))
+    class Module:
+        """Unloaded with its last owner, by a call that a broken GPU refuses."""
 
-    class RawKernel:
-        def __init__(self, code: str, options: tuple[str, ...], cooperative: bool, name: str) -> None:
-            self._code, self._options, self._cooperative, self._name = code, options, cooperative, name
-            self._by_device: dict[int, Function] = {}
+        def __init__(self) -> None:
+            self.ptr = 0
 
-        @property
-        def kernel(self) -> Function:
-            """Loaded for the current device, when it is first asked for."""
-            index = computer.current
-            if index not in self._by_device:
-                key = (self._code, self._options, self._cooperative, index)
-                if key not in modules:
-                    modules[key] = load(self._code, self._options, index)
-                modules[key]._signature(self._name)
-                self._by_device[index] = Function(index, modules[key], self._name)
-            return self._by_device[index]
+        def __del__(self) -> None:
+            if self.ptr and not computer.ended:
+                computer.gpu(self.index).context()  # moduleUnload
 
-        def __call__(self, grid: Any, block: Any, args: Any, **kwargs: Any) -> None:
-            self.kernel(grid, block, args, enable_cooperative_groups=self._cooperative, **kwargs)
+        def load(self, cubin: bytes) -> None:
+            if not isinstance(cubin, bytes):
+                raise TypeError(f"Argument 'cubin' has incorrect type (expected bytes, got {type(cubin).__name__})")
+            self.index = computer.current
+            gpu = computer.gpu(self.index)
+            gpu.context()
+            if gpu.load_error is not None:
+                raise CUDADriverError(gpu.load_error)
+            try:
+                kernel, path, architecture, cuda = json.loads(cubin.removeprefix(b"\x7fELF"))
+            except ValueError:
+                raise CUDADriverError(errors.INVALID_IMAGE) from None
+            if cuda > computer.driver // 1000:
+                raise CUDADriverError(errors.INVALID_IMAGE)  # the code is of a newer CUDA than the driver knows
+            major, minor = divmod(architecture, 10)
+            if major != gpu.capability[0] or minor > gpu.capability[1]:  # Guide, "Binary Compatibility"
+                raise CUDADriverError(errors.NO_BINARY)
+            self.emulated = EmulatedModule(gpu.emulated, kernel, Library(Path(path)))
+            self.ptr = id(self)
+            computer.history.append(f"loaded {kernel}.cu")
 
-        def _attribute(self, value: int) -> int:
-            computer.calls["attribute"] += 1
-            computer.gpu(computer.current).context()
-            return value
+        def get_function(self, name: str) -> Function:
+            return Function(self, name)
 
-        num_regs = property(lambda self: (self.kernel, self._attribute(32))[1])
-        local_size_bytes = property(lambda self: (self.kernel, self._attribute(0))[1])
+    def found(pointer: int) -> Function:
+        computer.calls["attribute"] += 1
+        function = functions[pointer]
+        computer.gpu(computer.current).context()
+        if computer.current != function.index:
+            raise CUDADriverError(errors.INVALID_HANDLE)
+        return function
 
-        @property
-        def max_dynamic_shared_size_bytes(self) -> int:
-            return self._attribute(self.kernel.shared_bytes)
+    def get_attribute(attribute: int, f: int) -> int:
+        """The attribute comes first here, and second where it is set."""
+        values = {LOCAL_BYTES: 0, DYNAMIC_SHARED_BYTES: found(f).shared_bytes}
+        return values[attribute]
 
-        @max_dynamic_shared_size_bytes.setter
-        def max_dynamic_shared_size_bytes(self, value: int) -> None:
-            self._attribute(value)
-            if value > computer.gpu(computer.current).shared_bytes:
-                raise CUDADriverError(errors.INVALID_VALUE)
-            self.kernel.shared_bytes = value
-
-    class RawModule:
-        def __init__(
-            self, *, code: str, options: tuple[str, ...] = (), enable_cooperative_groups: bool = False
-        ) -> None:
-            if not isinstance(options, tuple):
-                raise TypeError("Argument 'options' has incorrect type (expected tuple)")
-            self._arguments = (code, options, enable_cooperative_groups)
-
-        def get_function(self, name: str) -> RawKernel:
-            return RawKernel(*self._arguments, name)
+    def set_attribute(f: int, attribute: int, value: int) -> None:
+        function = found(f)
+        if attribute != DYNAMIC_SHARED_BYTES or value > computer.gpu(function.index).shared_bytes:
+            raise CUDADriverError(errors.INVALID_VALUE)
+        function.shared_bytes = value
 
     def occupancy(pointer: int, threads: int, shared_bytes: int) -> int:
         function = functions[pointer]
@@ -550,7 +596,8 @@ def _fill_kernels(cupy: Any, driver: Any, nvrtc: Any, computer: Computer) -> Non
         gpu.context()
         return int(threads <= MOST_THREADS and shared_bytes <= gpu.shared_bytes)
 
-    cupy.RawModule, cupy.RawKernel = RawModule, RawKernel
+    function.Module, function.Function = Module, Function
     driver.occupancyMaxActiveBlocksPerMultiprocessor = occupancy
-    nvrtc.getVersion = lambda: computer.nvrtc
-    nvrtc.getSupportedArchs = lambda: list(computer.architectures)
+    driver.funcGetAttribute, driver.funcSetAttribute = get_attribute, set_attribute
+    driver.CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES = LOCAL_BYTES
+    driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES = DYNAMIC_SHARED_BYTES

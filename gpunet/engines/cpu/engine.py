@@ -101,7 +101,14 @@ class CompiledEngine(Engine):
     def upload(self, array: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(on_host(array))
 
-    def prepare(self, images: NDArray[Any], labels: NDArray[Any], examples: int, batch_size: int) -> None:
+    def prepare(
+        self,
+        images: NDArray[Any],
+        labels: NDArray[Any],
+        examples: int,
+        batch_size: int,
+        validation: tuple[NDArray[Any], NDArray[Any]] | None = None,
+    ) -> None:
         compile_loops(self.network, self.optimizer.rule, self._job(True, batch_size).loop)
 
     def _train_epoch(

@@ -32,16 +32,12 @@ class Boundary:
     """
 
     def __init__(self, cupy: Any, index: int) -> None:
-        from cupy_backends.cuda.libs import nvrtc
-
         self.index, self.lock, self.capturing = index, threading.RLock(), False
         self.runtime = cupy.cuda.runtime
         self.errors = (
             cupy.cuda.runtime.CUDARuntimeError,
             cupy.cuda.driver.CUDADriverError,
             cupy.cuda.memory.OutOfMemoryError,
-            cupy.cuda.compiler.CompileException,
-            nvrtc.NVRTCError,
         )
         self._process = os.getpid()
         self._lost: str | None = None
@@ -66,8 +62,6 @@ class Boundary:
             return DeviceError(
                 f"not enough GPU memory ({line}); close other programs on the GPU, or use a smaller network or batch"
             )
-        if status is None:
-            return DeviceError(f"CUDA's compiler refuses a kernel ({line}); gpunet doctor says what is installed")
         if failure := self._failure():
             self._lost = (
                 f"the GPU failed ({failure}) and cannot be used any more by this process; restart it, or compute with "

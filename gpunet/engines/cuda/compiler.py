@@ -1,29 +1,31 @@
-"""NVRTC without a GPU: compiles a kernel for any architecture and reads the compiler's report.
+"""Kernels from CUDA C++ to machine code, with NVRTC. Needs no GPU: only the number of its architecture.
 
-Reports are kept, by source, options and compiler, so that a second run compiles only what has changed.
-Used by tests and by `python -m gpunet.kernel_report`. Training compiles through CuPy
-(gpunet.engines.cuda.device), with the same source and the same options.
+For training, all that it needs is compiled at once, beside one another on the cores there are, and kept on disk. For
+tests and `python -m gpunet.kernel_report`, the compiler's report on a kernel is read, and kept likewise. Both have the
+same source and the same options.
 """
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import hashlib
 import importlib.metadata
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from gpunet import cache_folders, files
+from gpunet import cache_folders, kept, threads
 from gpunet.engines.cuda.nvrtc import load as load_nvrtc
-from gpunet.engines.cuda.sources import OPTIONS, define_options, read_source
-from gpunet.errors import DeviceError, OutputError
+from gpunet.engines.cuda.sources import define_options, read_source
+from gpunet.errors import DeviceError
 
+STANDARD = ("--std=c++17",)
 CUPY_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")  # what CuPy always adds
 REPORT_OPTIONS = ("--ptxas-options=-v",)
-DIGEST = 64  # bytes in front of a log that is kept: its SHA-256
 
 # NVRTC has no option that silences this one; it is about the architecture, not about the kernel.
 _DEPRECATION = re.compile(r".*warning: Architectures prior to .* are deprecated.*")
@@ -47,6 +49,66 @@ class Resources:
     spill_bytes: int
 
 
+class Program(NamedTuple):
+    """What is compiled: a kernel source's name and text, and all options."""
+
+    name: str
+    source: str
+    options: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """A name for everything that its machine code depends on."""
+        return hashlib.sha256("\0".join([self.source, *self.options, _compiler()]).encode()).hexdigest()[:32]
+
+
+def program(
+    name: str, source: str, defines: Mapping[str, int | float | str], architecture: int, extra: Sequence[str] = ()
+) -> Program:
+    """A kernel source with compile-time parameters, for an architecture such as 52 or 90. The one place for options."""
+    options = (*STANDARD, *define_options(defines), *CUPY_OPTIONS, *extra, f"--gpu-architecture=sm_{architecture}")
+    return Program(name, source, options)
+
+
+def machine_code(programs: Sequence[Program], announce: Callable[[str], None]) -> list[bytes]:
+    """Each program's cubin: from disk, or compiled now, as many at a time as there are cores, and kept for the next.
+
+    announce: told in a line before something is compiled.
+    Raises CompileError for the first that the compiler refuses; what NVRTC raises where it cannot be had.
+    """
+    folder = cache_folder()
+    places = [folder / f"{program.name}-{program.key}.cubin" if folder else None for program in programs]
+    codes = [kept.read(place) if place else None for place in places]
+    missing = [number for number, code in enumerate(codes) if code is None]
+    if missing:
+        announce("compiling kernels, " + ("first run only" if folder else CANNOT_BE_KEPT))
+        compiled = _beside_one_another([programs[number] for number in missing])
+        for number, code in zip(missing, compiled, strict=True):
+            codes[number] = code
+            if (place := places[number]) is not None:
+                kept.write(place, code)
+    return [code for code in codes if code is not None]
+
+
+def cache_folder() -> Path | None:
+    """Where machine code is kept; None if it cannot be."""
+    return cache_folders.own("kernels")
+
+
+CANNOT_BE_KEPT = "each time, as they cannot be kept: name a folder in XDG_CACHE_HOME"
+
+
+def _beside_one_another(programs: Sequence[Program]) -> list[bytes]:
+    """Compile on several threads: NVRTC does not hold Python's lock."""
+    load_nvrtc().getVersion()  # CuPy opens the library at the first call, which is not for several threads
+    with ThreadPoolExecutor(min(len(programs), threads.count()), "compiler") as pool:
+        try:
+            return [code for code, _ in pool.map(_compile, programs)]
+        except BaseException:  # Ctrl-C, too: what has begun cannot be stopped, what has not need not begin
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
 def compile_kernel(name: str, defines: Mapping[str, int | float | str], architecture: int) -> dict[str, Resources]:
     """Compile kernels/<name>.cu for an architecture such as 52 or 90; returns each kernel's resources.
 
@@ -57,63 +119,45 @@ def compile_kernel(name: str, defines: Mapping[str, int | float | str], architec
         nvrtc.getVersion()
     except Exception as error:  # an ImportError, OSError or RuntimeError, depending on what is missing
         raise DeviceError("CUDA's compiler cannot be loaded; python -m gpunet.doctor says what is missing") from error
-    options = (
-        *OPTIONS,
-        *define_options(defines),
-        *CUPY_OPTIONS,
-        *REPORT_OPTIONS,
-        f"--gpu-architecture=sm_{architecture}",
-    )
-    source, folder = read_source(name), cache_folders.own("compiler")
-    key = hashlib.sha256("\0".join([source, *options, _compiler()]).encode()).hexdigest()
-    kept = folder / f"{name}-{key[:32]}.log" if folder else None
-    log = kept and _read_log(kept)
+    wanted = program(name, read_source(name), defines, architecture, REPORT_OPTIONS)
+    folder = cache_folders.own("compiler")
+    place = folder / f"{name}-{wanted.key}.log" if folder else None
+    log = kept.read(place) if place else None
     if not log:
-        log = _compile(f"{name}.cu", source, options)
-        if kept is not None:
-            with contextlib.suppress(OutputError):  # a full disk is no reason to fail
-                files.write_bytes(kept, _digest(log.encode()) + log.encode())
-    return _resources(log)
+        log = _compile(wanted)[1].encode()
+        if "warning" in _DEPRECATION.sub("", log.decode()):
+            raise CompileError(f"{name}.cu, {wanted.options[-1]}:\n{log.decode()}")
+        if place:
+            kept.write(place, log)
+    return _resources(log.decode())
 
 
-def _read_log(path: Path) -> str | None:
-    """A log that was kept; None if there is none, or if it is damaged."""
-    try:
-        content = path.read_bytes()
-    except OSError:
-        return None
-    digest, log = content[:DIGEST], content[DIGEST:]
-    return log.decode() if digest == _digest(log) else None
-
-
-def _digest(log: bytes) -> bytes:
-    return hashlib.sha256(log).hexdigest().encode()
-
-
-def _compile(name: str, source: str, options: Sequence[str]) -> str:
-    """The compiler's log; CompileError for an error or a warning."""
+def _compile(wanted: Program) -> tuple[bytes, str]:
+    """The cubin, and what the compiler has to say about it. Raises CompileError."""
     nvrtc = load_nvrtc()
-    program = nvrtc.createProgram(source, name, (), ())
+    made = nvrtc.createProgram(wanted.source, f"{wanted.name}.cu", (), ())
     try:
-        nvrtc.compileProgram(program, options)
-        log: str = nvrtc.getProgramLog(program)
+        nvrtc.compileProgram(made, wanted.options)
+        return nvrtc.getCUBIN(made), nvrtc.getProgramLog(made)
     except nvrtc.NVRTCError as error:
-        raise CompileError(f"{name}, {options[-1]}: {error}\n{nvrtc.getProgramLog(program)}") from error
+        log = nvrtc.getProgramLog(made)
+        raise CompileError(f"{wanted.name}.cu, {wanted.options[-1]}: {error}\n{log}") from error
     finally:
-        nvrtc.destroyProgram(program)
-    if "warning" in _DEPRECATION.sub("", log):
-        raise CompileError(f"{name}, {options[-1]}:\n{log}")
-    return log
+        nvrtc.destroyProgram(made)
+
+
+def _compiler() -> str:
+    """Which NVRTC this is: its version, and the version of its wheel, which tells builds of one version apart."""
+    return ", ".join([str(load_nvrtc().getVersion()), *_wheels()])
 
 
 @functools.cache
-def _compiler() -> str:
-    """Which NVRTC this is: its version, and the version of its wheel, which tells builds of one version apart."""
-    found = [str(load_nvrtc().getVersion())]
+def _wheels() -> list[str]:
+    found = []
     for wheel in ("nvidia-cuda-nvrtc-cu12", "nvidia-cuda-nvrtc"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+        with suppress(importlib.metadata.PackageNotFoundError):
             found.append(f"{wheel} {importlib.metadata.version(wheel)}")
-    return ", ".join(found)
+    return found
 
 
 def _resources(log: str) -> dict[str, Resources]:

@@ -7,25 +7,28 @@ interface. CuPy is imported when a CudaDevice is made, not before.
 from __future__ import annotations
 
 import contextlib
-import functools
-import hashlib
-import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from gpunet.engines.cuda import nvrtc
 from gpunet.engines.cuda.boundary import Boundary, crossing, open_gpu_context
-from gpunet.engines.cuda.sources import OPTIONS, define_options, read_source
+from gpunet.engines.cuda.compiler import CompileError, Program, machine_code, program
+from gpunet.engines.cuda.sources import define_options, read_source
 from gpunet.errors import ArgumentError, DeviceError, first_line
 
 # An array on the device: has shape and dtype; slices along its first axis, and view(dtype) of a vector, are views.
 Array = Any
+
+Defines = Mapping[str, int | float | str]  # compile-time parameters by name
+NO_DEFINES: Defines = MappingProxyType({})
+Kernels = Iterable[tuple[str, Defines]]  # kernels/<name>.cu, each with its parameters
 
 
 class Module(Protocol):
@@ -48,10 +51,10 @@ class Module(Protocol):
                       refuses such a launch.
         """
 
-    def resident_blocks(self, kernel: str, threads: int, shared_bytes: int = 0, cooperative: bool = False) -> int:
+    def resident_blocks(self, kernel: str, threads: int, shared_bytes: int = 0) -> int:
         """How many blocks of so many threads a multiprocessor holds at once. Loads the kernel, if it was not yet."""
 
-    def local_bytes(self, kernel: str, cooperative: bool = False) -> int:
+    def local_bytes(self, kernel: str) -> int:
         """Memory of a thread for what found no room in registers: 0, or the kernel is slower than it should be."""
 
 
@@ -93,8 +96,11 @@ class Device(Protocol):
 
     def zeros(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> Array: ...
 
-    def compile(self, name: str, defines: Mapping[str, int | float | str] = {}) -> Module:
+    def compile(self, name: str, defines: Defines = NO_DEFINES) -> Module:
         """kernels/<name>.cu with compile-time parameters as -D."""
+
+    def compile_all(self, kernels: Kernels) -> None:
+        """Compile beside one another what `compile` will be asked for; it finds them then."""
 
     def capture(self, work: Callable[[], None]) -> Graph:
         """The launches that `work` makes, as a graph; they do not run yet."""
@@ -110,7 +116,7 @@ REFUSED = (1, 701, 720, 801)  # what a driver says that does not make a cooperat
 class CudaDevice:
     """A CUDA device, through CuPy. DeviceError is all that it raises of CUDA's, in words that a user can act on.
 
-    announce: told once, in a line, when kernels have to be compiled for the first time on this machine.
+    announce: told once, in a line, before kernels are compiled that no process has kept.
     folder:   of the kernel sources, if not the project's own.
     index:    which GPU, as CUDA counts those that it may use.
     """
@@ -124,7 +130,7 @@ class CudaDevice:
         import cupy
 
         self.cupy, self.index, self._folder = cupy, index, folder
-        self._modules: dict[tuple[str, tuple[str, ...]], CudaModule] = {}
+        self._modules: dict[tuple[str, ...], CudaModule] = {}  # by source and options
         self._announce: Callable[[str], None] | None = announce or _print_to_stderr
         self._held: list[Any] | None = None  # what a graph will use, while it is captured
         open_gpu_context(cupy, index)
@@ -148,8 +154,9 @@ class CudaDevice:
     @crossing
     def try_out(self) -> None:
         """Compile, launch and read back a small kernel. Raises DeviceError if that does not work."""
-        module = CudaModule(self, read_source("try_out"), OPTIONS)
-        module.load("try_out")
+        wanted = program("try_out", read_source("try_out"), {}, self._architecture)
+        (code,) = self._machine_code([wanted], lambda line: None)  # a matter of 0.1 s
+        module = CudaModule(self, "try_out", code)
         answer = self.zeros(1, np.uint32)
         module.launch("try_out", (1,), (1,), [answer, np.uint32(ANSWER)])
         if self.download(answer)[0] != ANSWER:
@@ -210,18 +217,27 @@ class CudaDevice:
         array.data.memset_async(0, array.nbytes, self.stream)
         return array
 
+    def compile(self, name: str, defines: Defines = NO_DEFINES) -> CudaModule:
+        self.compile_all([(name, defines)])
+        return self._modules[_key(name, defines)]
+
+    def compile_all(self, kernels: Kernels) -> None:
+        """Others may use the GPU meanwhile, which is needed for the loading alone."""
+        self.boundary.require_usable()
+        wanted = {_key(name, defines): (name, defines) for name, defines in kernels}
+        missing = {key: kernel for key, kernel in wanted.items() if key not in self._modules}
+        programs = [
+            program(name, read_source(name, self._folder), defines, self._architecture)
+            for name, defines in missing.values()
+        ]
+        if programs:
+            self._load(missing, self._machine_code(programs, self._say_once))
+
     @crossing
-    def compile(self, name: str, defines: Mapping[str, int | float | str] = {}) -> CudaModule:
-        options = (*OPTIONS, *define_options(defines))
-        if (name, options) not in self._modules:
-            code = read_source(name, self._folder)
-            mark = self._first_compilation(code, options)
-            module = CudaModule(self, code, options)
-            module.load(name)
-            if mark is not None:
-                mark.touch()
-            self._modules[name, options] = module
-        return self._modules[name, options]
+    def _load(self, keys: Iterable[tuple[str, ...]], codes: Sequence[bytes]) -> None:
+        for key, code in zip(keys, codes, strict=True):
+            if key not in self._modules:  # another thread may have been here
+                self._modules[key] = CudaModule(self, key[0], code)
 
     @crossing
     def capture(self, work: Callable[[], None]) -> Graph:
@@ -249,62 +265,67 @@ class CudaDevice:
     def synchronize(self) -> None:
         self.stream.synchronize()
 
-    def _first_compilation(self, code: str, options: tuple[str, ...]) -> Path | None:
-        """The mark to leave beside CuPy's cached kernels if this machine has not compiled this code before."""
-        cache = Path(os.environ.get("CUPY_CACHE_DIR") or Path.home() / ".cupy" / "kernel_cache")
-        key = repr((code, options, self.capability, self.cupy.__version__, nvrtc.load().getVersion()))
-        mark = cache / f"gpunet-{hashlib.sha256(key.encode()).hexdigest()[:32]}"
-        if mark.exists():
-            return None
+    @property
+    def _architecture(self) -> int:
+        major, minor = self.capability
+        return 10 * major + minor
+
+    def _machine_code(self, programs: Sequence[Program], announce: Callable[[str], None]) -> list[bytes]:
+        try:
+            return machine_code(programs, announce)
+        except CompileError as error:
+            raise DeviceError(
+                f"CUDA's compiler refuses a kernel ({first_line(error)}); gpunet doctor says what is installed"
+            ) from error
+
+    def _say_once(self, line: str) -> None:
         if self._announce is not None:
-            self._announce("compiling kernels, first run only")
+            self._announce(line)
             self._announce = None
-        with contextlib.suppress(OSError):
-            cache.mkdir(parents=True, exist_ok=True)
-        return mark if os.access(cache, os.W_OK) else None
 
 
-@functools.cache
+def _key(name: str, defines: Defines) -> tuple[str, ...]:
+    return (name, *define_options(defines))
+
+
+_opening = threading.Lock()
+_opened: dict[int, CudaDevice] = {}
+
+
 def open_gpu(index: int) -> CudaDevice:
     """The GPU, opened at first use and shared by all models of the process. Raises DeviceError if it cannot be."""
-    return CudaDevice(index=index)
+    if index not in _opened:  # a process that was forked must not wait for a lock that nobody will release
+        with _opening:
+            if index not in _opened:
+                _opened[index] = CudaDevice(index=index)
+    return _opened[index]
 
 
 @dataclass
 class _Kernel:
-    """A kernel of CuPy's, and what was found out about it: every question to the driver takes as long as a launch.
+    """CuPy's Function, and what was found out about it: every question to the driver takes as long as a launch.
 
     shared_bytes: the most dynamic shared memory that it was allowed so far; resident: see Module.resident_blocks.
     """
 
     call: Any
-    pointer: int
     shared_bytes: int
     local_bytes: int
     resident: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
 class CudaModule:
-    """See Module."""
+    """See Module. name: of its source, and of the kernel in it; code: the cubin."""
 
-    def __init__(self, device: CudaDevice, code: str, options: tuple[str, ...]) -> None:
+    _loaded: ClassVar[list[Any]] = []  # for good: a kernel may still run, and a lost GPU cannot unload
+
+    def __init__(self, device: CudaDevice, name: str, code: bytes) -> None:
         self._device, self.boundary = device, device.boundary
-        self._module = device.cupy.RawModule(code=code, options=options)
-        self._cooperative = device.cupy.RawModule(code=code, options=options, enable_cooperative_groups=True)
-        self._kernels: dict[tuple[str, bool], _Kernel] = {}
-
-    def load(self, kernel: str) -> None:
-        """Compile now, so that what can go wrong goes wrong here. Raises DeviceError."""
-        compilation = self._device.cupy.cuda.compiler.CompileException
-        try:
-            self._kernel(kernel, False)
-        except (compilation, RuntimeError) as error:
-            if "cannot open source file" not in str(error) and "CUDA headers" not in str(error):
-                raise
-            raise DeviceError(
-                f"CUDA headers are missing ({first_line(error)}); install them with "
-                "pip install 'cuda-toolkit[cudart]==12.*' (13.* for CUDA 13)"
-            ) from error
+        self._module = device.cupy.cuda.function.Module()
+        self._module.load(code)
+        self._loaded.append(self._module)
+        self._kernels: dict[str, _Kernel] = {}
+        self._kernel(name)  # CUDA would load it at the first launch, perhaps in a capture
 
     @crossing
     def launch(
@@ -317,7 +338,7 @@ class CudaModule:
         cooperative: bool = False,
     ) -> None:
         device = self._device
-        loaded = self._kernel(kernel, cooperative)
+        loaded = self._kernel(kernel)
         self._allow(loaded, shared_bytes)
         device.hold(*arguments)
         if cooperative:
@@ -326,16 +347,16 @@ class CudaModule:
             loaded.call(grid, block, arguments, shared_mem=shared_bytes, stream=device.stream)
 
     @crossing
-    def local_bytes(self, kernel: str, cooperative: bool = False) -> int:
-        return self._kernel(kernel, cooperative).local_bytes
+    def local_bytes(self, kernel: str) -> int:
+        return self._kernel(kernel).local_bytes
 
     @crossing
-    def resident_blocks(self, kernel: str, threads: int, shared_bytes: int = 0, cooperative: bool = False) -> int:
-        loaded = self._kernel(kernel, cooperative)
+    def resident_blocks(self, kernel: str, threads: int, shared_bytes: int = 0) -> int:
+        loaded = self._kernel(kernel)
         if (threads, shared_bytes) not in loaded.resident:
             self._allow(loaded, shared_bytes)
             query = self._device.cupy.cuda.driver.occupancyMaxActiveBlocksPerMultiprocessor
-            loaded.resident[threads, shared_bytes] = int(query(loaded.pointer, threads, shared_bytes))
+            loaded.resident[threads, shared_bytes] = int(query(loaded.call.ptr, threads, shared_bytes))
         return loaded.resident[threads, shared_bytes]
 
     def _launch_cooperatively(
@@ -348,32 +369,39 @@ class CudaModule:
         shared_bytes: int,
     ) -> None:
         device, blocks = self._device, int(np.prod(grid))
-        resident = device.multiprocessors * self.resident_blocks(kernel, int(np.prod(block)), shared_bytes, True)
+        resident = device.multiprocessors * self.resident_blocks(kernel, int(np.prod(block)), shared_bytes)
         if blocks > resident:  # CuPy would only warn, and start fewer
             raise DeviceError(f"{kernel}: {blocks} blocks must run at once, but the GPU holds {resident}")
         try:
-            loaded.call(grid, block, arguments, shared_mem=shared_bytes, stream=device.stream)
+            loaded.call(
+                grid, block, arguments, shared_mem=shared_bytes, stream=device.stream, enable_cooperative_groups=True
+            )
         except device.cupy.cuda.driver.CUDADriverError as error:
             if error.status not in REFUSED:
                 raise
             raise DeviceError(f"{kernel}: the driver refuses a cooperative launch ({first_line(error)})") from error
 
-    @staticmethod
-    def _allow(loaded: _Kernel, shared_bytes: int) -> None:
+    def _allow(self, loaded: _Kernel, shared_bytes: int) -> None:
         """Have the driver allow the kernel so much dynamic shared memory."""
         if shared_bytes > loaded.shared_bytes:
-            loaded.call.max_dynamic_shared_size_bytes = shared_bytes
+            driver = self._device.cupy.cuda.driver
+            driver.funcSetAttribute(
+                loaded.call.ptr, driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared_bytes
+            )
             loaded.shared_bytes = shared_bytes
 
-    def _kernel(self, name: str, cooperative: bool) -> _Kernel:
-        """Loaded at its first use: CUDA would do so at the first launch, perhaps in a capture."""
-        key = (name, cooperative)
-        if key not in self._kernels:
-            call = (self._cooperative if cooperative else self._module).get_function(name)
-            self._kernels[key] = _Kernel(
-                call, call.kernel.ptr, call.max_dynamic_shared_size_bytes, int(call.local_size_bytes)
+    def _kernel(self, name: str) -> _Kernel:
+        if name not in self._kernels:
+            driver, call = self._device.cupy.cuda.driver, self._module.get_function(name)
+            shared, local = (
+                int(driver.funcGetAttribute(attribute, call.ptr))
+                for attribute in (
+                    driver.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES,
+                    driver.CU_FUNC_ATTRIBUTE_LOCAL_SIZE_BYTES,
+                )
             )
-        return self._kernels[key]
+            self._kernels[name] = _Kernel(call, shared, local)
+        return self._kernels[name]
 
 
 class CudaGraph:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from gpunet.engines.base import Engine, EpochStatistics, OptimizerState, Progress
 from gpunet.engines.cuda.configuration import padded
-from gpunet.engines.cuda.device import Array, Device
+from gpunet.engines.cuda.device import Array, Device, Kernels
 from gpunet.engines.cuda.forward import Evaluation, Outcomes, Prediction
 from gpunet.engines.cuda.tiled_launches import DeviceLayer
 from gpunet.engines.reference import softmax
@@ -26,9 +26,15 @@ from gpunet.optimizers import Optimizer
 
 
 class Epoch(Protocol):
-    """Epochs over the same examples with the same batch size, ready to be made."""
+    """Epochs over the same examples with the same batch size."""
 
     data: EpochData
+
+    def kernels(self) -> Kernels:
+        """What `make_ready` will compile, unless it was before."""
+
+    def make_ready(self) -> None:
+        """Compile, and whatever needs what was compiled. DeviceError if the device cannot do it."""
 
     def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int) -> None:
         """Hand the device what is new in an epoch."""
@@ -114,12 +120,28 @@ class CudaEngine(Engine):
 
     @abc.abstractmethod
     def _make_epoch(self, data: EpochData) -> Epoch:
-        """Compile and allocate what epochs over these examples need; DeviceError if the device cannot do it."""
+        """Plan and allocate what epochs over these examples need; DeviceError if the device cannot do it."""
 
-    def prepare(self, images: Array, labels: Array, examples: int, batch_size: int) -> None:
+    def prepare(
+        self,
+        images: Array,
+        labels: Array,
+        examples: int,
+        batch_size: int,
+        validation: tuple[Array, Array] | None = None,
+    ) -> None:
+        epoch = evaluation = None
         if self._epoch is None or not self._epoch.data.serves(images, labels, examples, batch_size):
             self._epoch = None  # frees its memory before the next one takes some
-            self._epoch = self._make_epoch(EpochData(self.device, images, labels, examples, batch_size, self.optimizer))
+            epoch = self._make_epoch(EpochData(self.device, images, labels, examples, batch_size, self.optimizer))
+        if validation is not None and (self._evaluation is None or not self._evaluation.serves(*validation)):
+            self._evaluation = None
+            evaluation = Evaluation(self.device, self._layers, *validation)
+        new = [part for part in (epoch, evaluation) if part is not None]
+        self.device.compile_all([kernel for part in new for kernel in part.kernels()])
+        for part in new:
+            part.make_ready()
+        self._epoch, self._evaluation = epoch or self._epoch, evaluation or self._evaluation
 
     def _train_epoch(
         self, images: Array, labels: Array, order: NDArray[np.int32], batch_size: int, progress: Progress
@@ -132,11 +154,6 @@ class CudaEngine(Engine):
         statistics: EpochStatistics = self._epoch.data.statistics(started)
         self._made_updates += statistics.updates
         return statistics
-
-    def prepare_evaluation(self, images: Array, labels: Array) -> None:
-        if self._evaluation is None or not self._evaluation.serves(images, labels):
-            self._evaluation = None
-            self._evaluation = Evaluation(self.device, self._layers, images, labels)
 
     def release(self) -> None:
         self._epoch = self._evaluation = None

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpunet.engines.cuda.configuration import padded
-from gpunet.engines.cuda.device import Array, Device
+from gpunet.engines.cuda.device import Array, Device, Kernels
 from gpunet.engines.cuda.tiled_launches import Batches, DeviceLayer, Launches
 
 FORWARD_ROWS = 1024  # examples at a time
@@ -37,7 +37,7 @@ class Outcomes:
 class _Pass:
     """The layers' launches over all examples, FORWARD_ROWS at a time, in one array of activations for each layer.
 
-    Nothing is compiled or allocated when it runs.
+    Nothing is compiled or allocated when it runs, once it is ready, which the first run makes it, if nobody did before.
     """
 
     def __init__(self, device: Device, layers: Sequence[DeviceLayer], images: Array) -> None:
@@ -46,6 +46,13 @@ class _Pass:
         self._launches = Launches(device)
         self._hidden = [self._room(layer.units) for layer in layers[:-1]]
         self._cursors, self._no_order = device.zeros(2, np.int32), device.zeros(1, np.int32)
+
+    def kernels(self) -> Kernels:
+        """What `make_ready` will compile, unless it was before."""
+        return self._launches.kernels()
+
+    def make_ready(self) -> None:
+        self._launches.make_ready()
 
     def _room(self, units: int) -> Array:
         return self._device.zeros((self._rows, padded(units)), np.float32)
@@ -73,7 +80,6 @@ class Prediction(_Pass):
         self._logits = device.empty((len(images), padded(layers[-1].units)), np.float32)
         for where, batches in self._batches():
             self._add_layers(where, batches, self._logits[where])
-        self._launches.make_room()
 
     def run(self) -> NDArray[np.float32]:
         """(examples, classes)."""
@@ -93,7 +99,6 @@ class Evaluation(_Pass):
             self._add_layers(where, batches, logits)
             losses, correct = self._outcomes.losses[where], self._outcomes.correct[where]
             self._launches.softmax_cross_entropy(logits, labels[where], dz, losses, correct, classes, batches)
-        self._launches.make_room()
 
     def run(self) -> tuple[float, float]:
         """Mean loss and accuracy."""

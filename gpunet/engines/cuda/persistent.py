@@ -6,6 +6,7 @@ kernels/persistent_epoch.cu. Predictions and evaluations are the tiled engine's.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpunet.engines.base import Progress
-from gpunet.engines.cuda.device import Array, Device, Module
+from gpunet.engines.cuda.device import Array, Device, Kernels, Module
 from gpunet.engines.cuda.engine import CudaEngine, EpochData
 from gpunet.engines.cuda.persistent_plan import ATTEMPTS, DoesNotFitError, Plan, make_plan
 from gpunet.errors import DeviceError
@@ -46,55 +47,71 @@ class PersistentEngine(CudaEngine):
         super().__init__(network, optimizer, weights, device)
 
     def _make_epoch(self, data: EpochData) -> _Epoch:
-        plan, module = self._compiled(data.images, data.labels, min(data.batch_size, data.examples))
-        epoch = _Epoch(self.device, plan, module, data, (self._all_weights, self._all_slots), self._patience)
-        epoch.try_out()
-        return epoch
-
-    def _compiled(self, images: Array, labels: Array, batch: int) -> tuple[Plan, Module]:
-        """The first plan for which the compiler finds registers enough, else the last that fits."""
-        found = None
-        for attempt in range(ATTEMPTS):
-            try:
-                plan = self._adjust(self._plan(images, labels, batch, attempt))
-            except DoesNotFitError as reason:
-                if found is None:
-                    raise DeviceError(f"engine persistent: {reason}; use engine='auto' or 'tiled'") from None
-                break
-            found = plan, self.device.compile(KERNEL, plan.defines)
-            _require_room(self.device, *found)
-            if found[1].local_bytes(KERNEL, cooperative=True) == 0:
-                break
-        assert found is not None
-        return found
+        plan = functools.partial(self._plan, data.images, data.labels, min(data.batch_size, data.examples))
+        return _Epoch(self.device, plan, data, (self._all_weights, self._all_slots), self._patience)
 
     def _plan(self, images: Array, labels: Array, batch: int, attempt: int) -> Plan:
+        """Raises DoesNotFitError."""
         input_bytes, classes_as_targets = images.dtype == np.uint8, labels.dtype == np.int32
-        return make_plan(
-            self.network, self.optimizer.rule, batch, input_bytes, classes_as_targets, self.device, attempt
+        return self._adjust(
+            make_plan(self.network, self.optimizer.rule, batch, input_bytes, classes_as_targets, self.device, attempt)
         )
 
 
 class _Epoch:
-    """The launches of epochs over the same examples with the same batch size."""
+    """The launches of epochs over the same examples with the same batch size.
+
+    make_plan: of an attempt, counted from 0; raises DoesNotFitError.
+    """
 
     def __init__(
-        self, device: Device, plan: Plan, module: Module, data: EpochData, state: tuple[Array, Array], patience: int
+        self,
+        device: Device,
+        make_plan: Callable[[int], Plan],
+        data: EpochData,
+        state: tuple[Array, Array],
+        patience: int,
     ) -> None:
-        self._device, self.plan, self._module, self.data = device, plan, module, data
+        self._device, self._make_plan, self.data = device, make_plan, data
         self._state, self.patience = state, patience
+        try:
+            self.plan = make_plan(0)
+        except DoesNotFitError as reason:
+            raise DeviceError(f"engine persistent: {reason}; use engine='auto' or 'tiled'") from None
+
+    def kernels(self) -> Kernels:
+        """The first attempt's; another is seldom needed, and takes the compiler as long as all else."""
+        return [(KERNEL, self.plan.defines)]
+
+    def make_ready(self) -> None:
+        device, state = self._device, self._state
+        self._module = self._compiled()
         # Blocks that are done must not write what others may still have to read.
         self._new_state = [device.empty(array.shape, np.float32) for array in state]
         for array, new in zip(state, self._new_state, strict=True):
             device.copy(array, new)  # the zeros behind rows: the kernel writes only what is real
-        self._packets, self._no_packets = (device.zeros(plan.packets, np.uint64) for _ in range(2))
+        self._packets, self._no_packets = (device.zeros(self.plan.packets, np.uint64) for _ in range(2))
         self._status = device.zeros(4, np.int32)
+        self._try_out()
+
+    def _compiled(self) -> Module:
+        """Of the first plan for which the compiler finds registers enough, else of the last that fits."""
+        module = _loaded(self._device, self.plan)
+        for attempt in range(1, ATTEMPTS):
+            if module.local_bytes(KERNEL) == 0:
+                break
+            try:
+                self.plan = self._make_plan(attempt)
+            except DoesNotFitError:
+                break
+            module = _loaded(self._device, self.plan)
+        return module
 
     def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int) -> None:
         """Hand the device what is new in an epoch."""
         self.data.load(order, optimizer, updates_before)
 
-    def try_out(self) -> None:
+    def _try_out(self) -> None:
         """Make an update that is not kept: what a driver refuses, it says only when it is asked to launch.
 
         Raises DeviceError.
@@ -137,15 +154,17 @@ class _Epoch:
             )
 
 
-def _require_room(device: Device, plan: Plan, module: Module) -> None:
-    """Raise DeviceError unless the device holds all blocks at once."""
+def _loaded(device: Device, plan: Plan) -> Module:
+    """The plan's kernel. Raises DeviceError unless the device holds all blocks at once."""
+    module = device.compile(KERNEL, plan.defines)
     if plan.shared_bytes > device.shared_bytes:
         raise DeviceError(
             f"engine persistent: a block needs {plan.shared_bytes} bytes of shared memory, has {device.shared_bytes}"
         )
-    resident = module.resident_blocks(KERNEL, plan.threads, plan.shared_bytes, cooperative=True)
+    resident = module.resident_blocks(KERNEL, plan.threads, plan.shared_bytes)
     if plan.blocks > resident * device.multiprocessors:
         raise DeviceError(
             f"engine persistent: {plan.blocks} blocks must run at once, but the GPU holds "
             f"{resident * device.multiprocessors}; use engine='tiled'"
         )
+    return module

@@ -1,7 +1,7 @@
 """Kernel sources as one text each, and compile-time parameters as compiler options.
 
 A kernel `kernels/<name>.cu` may include headers of its own folder (`#include "common.cuh"`). The text handed to a
-compiler has them joined in, because CuPy's disk cache does not notice a change in an included file. The same text
+compiler has them joined in, so that a cache's key of the text notices a change in a header. The same text
 goes to NVRTC and to the emulator in tests/emulator.
 """
 
@@ -11,8 +11,6 @@ import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
-
-OPTIONS = ("--std=c++17",)  # for every kernel, beside its own parameters
 
 _INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]*"([^"]+)"')
 _PRAGMA_ONCE = re.compile(r"^[ \t]*#[ \t]*pragma[ \t]+once\b")

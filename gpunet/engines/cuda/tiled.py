@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from gpunet.engines.base import Progress
 from gpunet.engines.cuda.configuration import padded
-from gpunet.engines.cuda.device import Array, Device, Graph
+from gpunet.engines.cuda.device import Array, Device, Graph, Kernels
 from gpunet.engines.cuda.engine import CudaEngine, EpochData
 from gpunet.engines.cuda.tiled_launches import Batches, DeviceLayer, Launches
 from gpunet.layers import Network
@@ -63,13 +63,21 @@ class _Epoch:
     def __init__(
         self, device: Device, layers: Sequence[DeviceLayer], optimizer: Optimizer, data: EpochData, use_graph: bool
     ) -> None:
-        self._device, self.data = device, data
+        self._device, self.data, self._use_graph = device, data, use_graph
         self._cursors = device.zeros(2, np.int32)
         self._batches = Batches(data.order, True, self._cursors, data.batch_size, data.examples)
         self._launches = Launches(device)
         self._add_launches(layers, optimizer.rule)
-        self._launches.make_room()
-        self._graphs = self._captured() if use_graph else {}
+        self._graphs: dict[int, Graph] = {}
+
+    def kernels(self) -> Kernels:
+        """What `make_ready` will compile, unless it was before."""
+        return self._launches.kernels()
+
+    def make_ready(self) -> None:
+        self._launches.make_ready()
+        if self._use_graph:
+            self._graphs = self._captured()
 
     def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int) -> None:
         """Hand the device what is new in an epoch, and put the cursors at the start."""

@@ -13,7 +13,7 @@ import numpy as np
 
 from gpunet.engines.cuda import tiled_plan
 from gpunet.engines.cuda.configuration import Launch
-from gpunet.engines.cuda.device import Array, Device, Module
+from gpunet.engines.cuda.device import Array, Defines, Device, Module
 
 
 @dataclass
@@ -53,7 +53,8 @@ class Launches:
 
     def __init__(self, device: Device) -> None:
         self.device = device
-        self._launches: list[tuple[Module, Launch, list[Array | np.generic]]] = []
+        self._launches: list[tuple[Launch, list[Array | np.generic]]] = []
+        self._modules: list[Module] = []  # of each launch, once they are ready
         self._partials: Array = None
         self._arrivals: Array = None
 
@@ -62,9 +63,9 @@ class Launches:
 
     def run(self) -> None:
         """Start them all; returns before they have run."""
-        if self._partials is None:
-            self.make_room()
-        for module, launch, arguments in self._launches:
+        if not self._modules:
+            self.make_ready()
+        for module, (launch, arguments) in zip(self._modules, self._launches, strict=True):
             self._start(module, launch, arguments)
 
     def _start(self, module: Module, launch: Launch, arguments: list[Array | np.generic]) -> None:
@@ -77,19 +78,25 @@ class Launches:
         """Every launch by itself, with its kernel's name, to be timed."""
         return [
             (launch.configuration.kernel, functools.partial(self._start, module, launch, arguments))
-            for module, launch, arguments in self._launches
+            for module, (launch, arguments) in zip(self._modules, self._launches, strict=True)
         ]
 
-    def make_room(self) -> None:
-        """Allocate what the launches share; done by the first run, if not before."""
-        launches = [launch for _, launch, _ in self._launches]
+    def kernels(self) -> list[tuple[str, Defines]]:
+        """What `make_ready` will compile, unless it was before."""
+        configurations = [launch.configuration for launch, _ in self._launches]
+        return [(configuration.kernel, dict(configuration.defines)) for configuration in configurations]
+
+    def make_ready(self) -> None:
+        """Compile, and allocate what the launches share; done by the first run, if not before."""
+        self.device.compile_all(self.kernels())
+        self._modules = [self.device.compile(name, defines) for name, defines in self.kernels()]
+        launches = [launch for launch, _ in self._launches]
         self._partials = self.device.empty(max(1, *(launch.shared_numbers for launch in launches)), np.float32)
         self._arrivals = self.device.zeros(max(1, *(launch.tiles for launch in launches)), np.uint32)
 
     def _add(self, launch: Launch, *arguments: Array | np.generic | int | bool) -> None:
-        module = self.device.compile(launch.configuration.kernel, dict(launch.configuration.defines))
         scalars = [np.int32(value) if isinstance(value, int) else value for value in arguments]
-        self._launches.append((module, launch, scalars))
+        self._launches.append((launch, scalars))
 
     def dense_forward(self, layer: DeviceLayer, x: Array, y: Array, batches: Batches, gather: bool) -> None:
         """y (batch, units) from x: all images if `gather`, else the layer's input for the batch."""
