@@ -51,9 +51,6 @@ class Complete:
     def nvrtc_path(self):
         return "libnvrtc.so.12"
 
-    def header_folder(self):
-        return "include"
-
     def try_out(self):
         pass
 
@@ -86,7 +83,6 @@ def test_a_complete_machine_has_no_problem() -> None:
         "multiprocessors": "82",
         "NVRTC": "12.9",
         "NVRTC library": "libnvrtc.so.12",
-        "CUDA headers": "include",
     }
 
 
@@ -155,12 +151,6 @@ def test_what_lies_behind_a_missing_driver_is_still_reported() -> None:
 def test_an_unforeseen_error_is_a_problem_and_no_crash() -> None:
     diagnosis = diagnosis_of(device=raises(ValueError("no properties")))
     assert diagnosis.problem == "the gpu cannot be examined (no properties)"
-
-
-def test_missing_headers_are_told_but_no_obstacle() -> None:
-    diagnosis = diagnosis_of(header_folder=answers(None))
-    assert diagnosis.problem is None
-    assert diagnosis.facts["CUDA headers"].startswith("vector_types.h not found")
 
 
 def test_the_machine_itself_can_be_diagnosed() -> None:

@@ -49,5 +49,4 @@ def install(monkeypatch: pytest.MonkeyPatch, cache: Path, computer: Computer | N
     monkeypatch.setattr(diagnosis.Machine, "cupy_wheels", lambda self: ["cupy-cuda12x"])
     monkeypatch.setattr(diagnosis.Machine, "open_driver", lambda self: None)
     monkeypatch.setattr(diagnosis.Machine, "nvrtc_path", lambda self: f"libnvrtc.so.{computer.nvrtc[0]}")
-    monkeypatch.setattr(diagnosis.Machine, "header_folder", lambda self: None)
     return computer

@@ -19,7 +19,6 @@ from gpunet.engines.cuda.device import open_gpu
 from gpunet.errors import DeviceError
 
 DRIVER_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
-HEADER = "vector_types.h"
 
 
 class System(Protocol):
@@ -56,9 +55,6 @@ class System(Protocol):
         """What NVRTC compiles for, such as [50, 52, ..., 121]."""
 
     def nvrtc_path(self) -> str: ...
-
-    def header_folder(self) -> str | None:
-        """The folder with CUDA's headers, None if it is not found."""
 
     def try_out(self) -> None:
         """Open the GPU; compile, launch and read back a kernel. Raises DeviceError if that does not work."""
@@ -176,7 +172,6 @@ def _check_compiler(system: System, facts: dict[str, str]) -> None:
         ) from error
     facts["NVRTC"] = version
     facts["NVRTC library"] = system.nvrtc_path()
-    facts["CUDA headers"] = system.header_folder() or f"{HEADER} not found"
 
 
 def _check_support(system: System, facts: dict[str, str]) -> None:
@@ -272,14 +267,6 @@ class Machine:
                 if "libnvrtc.so" in path:
                     return path
         return "loaded"
-
-    def header_folder(self) -> str | None:
-        try:
-            from cuda import pathfinder
-        except ImportError:
-            return None
-        folder = pathfinder.find_nvidia_header_directory("cudart")
-        return folder if folder and (Path(folder) / HEADER).exists() else None
 
     def try_out(self) -> None:
         open_gpu(self.index).try_out()
