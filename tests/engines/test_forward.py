@@ -128,7 +128,7 @@ def test_the_next_best_engine_finds_the_memory_that_the_refused_one_had(data, mo
     def refused(*arguments) -> None:
         raise DeviceError("engine persistent: 9 blocks must run at once")
 
-    monkeypatch.setattr("gpunet.engines.cuda.persistent._require_room", refused)
+    monkeypatch.setattr("gpunet.engines.cuda.persistent._loaded", refused)
     model = wide_model("auto")
     with pytest.warns(UserWarning, match="device cuda, engine tiled: engine persistent: 9 blocks") as warned:
         model.fit(*data, batch_size=30, verbose=0)
