@@ -27,6 +27,7 @@ from gpunet.errors import TrainingDivergedError
 from gpunet.layers import Network
 from gpunet.optimizers import Optimizer
 
+FIRST_PATIENCE = 4000  # looks at a counter, as loops.py adapts them
 FORWARD_ROWS = 1008  # rows of examples at a time in predict and evaluate
 # Two threads beat one where an update has about this much to do, in multiply-adds; measured on two cores. The
 # optimizer's step on a weight counts as STEP_WORK of them.
@@ -178,7 +179,7 @@ class CompiledEngine(Engine):
         updates = -(-len(order) // job.batch_size)
         in_bytes, one_hot = images.dtype == np.uint8, labels.ndim == 2
         sync = aligned(2 * layout.sync_size(job.threads)).view(np.int64)
-        sync[layout.PATIENCE :: 16] = 2000
+        sync[layout.PATIENCE :: 16] = FIRST_PATIENCE
         weights, slot_1, slot_2 = [*self._arrays.values(), *[self._arrays["weights"]] * (2 - len(self._slots))]
         losses, correct = np.zeros(len(order), np.float32), np.zeros(len(order), np.uint8)
         logits = np.zeros((0 if job.training else len(order), self.network.classes), np.float32)

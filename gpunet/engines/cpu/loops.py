@@ -123,7 +123,9 @@ TABLE = types.CPointer(types.int64)
 LOOP = (TABLE, types.int64, types.int64)  # table, thread, threads
 
 BLOCK_TILES = 8  # tiles of examples that go through all of a share's panels before the next ones do
-LEAST_PATIENCE, MOST_PATIENCE = 200, 4000  # looks at a counter before a waiting thread sleeps
+# Looks at a counter before a waiting thread sleeps: most of them, where waiting is mostly short; few, where one in nine
+# waits or more ended in sleep, as where the other thread needs this very core.
+LEAST_PATIENCE, MOST_PATIENCE, PATIENCE_GAIN, PATIENCE_LOSS = 1000, 4000, 50, 200
 
 
 def compiled(function: Callable[..., Any]) -> Any:
@@ -208,8 +210,8 @@ def rouse(table, word):
 def next_phase(table, seen, thread):
     """Wait for another stage than the one seen last, counted from the start; -1 when there is nothing more to do.
 
-    A thread looks at the counter for a few times as long as it mostly took so far. Then it sleeps: what the others
-    wait for may need this very core.
+    A thread looks at the counter for a while, and for less long where that was in vain before. Then it sleeps: what it
+    waits for may need this very core.
     """
     sync = ints(table[SYNC])
     patience = at(sync, PATIENCE + 16 * thread)
@@ -224,9 +226,8 @@ def next_phase(table, seen, thread):
         if thread >= active:  # not wanted now
             doze(table, thread, int64(ACTIVE), active)
         elif phase != seen:
-            if looks < patience[0]:
-                patience[0] += (8 * looks - patience[0]) // 16
-                patience[0] = min(max(patience[0], LEAST_PATIENCE), MOST_PATIENCE)
+            if looks > 0:
+                patience[0] = min(patience[0] + PATIENCE_GAIN, MOST_PATIENCE)
             return phase
         elif looks < patience[0]:
             looks += 1
@@ -236,6 +237,8 @@ def next_phase(table, seen, thread):
             atomic_add(at(sync, SLEEPERS), 1)
             doze(table, thread, int64(PHASE), phase)
             atomic_add(at(sync, SLEEPERS), -1)
+            patience[0] = max(patience[0] - PATIENCE_LOSS, LEAST_PATIENCE)
+            looks = 0
 
 
 @compiled
