@@ -24,15 +24,16 @@ class Pace:
     """
 
     WINDOW_SECONDS = 0.1  # for one measurement
-    SLEEPS_A_SECOND = 100.0  # of each thread; more than that, and fewer threads are tried
-    GAIN = 1.05  # what a change must bring
+    SLEEPS_A_SECOND = 30.0  # of each thread; more than that, and fewer threads are tried
+    GAIN = 1.05  # what more threads must bring; fewer must bring nothing, as they leave cores to others
     LONGEST_PAUSE = 32  # windows between two trials
 
     def __init__(self, threads: int) -> None:
         self.threads = self.active = threads
         self._phases = self._sleeps = 0
         self._seconds = 0.0
-        self._before: tuple[int, float] | None = None  # threads and phases a second, before the trial that is on
+        self._rate = 0.0  # phases a second lately, with as many threads as work when nothing is tried
+        self._usual: int | None = None  # how many these are, while something is tried
         self._pause = self._left = 1  # windows between trials, and until the next one
 
     def note(self, phases: int, seconds: float, sleeps: int) -> int:
@@ -43,30 +44,33 @@ class Pace:
             self._sleeps + sleeps,
         )
         if self._seconds >= self.WINDOW_SECONDS and self._phases and self.threads > 1:
-            rate, sleeps_a_second = self._phases / self._seconds, self._sleeps / self._seconds
+            rate, sleeps_a_second = self._phases / self._seconds, self._sleeps / self._seconds / self.active
             self._phases, self._seconds, self._sleeps = 0, 0.0, 0
-            self._judge(rate, sleeps_a_second / self.active)
+            if self._usual is None:
+                self._rate = (self._rate or rate) + (rate - (self._rate or rate)) / 3
+                self._try_others(sleeps_a_second)
+            else:
+                self._decide(rate)
         return self.active
 
-    def _judge(self, rate: float, sleeps_a_second: float) -> None:
-        if self._before is not None:
-            active, rate_before = self._before
-            self._before = None
-            if rate > self.GAIN * rate_before:
-                self._pause = 1
-            else:
-                self.active, self._pause = active, min(2 * self._pause, self.LONGEST_PAUSE)
-            self._left = self._pause
-            return
+    def _try_others(self, sleeps_a_second: float) -> None:
         self._left -= 1
-        if self._left <= 0:
-            wanted = self.active
-            if self.active > 1 and sleeps_a_second > self.SLEEPS_A_SECOND:
-                wanted = self.active // 2
-            elif self.active < self.threads:
-                wanted = min(2 * self.active, self.threads)
-            if wanted != self.active:
-                self._before, self.active = (self.active, rate), wanted
+        wanted = self.active
+        if self.active > 1 and sleeps_a_second > self.SLEEPS_A_SECOND:
+            wanted = self.active // 2
+        elif self.active < self.threads:
+            wanted = min(2 * self.active, self.threads)
+        if self._left <= 0 and wanted != self.active:
+            self._usual, self.active = self.active, wanted
+
+    def _decide(self, rate: float) -> None:
+        """Stay with what was tried, or go back to what is usual."""
+        usual, self._usual = self._usual or self.active, None
+        if rate > self._rate * (self.GAIN if self.active > usual else 1):
+            self._rate, self._pause = rate, 1
+        else:
+            self.active, self._pause = usual, min(2 * self._pause, self.LONGEST_PAUSE)
+        self._left = self._pause
 
 
 def run_on_threads(
