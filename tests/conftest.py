@@ -47,9 +47,46 @@ def cores() -> int:
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _compiled_loops() -> None:
-    """What the engine for CPUs compiles at its first use, it says on stderr, which tests look at."""
+# Folders and files whose tests need a compiler, a browser or commands: minutes. `make fast` leaves them out.
+SLOW = {"bench", "commands", "docs", "emulator", "kernels", "page"}
+SLOW_FILES = {
+    "test_campaign_threads.py",
+    "test_compiled.py",
+    "test_compiler.py",
+    "test_cores.py",
+    "test_cuda_device.py",
+    "test_digits.py",
+    "test_forward.py",
+    "test_host_path.py",
+    "test_lecture.py",
+    "test_persistent.py",
+    "test_sklearn.py",
+    "test_strokes.py",
+    "test_tiled.py",
+}
+# Folders whose tests train, or run commands that do.
+TRAINING = {"commands", "docs", "engines", "model", "page"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if (
+            item.path.parent.name in SLOW
+            or item.path.name in SLOW_FILES
+            or "command" in getattr(item, "fixturenames", ())
+        ):
+            item.add_marker("slow")
+
+
+@pytest.fixture(autouse=True)
+def _quiet_compiler(request: pytest.FixtureRequest) -> None:
+    """Tests that look at stderr train: what the compiled engine says at its first use has been said before."""
+    if request.node.path.parent.name in TRAINING:
+        request.getfixturevalue("compiled_loops")
+
+
+@pytest.fixture(scope="session")
+def compiled_loops() -> None:
     if engines.numba_problem() is None:
         from gpunet.engines.cpu.engine import compile_loops
 

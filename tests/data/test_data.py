@@ -326,6 +326,7 @@ def load_or_refuse(path: Path) -> None:
 FUZZ = settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
+@pytest.mark.slow
 @FUZZ
 @given(changes=mutations, pack=st.booleans(), inside=st.booleans(), name=st.sampled_from(sorted(FILES)))
 def test_fuzzed_idx_is_read_or_refused(tmp_path: Path, changes, pack: bool, inside: bool, name: str) -> None:

@@ -165,6 +165,7 @@ def test_doctor_runs_on_any_machine(command: Command) -> None:
     assert "784-500-500-10, batch size 1 " in result.stdout
 
 
+@pytest.mark.slow
 def test_an_unwritable_home_is_no_obstacle(tmp_path: Path) -> None:
     """CuPy and matplotlib get temporary folders, for the time of the process."""
     home, temporary = tmp_path / "home", tmp_path / "temporary"

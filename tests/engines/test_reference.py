@@ -235,6 +235,7 @@ def test_nesterov_looks_a_step_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     np.testing.assert_allclose(weights, 1 - 0.045 - 0.05 - 0.0225 + 0.02, rtol=1e-14)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("optimizer", ["AdamW", "SGD"])
 def test_adamw_and_nesterov_step_as_pytorchs(optimizer: str, monkeypatch: pytest.MonkeyPatch) -> None:
     torch = pytest.importorskip("torch", reason="compares with PyTorch's optimizers; pip install torch")

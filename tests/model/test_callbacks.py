@@ -398,6 +398,7 @@ def test_a_model_that_diverges_is_never_saved(blobs, tmp_path: Path) -> None:
     assert gpunet.load(tmp_path / "m.npz").epochs_trained == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["reference", "tiled", "persistent"])
 def test_every_engine_can_undo_its_last_epoch(blobs, name: str) -> None:
     arguments = () if name == "reference" else (open_device("order-forward"),)

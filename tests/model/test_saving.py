@@ -249,6 +249,7 @@ def raw_of(path: Path) -> formats.Raw:
     return formats.read(path, lambda text: contents._sizes(path, text))
 
 
+@pytest.mark.slow
 def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(blobs, tmp_path: Path) -> None:
     path = tmp_path / "model.npz"
     trained_model(blobs).save(path)
@@ -337,6 +338,7 @@ def test_a_file_that_must_not_be_read_says_so(blobs, path: Path, error: Exceptio
         gpunet.load(path)
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_file_cut_short_is_refused(blobs, path: Path, data: st.DataObject) -> None:
@@ -348,6 +350,7 @@ def test_a_file_cut_short_is_refused(blobs, path: Path, data: st.DataObject) -> 
     assert_refused(cut)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_flipped_bits_are_refused_or_change_nothing(blobs, path: Path, data: st.DataObject) -> None:
