@@ -417,7 +417,7 @@ FIT_FAULTS = {
 
 
 class LazyAdam(gpunet.Adam):
-    """What a user may write to add weight decay: the engines know nothing of it."""
+    """What a user may write of their own: the engines know nothing of it."""
 
     def step_sizes(self, updates):
         raise AssertionError("never asked for")
