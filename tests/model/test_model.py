@@ -394,7 +394,10 @@ FIT_FAULTS = {
     "add-late": (lambda m, x, y: (m.predict(x), m.add(Dense(3))), ["add: the model already has its weights"]),
     "loss": (lambda m, x, y: m.compile("adam", "mse"), ["loss: expected one of categorical", "'mse'"]),
     "no-loss": (lambda m, x, y: m.compile("adam"), ["loss: expected one of", "None"]),
-    "optimizer": (lambda m, x, y: m.compile("rmsprop", ONE_HOT), ["optimizer: expected one of adam, adamw, sgd", "'rmsprop'"]),
+    "optimizer": (
+        lambda m, x, y: m.compile("rmsprop", ONE_HOT),
+        ["optimizer: expected one of adam, adamw, sgd", "'rmsprop'"],
+    ),
     "metrics": (lambda m, x, y: m.compile("adam", ONE_HOT, ["auc"]), ["metrics: expected ['accuracy']", "['auc']"]),
     "device": (lambda m, x, y: m.compile("adam", ONE_HOT, device="tpu"), ["device: expected one of auto", "'tpu'"]),
     "engine": (lambda m, x, y: m.compile("adam", ONE_HOT, engine="x"), ["engine: expected one of auto", "'x'"]),
