@@ -17,6 +17,7 @@ starting.catch_interrupts()
 
 from typing import TYPE_CHECKING
 
+from gpunet._version import __version__
 from gpunet.arrays import to_categorical
 from gpunet.callbacks import Callback, History
 from gpunet.data import Dataset, Examples, load_mnist
@@ -35,8 +36,6 @@ from gpunet.keras_names import attributes_of
 from gpunet.layers import Activation, Dense, Input, Network
 from gpunet.model import Sequential, load
 from gpunet.optimizers import SGD, Adam, AdamW
-
-__version__ = "0.1.0"
 
 __all__ = [
     "SGD",
@@ -59,6 +58,7 @@ __all__ = [
     "OutputError",
     "Sequential",
     "TrainingDivergedError",
+    "__version__",
     "load",
     "load_data",
     "load_mnist",

@@ -7,7 +7,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-from gpunet import __version__, commandline
+from gpunet import commandline
+from gpunet._version import __version__
 
 PROGRAM = "gpunet"
 COMMANDS = {

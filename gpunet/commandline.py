@@ -1,4 +1,7 @@
-"""What gpunet's commands share: help and options, one-line errors, exit statuses, and an orderly end on Ctrl-C."""
+"""What gpunet's commands share: help and options, one-line errors, exit statuses, and an orderly end on Ctrl-C.
+
+An option that several commands have is declared here, once; each is an `Option`.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,11 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, NoReturn, TextIO, cast
 
 from gpunet import engines, starting
+from gpunet._version import __version__
 from gpunet.errors import GpunetError, OutputError, TrainingDivergedError
 
 DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
@@ -34,6 +39,12 @@ class Parser(argparse.ArgumentParser):
             epilog=f"{shown}exit status:\n{STATUSES}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
+
+    def add_options(self, *options: Option) -> None:
+        """Add the command's options, and --version."""
+        for option in options:
+            option.add_to(self)
+        self.add_argument("--version", action="version", version=f"gpunet {__version__}")
 
     def error(self, message: str) -> NoReturn:
         self.exit(UNUSABLE, f"{self.prog}: {one_line(message)}; see {self.prog} --help\n")
@@ -152,6 +163,73 @@ def device(text: str) -> str:
     if not engines.is_device(text):
         raise argparse.ArgumentTypeError(f"expected one of {engines.DEVICE_NAMES}; got {text!r}")
     return text
+
+
+def path(text: str) -> str:
+    """An argparse type: a path, which is not empty."""
+    if not text:
+        raise argparse.ArgumentTypeError(f"expected a path, got {text!r}")
+    return text
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of the command line, declared once: for the parser, and for whatever else reads it.
+
+    flag:    as it is typed.
+    default: what it is where it is not given; shown behind the help, if that has no parentheses of its own.
+    The others are argparse's.
+    """
+
+    flag: str
+    help: str
+    default: Any = None
+    type: Callable[[str], Any] | None = None
+    choices: Sequence[str] | None = None
+    nargs: str | None = None
+    metavar: str | None = None
+    action: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Of the attribute in what argparse returns."""
+        return self.flag.removeprefix("--").replace("-", "_")
+
+    def add_to(self, parser: argparse.ArgumentParser) -> None:
+        own = self.help.endswith(")") or self.default is None or self.default is False
+        text = self.help if own else f"{self.help} ({self.default})"
+        given = {"type": self.type, "choices": self.choices, "nargs": self.nargs, "metavar": self.metavar}
+        settings: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        if self.action is not None:
+            settings["action"] = self.action
+        parser.add_argument(self.flag, default=self.default, help=text, **settings)
+
+    def words(self, value: Any) -> list[str]:
+        """A value as on a command line, nothing if it is not given. Raises TypeError or ValueError for none."""
+        if value is None or value is False:
+            return []
+        if self.action == "store_true":
+            if value is not True:
+                raise TypeError(value)
+            return [self.flag]
+        if isinstance(value, list):
+            return [self.flag, *(str(int(part)) for part in value)]
+        return [f"{self.flag}={value}"]
+
+
+DEVICE = Option("--device", type=device, default="auto", help=f"where to compute: {engines.DEVICE_NAMES} (auto)")
+ENGINE = Option("--engine", choices=engines.ENGINES, default="auto", help="how to compute")
+THREADS = Option(
+    "--threads", type=whole_number, metavar="N", help="cores to compute with, on a CPU (all that may be used)"
+)
+DATA = Option(
+    "--data",
+    type=path,
+    metavar="PATH",
+    help="a folder of IDX files, plain or .gz, or an .npz with x_train, y_train, x_test, y_test (MNIST)",
+)
+QUIET = Option("--quiet", action="store_true", default=False, help="print the result only")
+JSON = Option("--json", action="store_true", default=False, help="print one JSON object")
 
 
 def _prepare_streams() -> None:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gpunet import __version__, commandline, engines, threads
+from gpunet import commandline, engines, threads
+from gpunet._version import __version__
 from gpunet.engines.cuda.diagnosis import cuda_diagnosis
 from gpunet.layers import Network
 

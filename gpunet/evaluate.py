@@ -7,13 +7,15 @@ import json
 import math
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gpunet import __version__, commandline, engines, known_data, losses, plots, saving
+from gpunet import commandline, engines, known_data, losses, plots, saving
+from gpunet.commandline import Option
 from gpunet.data import Examples
 from gpunet.errors import ArgumentError, OutputError
 from gpunet.model import Sequential, restore
@@ -46,8 +48,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _evaluate(argv: Sequence[str] | None) -> int:
     options = _parse(argv)
-    if options.data == "":
-        raise ArgumentError("--data: expected a path, got ''")
     if options.plot is not None:
         plots.check(options.plot)
     with commandline.outliving_output(PROGRAM, options.plot is not None) as output:
@@ -92,20 +92,17 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "or of your own data, with a table of the classes.",
         examples=EXAMPLES,
     )
-    add = parser.add_argument
-    add("model", metavar="MODEL", help="a file that gpunet train --save wrote")
-    add("--data", metavar="PATH", help="the data set, as for gpunet train (the one that the model was trained on)")
-    add(
-        "--plot",
-        metavar="FILE",
-        help="draw the confusion matrix, the most confident mistakes and the first layer's weights into FILE: "
-        ".png, .svg or .pdf",
+    parser.add_argument("model", metavar="MODEL", help="a file that gpunet train --save wrote")
+    parser.add_options(
+        replace(commandline.DATA, help="the data set, as for gpunet train (the one that the model was trained on)"),
+        Option(
+            "--plot",
+            metavar="FILE",
+            help="draw the confusion matrix, the most confident mistakes and the first layer's weights into FILE: "
+            ".png, .svg or .pdf",
+        ),
+        *(commandline.DEVICE, commandline.ENGINE, commandline.JSON, commandline.QUIET),
     )
-    add("--device", type=commandline.device, default="auto", help=f"where to compute: {engines.DEVICE_NAMES} (auto)")
-    add("--engine", choices=engines.ENGINES, default="auto", help="how to compute (auto)")
-    add("--json", action="store_true", help="print one JSON object")
-    add("--quiet", action="store_true", help="print the result only")
-    add("--version", action="version", version=f"gpunet {__version__}")
     return parser.parse_args(argv)
 
 

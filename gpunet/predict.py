@@ -8,13 +8,15 @@ import json
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gpunet import __version__, commandline, digits, engines, terminal
+from gpunet import commandline, digits, terminal
+from gpunet.commandline import Option
 from gpunet.digits import images
 from gpunet.errors import ArgumentError, DataError
 from gpunet.model import Sequential, load
@@ -75,12 +77,12 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         metavar="PICTURE",
         help="a PNG, JPEG or TIFF file (WebP, BMP and GIF are read as well) with one digit, or a folder of them",
     )
-    add("--ink", choices=digits.INKS, default="auto", help="whether the strokes are dark or light (auto)")
-    add("--device", type=commandline.device, default="auto", help=f"where to compute: {engines.DEVICE_NAMES} (auto)")
-    add("--engine", choices=engines.ENGINES, default="auto", help="how to compute (auto)")
-    add("--json", action="store_true", help="print one JSON object a picture")
-    add("--quiet", action="store_true", help="print one line a picture")
-    add("--version", action="version", version=f"gpunet {__version__}")
+    parser.add_options(
+        Option("--ink", choices=digits.INKS, default="auto", help="whether the strokes are dark or light"),
+        *(commandline.DEVICE, commandline.ENGINE),
+        replace(commandline.JSON, help="print one JSON object a picture"),
+        replace(commandline.QUIET, help="print one line a picture"),
+    )
     return parser.parse_args(argv)
 
 

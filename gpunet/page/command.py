@@ -6,13 +6,15 @@ import argparse
 import shlex
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gpunet import __version__, commandline, data, engines, files, known_data, saving
+from gpunet import commandline, data, files, known_data, saving
+from gpunet.commandline import Option
 from gpunet.errors import ArgumentError, DataError
 from gpunet.model import Sequential, restore
 from gpunet.page import content
@@ -81,21 +83,28 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("model", metavar="MODEL", help="a file that gpunet train --save wrote; a network for grey images")
     add("-o", "--output", metavar="FILE", required=True, help="the page to write: .html")
-    add("--data", metavar="PATH", help="the data set with the test images (the one that the model was trained on)")
-    add("--labels", metavar="FILE", help="a text file with the classes' names, one a line (their numbers)")
-    add("--float32", action="store_true", help="keep all bits of the weights, in a file twice as large")
-    add("--device", type=commandline.device, default="auto", help=f"where to compute: {engines.DEVICE_NAMES} (auto)")
-    add("--engine", choices=engines.ENGINES, default="auto", help="how to compute (auto)")
-    add("--quiet", action="store_true", help="print the file's name and size only")
-    add("--version", action="version", version=f"gpunet {__version__}")
+    parser.add_options(
+        replace(commandline.DATA, help="the data set with the test images (the one that the model was trained on)"),
+        Option(
+            "--labels",
+            type=commandline.path,
+            metavar="FILE",
+            help="a text file with the classes' names, one a line (their numbers)",
+        ),
+        Option(
+            "--float32",
+            action="store_true",
+            default=False,
+            help="keep all bits of the weights, in a file twice as large",
+        ),
+        *(commandline.DEVICE, commandline.ENGINE),
+        replace(commandline.QUIET, help="print the file's name and size only"),
+    )
     return parser.parse_args(argv)
 
 
 def _check_output(options: argparse.Namespace) -> None:
     """Raise ArgumentError, before any work, if the page cannot be written, or would overwrite what it is made of."""
-    for option in ("data", "labels"):
-        if getattr(options, option) == "":
-            raise ArgumentError(f"--{option}: expected a path, got ''")
     files.check_output("--output", options.output)
     if Path(options.output).suffix.lower() not in SUFFIXES:
         raise ArgumentError(f"--output: {options.output}: expected a name that ends in {' or '.join(SUFFIXES)}")

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpunet import __version__, digits
+from gpunet import digits
+from gpunet._version import __version__
 from gpunet.data import Examples
 from gpunet.errors import ArgumentError
 from gpunet.model import Sequential

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpunet import losses, optimizers
+from gpunet._version import __version__
 from gpunet.arrays import as_optimizer_state, as_weights
 from gpunet.data import Origin
 from gpunet.engines.base import OptimizerState
@@ -169,8 +170,6 @@ def _read_text(path: str | os.PathLike[str], text: str | None) -> dict[str, Any]
 
 def _describe(saved: Saved) -> dict[str, Any]:
     """The JSON text's content; `_understand` is its reverse."""
-    from gpunet import __version__  # here, because gpunet imports this module
-
     optimizer = saved.optimizer
     state = saved.optimizer_state
     return {

@@ -16,16 +16,21 @@ import pytest
 
 import gpunet
 from conftest import Command, command_environment
-from gpunet import checkpoints, files, interruption, saving, train
+from gpunet import files, interruption, resume, saving, train, training_options
+from gpunet.commandline import Option
 from gpunet.engines.reference import ReferenceEngine
 from gpunet.errors import OutputError
 from gpunet.interruption import Interruption
+
+model_of = training_options.model_of
 
 OPTIONS = {
     "adam-linear": ["--hidden", "6", "5"],
     "adam-constant": ["--schedule", "constant", "--activation", "tanh", "--hidden", "6", "--seed", "3"],
     "momentum": ["--optimizer", "sgd", "--momentum", "0.9", "--learning-rate", "0.05", "--hidden"],
     "sgd": ["--optimizer", "sgd", "--hidden", "6"],
+    "nesterov": ["--optimizer", "sgd", "--momentum", "0.9", "--nesterov", "--hidden", "6"],
+    "adamw": ["--optimizer", "adamw", "--weight-decay", "0.05", "--hidden", "6"],
 }
 
 
@@ -101,6 +106,32 @@ def test_options_that_agree_may_be_repeated(run) -> None:
     assert run("--resume", "a.npz", "--epochs", 2, "--hidden", 6, "--learning-rate", 0.002)[0] == 0
 
 
+def test_a_checkpoint_holds_every_option_that_decides_the_weights_and_no_other(run) -> None:
+    """And `gpunet train` has no other option but these, which do not."""
+    others = "data device engine threads metrics save plot checkpoint checkpoint_every resume quiet version help"
+    deciding = {option.name for option in training_options.OPTIONS}
+    assert {action.dest for action in train._parser()._actions} == deciding | set(others.split())
+    run("--epochs", 2, "--checkpoint", "a.npz")
+    assert saving.read("a.npz").training["settings"].keys() == deciding
+
+
+def test_an_option_is_added_in_one_place(run, monkeypatch) -> None:
+    """And a checkpoint that is older than the option goes on as it was begun: without it."""
+    run("--epochs", 2, "--checkpoint", "old.npz")
+    newcomer = Option("--dropout", type=float, metavar="SHARE", help="of the hidden units")
+    monkeypatch.setattr(training_options, "OPTIONS", (*training_options.OPTIONS, newcomer))
+    run("--epochs", 2, "--checkpoint", "a.npz", "--dropout", "0.25")
+    assert saving.read("a.npz").training["settings"]["dropout"] == 0.25
+    taken = []
+    monkeypatch.setattr(
+        training_options, "model_of", lambda options, data: (taken.append(options.dropout), model_of(options, data))[1]
+    )
+    assert run("--resume", "a.npz", data=False)[0] == 0
+    assert run("--resume", "old.npz", data=False)[0] == 0
+    assert taken == [0.25, None]
+    assert "--dropout: 0.5 contradicts a.npz, which was begun with 0.25" in run("--resume", "a.npz", "--dropout=0.5")[2]
+
+
 def test_a_finished_training_only_tells_its_result_again(run) -> None:
     _, first, _ = run("--epochs", 2, "--checkpoint", "a.npz", "--quiet")
     Path("before.npz").write_bytes(Path("a.npz").read_bytes())
@@ -120,8 +151,8 @@ def test_another_engine_that_goes_on_is_told(run) -> None:
     run("--epochs", 2, "--checkpoint", "a.npz", "--engine", "reference")
     saved = saving.read("a.npz")
     assert saved.training["engine"] == "reference"
-    assert checkpoints.another_engine(saved, "reference") is None
-    assert checkpoints.another_engine(saved, "tiled") == "reference"
+    assert resume.another_engine(saved, "reference") is None
+    assert resume.another_engine(saved, "tiled") == "reference"
     saving.write("b.npz", dataclasses.replace(saved, training={**saved.training, "engine": "tiled"}))
     assert "begun with the engine tiled, goes on with" in run("--resume", "b.npz")[1]
     assert "goes on with" not in run("--resume", "a.npz", "--engine", "reference")[1]
@@ -166,6 +197,7 @@ FAULTS = {
     "empty": (["--checkpoint", ""], r"expected a model file, whose name ends in \.safetensors"),
     "every": (["--checkpoint-every", 2], "--checkpoint-every: expected with --checkpoint or --resume"),
     "every-0": (["--checkpoint", "b.npz", "--checkpoint-every", 0], "--checkpoint-every: expected a whole number"),
+    "nesterov": (["--resume", "a.npz", "--nesterov"], "--nesterov: yes contradicts a.npz, which was begun with none"),
     "missing": (["--resume", "none.npz"], "none.npz: no such file"),
     "model": (["--resume", "m.npz"], "--resume: m.npz holds a model, but no training to go on with"),
     "cut": (["--resume", "cut.npz"], "cut.npz: damaged, cut short or no .npz file"),

@@ -20,7 +20,7 @@ import pytest
 
 import gpunet
 from conftest import Command, command_environment
-from gpunet import files, train
+from gpunet import commandline, files, train, training_options
 from gpunet.engines.reference import ReferenceEngine
 from gpunet.errors import OutputError
 
@@ -85,7 +85,10 @@ def test_the_command_does_what_the_same_model_does_in_python(command: Command, t
     options += ["--batch-size", 9, "--epochs", 2, "--seed", 4, "--metrics", "m", "--device", "cpu"]
     options += ["--schedule", "constant"]
     result = command("gpunet.train", "--data", "a.npz", *options)
-    assert "model   8-7-5-3, relu relu softmax; 121 parameters; SGD(learning_rate=0.03, momentum=0.8)" in result.stdout
+    assert (
+        "model   8-7-5-3, relu relu softmax; 121 parameters; SGD(learning_rate=0.03, momentum=0.8, nesterov=False)"
+        in result.stdout
+    )
     records = [json.loads(line) for line in (tmp_path / "m").read_text().splitlines()]
 
     layers = [gpunet.Dense(7, "relu", input_dim=8), gpunet.Dense(5, "relu"), gpunet.Dense(3, "softmax")]
@@ -140,6 +143,24 @@ def test_options_are_taken(command: Command, small_npz: Path, options: list[str]
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("", gpunet.Adam(0.002)),
+        ("--optimizer adamw", gpunet.AdamW(0.002)),
+        ("--optimizer adamw --weight-decay 0.01 --learning-rate 0.1", gpunet.AdamW(0.1, 0.01)),
+        ("--optimizer sgd", gpunet.SGD(0.01)),
+        ("--optimizer sgd --momentum 0.9 --nesterov", gpunet.SGD(0.01, 0.9, nesterov=True)),
+    ],
+)
+def test_an_option_that_is_called_as_an_optimizers_field_sets_it(
+    words: str, expected: gpunet.optimizers.Optimizer
+) -> None:
+    parser = commandline.Parser("gpunet train", "")
+    parser.add_options(*training_options.OPTIONS)
+    assert training_options.optimizer_of(parser.parse_args(words.split())) == expected
+
+
 FAULTS = {
     "no such data": (["--data", "nowhere"], "nowhere: no such file or folder"),
     "batch too large": (["--batch-size", "51"], "--batch-size: expected at most the 50 training examples, got 51"),
@@ -150,7 +171,17 @@ FAULTS = {
     "activation": (["--activation", "swish"], "argument --activation: invalid choice: 'swish'"),
     "rate": (["--learning-rate", "-1"], "Adam: learning_rate: expected a number from 0 on, got -1.0"),
     "rate nan": (["--learning-rate", "nan"], "Adam: learning_rate: expected a finite number, got nan"),
-    "momentum": (["--momentum", "0.9"], "--momentum: expected with --optimizer sgd"),
+    "momentum": (["--momentum", "0.9"], "--momentum: expected with --optimizer sgd, got --optimizer adam"),
+    "nesterov of adamw": (["--nesterov", "--optimizer", "adamw"], "--nesterov: expected with --optimizer sgd"),
+    "nesterov alone": (["--nesterov", "--optimizer", "sgd"], "--nesterov: expected with --momentum above 0"),
+    "weight decay": (
+        ["--weight-decay", "0.01"],
+        "--weight-decay: expected with --optimizer adamw, got --optimizer adam",
+    ),
+    "decay below 0": (
+        ["--optimizer", "adamw", "--weight-decay=-1"],
+        "AdamW: weight_decay: expected a number from 0 on",
+    ),
     "seed": (["--seed", "-1"], "argument --seed: expected a whole number, 0 or above"),
     "metrics": (["--metrics", "no/such/folder/m"], "--metrics: no/such/folder/m: there is no folder"),
     "huge layer": (["--hidden", "99999999999999999999"], "expected at most 16777216"),

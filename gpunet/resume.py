@@ -1,42 +1,39 @@
-"""Checkpoints of `gpunet.train`: how training is saved while it runs, and taken up again.
+"""What of a training's options is in a checkpoint, and how a training goes on from one.
 
-A checkpoint is a model file (gpunet/saving) with the optimizer's state and, as its "training", the settings of the
-command line, a fingerprint of the data and the engine's name. `gpunet.load` reads it like any other model.
+A checkpoint is a model file (gpunet/saving) with the optimizer's state and, as its "training", the options that decide
+the weights (gpunet/training_options.py), a fingerprint of the data and the engine's name. `gpunet.load` reads it like
+any other model.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
 import os
 from collections.abc import Sequence
 from typing import Any
 
-from gpunet import commandline, engines, files, saving
-from gpunet.callbacks import Callback, Logs
+from gpunet import commandline, engines, files, saving, training_options
+from gpunet.callbacks.run_checkpoint import RunCheckpoint
+from gpunet.commandline import Option
 from gpunet.data import Dataset, Origin
-from gpunet.errors import ArgumentError, ModelFileError, OutputError
+from gpunet.errors import ArgumentError, ModelFileError
 from gpunet.interruption import Interruption
 from gpunet.model import Sequential
 from gpunet.saving import Saved
 
-# The options that decide the weights. On --resume they come from the checkpoint; none may contradict it.
-SETTINGS = (
-    *("epochs", "batch_size", "hidden", "activation", "optimizer", "learning_rate", "schedule", "momentum", "seed"),
+OPTIONS = (
+    Option("--checkpoint", metavar="FILE", help="save the training to FILE (.safetensors or .npz), to be resumed"),
+    Option("--checkpoint-every", type=commandline.whole_number, metavar="N", help="save every N epochs (1)"),
+    Option("--resume", metavar="FILE", help="go on with the training saved in FILE, with its settings, and save to it"),
 )
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("--checkpoint", metavar="FILE", help="save the training to FILE (.safetensors or .npz), to be resumed")
-    add("--checkpoint-every", type=commandline.whole_number, metavar="N", help="save every N epochs (1)")
-    add("--resume", metavar="FILE", help="go on with the training saved in FILE, with its settings, and save to it")
 
 
 def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     """The options as they were given; `settle` completes them."""
-    options = parser.parse_args(argv, argparse.Namespace(**dict.fromkeys(SETTINGS)))  # None: not given
+    options = parser.parse_args(
+        argv, argparse.Namespace(**dict.fromkeys(training_options.defaults()))
+    )  # None: not given
     if options.checkpoint_every is not None and options.checkpoint is None and options.resume is None:
         raise ArgumentError("--checkpoint-every: expected with --checkpoint or --resume")
     return options
@@ -56,21 +53,21 @@ def settle(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Save
     """
     options.data_of_checkpoint = False  # whether the path of the data is not from the command line
     if options.resume is None:
-        saved, settings = None, {name: parser.get_default(name) for name in SETTINGS}
+        saved, settings = None, training_options.defaults()
     else:
         saved = saving.read(options.resume)
         settings = _settings(parser, options.resume, saved)
         path_of_data = settings.pop("data")
         options.data_of_checkpoint = options.data is None and path_of_data is not None
         options.data = options.data or path_of_data
-    for name, value in settings.items():
-        given = getattr(options, name)
+    for option in training_options.OPTIONS:
+        value, given = settings[option.name], getattr(options, option.name)
         if saved is not None and given not in (None, value):
             raise ArgumentError(
-                f"--{name.replace('_', '-')}: {_words(given)} contradicts {options.resume}, which was begun with "
+                f"{option.flag}: {_words(given)} contradicts {options.resume}, which was begun with "
                 f"{_words(value)}; leave the option out, or begin anew without --resume"
             )
-        setattr(options, name, value if given is None else given)
+        setattr(options, option.name, value if given is None else given)
     if saved is not None:
         _require_in_order(options, saved)
     _require_unused(options)
@@ -84,7 +81,7 @@ def checkpointer(
     model: Sequential,
     engine: str,
     interruption: Interruption,
-) -> Checkpointer | None:
+) -> RunCheckpoint | None:
     """What saves the training, if that was asked for; puts the model where the checkpoint to resume from stood.
 
     engine: the name of the one that trains, to be remembered.
@@ -101,19 +98,17 @@ def checkpointer(
             raise ArgumentError(
                 f"--resume: {options.resume} was trained on other data than {origin.name}; give the same as --data"
             )
-    settings = {name: getattr(options, name) for name in SETTINGS}
-    settings["learning_rate"] = getattr(model.optimizer, "learning_rate", None)  # whatever was a default then
-    settings["momentum"] = getattr(model.optimizer, "momentum", None)
-    training = {"settings": settings, "data": data, "engine": engine}
+    assert model.optimizer is not None
+    described = {"settings": training_options.settings(options, model.optimizer), "data": data, "engine": engine}
     if saved is None:
-        return Checkpointer(path, options.checkpoint_every or 1, training, origin, interruption)
+        return RunCheckpoint(path, options.checkpoint_every or 1, described, origin, interruption)
     assert saved.optimizer_state is not None
     assert saved.optimizer is not None
     model.set_weights(saved.weights)
     model.optimizer_state, model.epochs_trained = saved.optimizer_state, saved.epochs_trained
     model.scale = saved.scale
     rate = saved.optimizer.learning_rate
-    checkpointer = Checkpointer(path, options.checkpoint_every or 1, training, origin, interruption, rate)
+    checkpointer = RunCheckpoint(path, options.checkpoint_every or 1, described, origin, interruption, rate)
     if saved.epochs_trained == options.epochs and files.same_file(path, options.resume):
         checkpointer.saved_epochs = saved.epochs_trained  # nothing will be new
     return checkpointer
@@ -125,78 +120,24 @@ def another_engine(saved: Saved, engine: str) -> str | None:
     return before if isinstance(before, str) and before in engines.ENGINES and before != engine else None
 
 
-class Checkpointer(Callback):
-    """Saves every so many epochs, and however training ends, unless that was interrupted twice.
-
-    What is saved is always as of the end of an epoch. What cannot be saved in the end is saved beside the file or among
-    the temporary ones.
-    rate: the learning rate at which a training that is resumed had arrived; its schedule goes on from the first one.
-    """
-
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        every: int,
-        training: dict[str, Any],
-        origin: Origin,
-        interruption: Interruption,
-        rate: float | None = None,
-    ) -> None:
-        self.path, self._every, self._training, self._rate = path, every, training, rate
-        self._origin, self._interruption = origin, interruption
-        self.saved_epochs: int | None = None  # as of what the file is
-
-    def on_train_begin(self, logs: Logs | None = None) -> None:
-        if self._rate is not None and self.model.optimizer is not None:
-            self.model.optimizer.learning_rate = self._rate  # after a schedule in front of this has read the first one
-        files.remove_leftovers(self.path)
-        if self.saved_epochs is None:
-            self._save()  # what keeps it from being written shows now, not after the first epochs
-
-    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        if (epoch + 1) % self._every == 0:
-            self._save()
-
-    def on_train_end(self, logs: Logs | None = None) -> None:
-        if self._interruption.at_once or self.model.epochs_trained == self.saved_epochs:
-            return
-        try:
-            self._save()
-        except OutputError as error:
-            for path in files.instead_of(self.path):
-                try:
-                    self._save(path)
-                except OutputError:
-                    continue
-                raise OutputError(f"--checkpoint: {error}; --resume {path} goes on") from error
-            raise
-
-    def _save(self, path: str | os.PathLike[str] | None = None) -> None:
-        saved = self.model.saved(include_optimizer=True)
-        saving.write(path or self.path, dataclasses.replace(saved, training=self._training, data=self._origin))
-        self.saved_epochs = saved.epochs_trained
-
-
 def _settings(parser: argparse.ArgumentParser, path: str, saved: Saved) -> dict[str, Any]:
     """A checkpoint's settings and "data", the path; checked by the parser as if they stood on the command line."""
     try:
-        training = saved.training or {}
-        settings, path_of_data = dict(training["settings"]), training["data"]["path"]
+        described = saved.training or {}
+        settings, path_of_data = dict(described["settings"]), described["data"]["path"]
         if not isinstance(path_of_data, str | None):
             raise TypeError(path_of_data)
         words = []
-        for name in SETTINGS:
-            option, value = f"--{name.replace('_', '-')}", settings[name]
-            if isinstance(value, list):
-                words += [option, *(str(int(part)) for part in value)]
-            elif value is not None:
-                words.append(f"{option}={value}")
+        for option in training_options.OPTIONS:
+            # What has no default may be missing: the file is older than the option, and was trained without it.
+            value = settings[option.name] if option.default is not None else settings.get(option.name)
+            words += option.words(value)
     except (LookupError, TypeError, ValueError) as error:
         raise ModelFileError(
             f"--resume: {path} holds a model, but no training to go on with; expected a file from --checkpoint"
         ) from error
     parsed = parser.parse_args(words)
-    return {"data": path_of_data, **{name: getattr(parsed, name) for name in SETTINGS}}
+    return {"data": path_of_data, **{name: getattr(parsed, name) for name in training_options.defaults()}}
 
 
 def _require_in_order(options: argparse.Namespace, saved: Saved) -> None:
@@ -217,4 +158,6 @@ def _require_unused(options: argparse.Namespace) -> None:
 
 
 def _words(value: object) -> str:
-    return " ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+    if isinstance(value, list):
+        return " ".join(map(str, value)) or "none"
+    return {"None": "none", "True": "yes"}.get(str(value), str(value))

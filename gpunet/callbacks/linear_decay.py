@@ -1,0 +1,17 @@
+"""LinearDecay: the schedule `linear` of `gpunet train`."""
+
+from __future__ import annotations
+
+from gpunet.callbacks.base import Callback, Logs
+
+
+class LinearDecay(Callback):
+    """The learning rate falls in equal steps, one an epoch, so that the step behind the last would be 0."""
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        assert self.model.optimizer is not None
+        self._start = self.model.optimizer.learning_rate
+
+    def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
+        assert self.model.optimizer is not None
+        self.model.optimizer.learning_rate = self._start * (1 - epoch / self.params["epochs"])

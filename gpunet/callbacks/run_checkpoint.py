@@ -1,0 +1,65 @@
+"""RunCheckpoint: what `gpunet train --checkpoint` saves while it trains (gpunet/resume.py says what is in it)."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import Any
+
+from gpunet import files, saving
+from gpunet.callbacks.base import Callback, Logs
+from gpunet.data import Origin
+from gpunet.errors import OutputError
+from gpunet.interruption import Interruption
+
+
+class RunCheckpoint(Callback):
+    """Saves every so many epochs, and however training ends, unless that was interrupted twice.
+
+    What is saved is always as of the end of an epoch. What cannot be saved in the end is saved beside the file or among
+    the temporary ones.
+    rate: the learning rate at which a training that is resumed had arrived; its schedule goes on from the first one.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        every: int,
+        training: dict[str, Any],
+        origin: Origin,
+        interruption: Interruption,
+        rate: float | None = None,
+    ) -> None:
+        self.path, self._every, self._training, self._rate = path, every, training, rate
+        self._origin, self._interruption = origin, interruption
+        self.saved_epochs: int | None = None  # as of what the file is
+
+    def on_train_begin(self, logs: Logs | None = None) -> None:
+        if self._rate is not None and self.model.optimizer is not None:
+            self.model.optimizer.learning_rate = self._rate  # after a schedule in front of this has read the first one
+        files.remove_leftovers(self.path)
+        if self.saved_epochs is None:
+            self._save()  # what keeps it from being written shows now, not after the first epochs
+
+    def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
+        if (epoch + 1) % self._every == 0:
+            self._save()
+
+    def on_train_end(self, logs: Logs | None = None) -> None:
+        if self._interruption.at_once or self.model.epochs_trained == self.saved_epochs:
+            return
+        try:
+            self._save()
+        except OutputError as error:
+            for path in files.instead_of(self.path):
+                try:
+                    self._save(path)
+                except OutputError:
+                    continue
+                raise OutputError(f"--checkpoint: {error}; --resume {path} goes on") from error
+            raise
+
+    def _save(self, path: str | os.PathLike[str] | None = None) -> None:
+        saved = self.model.saved(include_optimizer=True)
+        saving.write(path or self.path, dataclasses.replace(saved, training=self._training, data=self._origin))
+        self.saved_epochs = saved.epochs_trained

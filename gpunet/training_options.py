@@ -1,0 +1,120 @@
+"""What decides a training: its options, and the model that they describe.
+
+OPTIONS is the one list. The parser of `gpunet train` has them, every checkpoint holds them, and `--resume` brings them
+back. An option that does not decide the weights belongs to the command (gpunet/train.py) or to all commands
+(gpunet/commandline.py).
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from typing import Any
+
+from gpunet import commandline, losses, optimizers
+from gpunet.commandline import Option
+from gpunet.data import Dataset
+from gpunet.errors import ArgumentError
+from gpunet.layers import HIDDEN_ACTIVATIONS, Dense
+from gpunet.model import Sequential
+from gpunet.optimizers import Optimizer
+
+SCHEDULES = ("linear", "constant")
+# Adam at a constant 0.001 jumps about at the end; twice that, falling to 0, comes to rest at a higher accuracy.
+# The other optimizers have their class' own rate.
+DEFAULT_RATES = {"adam": 0.002, "adamw": 0.002}
+
+
+def default_rate(optimizer: str) -> float:
+    return DEFAULT_RATES.get(optimizer, optimizers.get(optimizer).learning_rate)
+
+
+def _width(text: str) -> int:
+    """An argparse type: of one hidden layer."""
+    if "," in text:
+        raise argparse.ArgumentTypeError(f"expected whole numbers, got {text!r}; separate widths by spaces")
+    return commandline.whole_number(text)
+
+
+# An option that is called as an optimizer's field is given to the optimizer, and has no default of its own.
+OPTIONS = (
+    Option("--epochs", type=commandline.whole_number, default=20, metavar="N", help="passes over the training data"),
+    Option("--batch-size", type=commandline.whole_number, default=100, metavar="N", help="examples an update"),
+    Option(
+        "--hidden",
+        type=_width,
+        nargs="*",
+        default=[500, 500],
+        metavar="UNITS",
+        help="widths of the hidden layers, none for a network without any (500 500)",
+    ),
+    Option("--activation", choices=HIDDEN_ACTIVATIONS, default="sigmoid", help="of the hidden layers"),
+    Option("--optimizer", choices=tuple(optimizers.OPTIMIZERS), default="adam", help="update rule"),
+    Option(
+        "--learning-rate",
+        type=float,
+        metavar="RATE",
+        help="step size, at the start "
+        f"({', '.join(f'{default_rate(name):g} for {name}' for name in optimizers.OPTIMIZERS)})",
+    ),
+    Option(
+        "--schedule",
+        choices=SCHEDULES,
+        default="linear",
+        help="of the learning rate: falling to 0 in equal steps, one an epoch, or constant as in the lecture (linear)",
+    ),
+    Option("--momentum", type=float, metavar="SHARE", help="share of the last step to keep, for sgd (0)"),
+    Option("--nesterov", action="store_true", help="look ahead along the momentum, for sgd"),
+    Option("--weight-decay", type=float, metavar="RATE", help="decoupled weight decay, for adamw (0.004)"),
+    Option("--seed", type=commandline.seed, default=0, metavar="N", help="fixes the start and the shuffling"),
+)
+
+
+def defaults() -> dict[str, Any]:
+    return {option.name: option.default for option in OPTIONS}
+
+
+def settings(options: argparse.Namespace, optimizer: Optimizer) -> dict[str, Any]:
+    """The options by name, for a checkpoint; those of the optimizer as it has them, whatever was a default then."""
+    ours = {option.name: getattr(options, option.name) for option in OPTIONS}
+    return ours | {name: getattr(optimizer, name, None) for name in ours if name in _optimizer_fields()}
+
+
+def optimizer_of(options: argparse.Namespace) -> Optimizer:
+    """The optimizer that the options describe. Raises ArgumentError for an option of another optimizer's."""
+    chosen = optimizers.OPTIMIZERS[options.optimizer]
+    given = {"learning_rate": default_rate(options.optimizer)}
+    for option in OPTIONS:
+        owners = _optimizer_fields().get(option.name, [])
+        value = getattr(options, option.name)
+        if not owners or value is None or value is False:
+            continue
+        if options.optimizer not in owners:
+            raise ArgumentError(
+                f"{option.flag}: expected with --optimizer {' or '.join(owners)}, got --optimizer {options.optimizer}"
+            )
+        given[option.name] = value
+    if given.get("nesterov") and not given.get("momentum"):
+        raise ArgumentError("--nesterov: expected with --momentum above 0")
+    return chosen(**given)
+
+
+def model_of(options: argparse.Namespace, dataset: Dataset) -> Sequential:
+    """The compiled model that the options describe."""
+    model = Sequential(seed=options.seed)
+    inputs: int | None = dataset.inputs
+    for units in options.hidden:
+        model.add(Dense(units, options.activation, input_dim=inputs))
+        inputs = None
+    model.add(Dense(dataset.classes, "softmax", input_dim=inputs))
+    model.compile(optimizer_of(options), losses.INTEGER, device=options.device, engine=options.engine)
+    return model
+
+
+def _optimizer_fields() -> dict[str, list[str]]:
+    """The optimizers that have a field, by its name."""
+    owners: dict[str, list[str]] = {}
+    for name, cls in optimizers.OPTIMIZERS.items():
+        for field in dataclasses.fields(cls):
+            owners.setdefault(field.name, []).append(name)
+    return owners
