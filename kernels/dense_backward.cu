@@ -10,7 +10,7 @@
 // Cost    2 batch inputs units operations; the weights are read ceil(batch / TILE_M) times, once from DRAM.
 //         500 -> 500: 1 MB of weights a batch; at batch 100 50 million operations.
 // Tiles   as in dense_forward.cu.
-// Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 2 or 3 for medium, 1 or 2 for large.
+// Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 2 or 3 for medium, 2 for large.
 #include "activation.cuh"
 #include "batch.cuh"
 #include "product.cuh"

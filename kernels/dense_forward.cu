@@ -12,7 +12,7 @@
 //         from cache, once from DRAM. 784 -> 500: 1.6 MB of weights a batch; at batch 100 78 million operations.
 //         Bound by memory up to batch 10 or so, by multiply-adds from some hundreds on.
 // Tiles   small 16 x 64 x 16, 2 x 4 a thread; medium 64 x 64 x 16, 4 x 4; large 128 x 128 x 8, 8 x 8.
-// Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 2 or 3 for medium, 1 or 2 for large.
+// Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 2 or 3 for medium, 2 for large.
 #include "activation.cuh"
 #include "input.cuh"
 #include "product.cuh"

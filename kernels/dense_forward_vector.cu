@@ -16,6 +16,7 @@
 constexpr int COLUMNS = 8;
 constexpr int WARPS = 8;
 constexpr int PAIRS = 32 * WARPS / 2;
+constexpr int EARLY = 8;  // of a pair's rows: all, up to 1,024 inputs
 
 // Sum over the 16 lanes of a warp that have the same half.
 __device__ __forceinline__ float sum_of_same_half(float x) {
@@ -28,25 +29,45 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) dense_forward_vector
         const int* __restrict__ cursors, int batch_size, int examples,
         const float* __restrict__ weights, float* __restrict__ y, int inputs, int units) {
     __shared__ float sums[WARPS][COLUMNS];
-    const Batch batch = batch_at(cursors[FORWARD], batch_size, examples);
-    const int m = blockIdx.y;
-    if (m >= batch.rows) return;  // the whole block
     const int first_n = blockIdx.x * COLUMNS;
     const int half = threadIdx.x % 2;  // which four of the eight columns
-    const InputElement* row = input_of(x, order, gather, batch, inputs).row(m);
+    const int first_k = threadIdx.x / 2;
+    const bool within = first_n + 4 * half < units;
+    const float4* column = reinterpret_cast<const float4*>(weights + (within ? first_n + 4 * half : 0));
+    const int stride = padded(units) / 4;
+
+    // Weights and bias do not depend on which batch it is: they are on their way before that is known.
+    const int n = first_n + threadIdx.x;
+    const bool writes = threadIdx.x < COLUMNS && n < units;
+    const float bias = writes ? __ldcg(weights + (size_t)inputs * padded(units) + n) : 0.0f;
+    float4 early[EARLY];
+#pragma unroll
+    for (int i = 0; i < EARLY; ++i) {
+        const int k = first_k + i * PAIRS;
+        if (k < inputs) early[i] = __ldcg(column + (size_t)k * stride);
+    }
+
+    __syncthreads();  // or the compiler would put the chain from the cursor to x first, and wait
+
+    const Batch batch = batch_at(__ldcg(cursors + FORWARD), batch_size, examples);
+    const int m = blockIdx.y;  // of a smaller batch too many: they compute the last row, and do not write it
+    const Input input = input_of(x, order, gather, batch, inputs);
+    const InputElement* row = input.row(input.place(m));
 
     float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-    if (first_n + 4 * half < units) {
-#pragma unroll 4
-        for (int k = threadIdx.x / 2; k < inputs; k += PAIRS) {
-            const float a = row[k];
-            const float4 w = read_four(weights + (size_t)k * padded(units) + first_n + 4 * half);
-            sum.x = fmaf(a, w.x, sum.x);
-            sum.y = fmaf(a, w.y, sum.y);
-            sum.z = fmaf(a, w.z, sum.z);
-            sum.w = fmaf(a, w.w, sum.w);
-        }
+    auto add = [&](float a, float4 w) {
+        sum.x = fmaf(a, w.x, sum.x);
+        sum.y = fmaf(a, w.y, sum.y);
+        sum.z = fmaf(a, w.z, sum.z);
+        sum.w = fmaf(a, w.w, sum.w);
+    };
+#pragma unroll
+    for (int i = 0; i < EARLY; ++i) {
+        const int k = first_k + i * PAIRS;
+        if (k < inputs) add(row[k], early[i]);
     }
+#pragma unroll 4
+    for (int k = first_k + EARLY * PAIRS; k < inputs; k += PAIRS) add(row[k], column[(size_t)k * stride]);
     sum = make_float4(sum_of_same_half(sum.x), sum_of_same_half(sum.y), sum_of_same_half(sum.z),
                       sum_of_same_half(sum.w));
     if (threadIdx.x % 32 < 2) {
@@ -55,11 +76,9 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) dense_forward_vector
     }
     __syncthreads();
 
-    const int n = first_n + threadIdx.x;
-    if (threadIdx.x >= COLUMNS || n >= units) return;
+    if (!writes || m >= batch.rows) return;
     float total = 0.0f;
 #pragma unroll
     for (int warp = 0; warp < WARPS; ++warp) total += sums[warp][threadIdx.x];
-    const float bias = weights[(size_t)inputs * padded(units) + n];
     y[(size_t)m * padded(units) + n] = activate<ACTIVATION>(scaled_input_sum(total) + bias);
 }

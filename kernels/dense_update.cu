@@ -11,7 +11,7 @@
 // Cost    2 batch inputs units operations; weights, m and v are read and written once: 24 bytes a weight with Adam.
 //         784 -> 500: 9.4 MB an update, which takes 42 us from the DRAM of a GTX 980; 78 million operations at batch 100.
 // Tiles   as in dense_forward.cu.
-// Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 2 or 3 for medium, 1 for large.
+// Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 2 or 3 for medium, 1 or 2 for large.
 #include "input.cuh"
 #include "optimizer.cuh"
 #include "product.cuh"
@@ -29,14 +29,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_upd
     const int first_n = blockIdx.x * TILE_N;
     if (last_of_update && blockIdx.x + blockIdx.y + blockIdx.z + threadIdx.x == 0) cursors[FORWARD] = update + 1;
 
-    const Rule rule = read_rule(constants, update);
-
     Products products{};
     multiply_tile<K_ALONG_COLUMNS, K_ALONG_COLUMNS>(
         InputWithOne{input_of(x, order, gather, batch, inputs)}, Matrix{dz, batch.rows, units},
         first_m, first_n, first_of_share(batch.rows), last_of_share(batch.rows), products);
     if (!sum_over_split(partials, arrivals, products)) return;
 
+    const Rule rule = read_rule(constants, update);  // not before: it would take registers of the product
     const size_t slot_size = (size_t)(inputs + 1) * padded(units);
 #pragma unroll
     for (int j = 0; j < THREAD_N; j += 4) {

@@ -16,8 +16,6 @@ extern "C" __global__ void __launch_bounds__(256, 4) dense_update_vector(
         const float* __restrict__ dz, int* cursors, int batch_size, int examples, int last_of_update,
         float* __restrict__ weights, float* __restrict__ state, const float* __restrict__ constants,
         int inputs, int units) {
-    const int update = cursors[BACKWARD];
-    if (last_of_update && blockIdx.x == 0 && threadIdx.x == 0) cursors[FORWARD] = update + 1;
     const int fours = padded(units) / 4;
     const int index = blockIdx.x * blockDim.x + threadIdx.x;
     const int m = index / fours;
@@ -27,6 +25,7 @@ extern "C" __global__ void __launch_bounds__(256, 4) dense_update_vector(
     const size_t slot_size = (size_t)(inputs + 1) * padded(units);
     FourWeights four;
     four.read(weights + at, state + at, slot_size);  // on its way while the gradient is made
+    const int update = cursors[BACKWARD];
     const Rule rule = read_rule(constants, update);
     const Batch batch = batch_at(update, batch_size, examples);
 
@@ -34,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(256, 4) dense_update_vector(
     float4 g = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
 #pragma unroll 2
     for (int k = 0; k < batch.rows; ++k) {
-        const float a = m < inputs ? input.row(k)[m] : ONE;
+        const float a = m < inputs ? input.row(input.place(k))[m] : ONE;
         const float4 b = read_four(dz + (size_t)k * padded(units) + n);
         g.x = fmaf(a, b.x, g.x);
         g.y = fmaf(a, b.y, g.y);
@@ -43,4 +42,5 @@ extern "C" __global__ void __launch_bounds__(256, 4) dense_update_vector(
     }
     four.step(scaled_input_sums(g), rule);
     four.write(weights + at, state + at, slot_size);
+    if (last_of_update && index == 0) cursors[FORWARD] = update + 1;  // last: the reads above need not wait for it
 }

@@ -24,36 +24,53 @@ __device__ __forceinline__ float4 scaled_input_sums(float4 sums) {
 // Behind its last number, every example has one more, which is 1: the input whose weight is the bias.
 constexpr float ONE = INPUT_BYTES ? 255.0f : 1.0f;
 
-// Row r of a batch is row order[r] of x; without an order, row r. Rows are padded as in matrix.cuh.
+// Row r of a batch is row order[r] of x; without an order, row r. Rows are padded, and read, as in matrix.cuh.
 struct Input {
+#if INPUT_BYTES
+    using Four = unsigned;
+#else
+    using Four = float4;
+#endif
     const InputElement* x;
     const int* order;
-    int rows, inputs;
+    int rows, columns;
 
-    __device__ __forceinline__ const InputElement* row(int r) const {
-        return x + (size_t)(order ? order[r] : r) * padded(inputs);
+    __device__ __forceinline__ int place(int r) const {
+        const int row = min(r, rows - 1);
+        return order ? order[row] : row;
     }
 
-    __device__ __forceinline__ float4 read(int r, int column) const {
-        if (r >= rows || column >= inputs) return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        return read_four(row(r) + column);
+    __device__ __forceinline__ const InputElement* row(int place) const { return x + (size_t)place * padded(columns); }
+
+    __device__ __forceinline__ Four fetch(int place, int column) const {
+        return *reinterpret_cast<const Four*>(row(place) + min(column, padded(columns) - 4));
+    }
+
+    __device__ __forceinline__ float4 values(Four four, bool inside, int) const {
+#if INPUT_BYTES
+        return bytes_as_floats(inside ? four : 0);
+#else
+        return inside ? four : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
+#endif
     }
 };
 
-// The same with the 1 behind every row, for the sum that is the bias' gradient.
-struct InputWithOne {
-    Input input;
-
-    __device__ __forceinline__ float4 read(int r, int column) const {
-        float4 v = input.read(r, column);
-        if (r < input.rows) {
-            const int ahead = input.inputs - column;  // where the 1 is, counted from here
-            if (ahead == 0) v.x = ONE;
-            if (ahead == 1) v.y = ONE;
-            if (ahead == 2) v.z = ONE;
-            if (ahead == 3) v.w = ONE;
-        }
-        return v;
+// The same with the 1 behind every row, for the sum that is the bias' gradient. What follows the 1 is of no use, and
+// beyond the last row the other factor's 0 is enough.
+struct InputWithOne : Input {
+    __device__ __forceinline__ float4 values(Four four, bool inside, int column) const {
+        const int ahead = columns - column;  // where the 1 is, counted from here
+#if INPUT_BYTES
+        const unsigned one = 0 <= ahead && ahead < 4 ? 255u << 8 * ahead : 0;
+        return bytes_as_floats((inside && ahead > 0 ? four : 0) | one);
+#else
+        four = Input::values(four, inside, column);
+        if (ahead == 0) four.x = ONE;
+        if (ahead == 1) four.y = ONE;
+        if (ahead == 2) four.z = ONE;
+        if (ahead == 3) four.w = ONE;
+        return four;
+#endif
     }
 };
 

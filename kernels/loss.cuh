@@ -47,8 +47,14 @@ __device__ __forceinline__ RowLoss row_loss(
         const float* z, const Target* target, int classes, int rows, float* dz, int dz_size, int lane) {
     const Largest guess = warp_largest(z, classes, lane);
     const float peak = guess.number;  // NaN logits make the total NaN, and the loss with it
-    float total = 0.0f;
-    for (int c = lane; c < classes; c += 32) total += expf(z[c] - peak);
+    // Every exponential is worked out once: a lane keeps its first, and leaves further ones in dz.
+    float total = 0.0f, own = 0.0f;
+    for (int c = lane; c < classes; c += 32) {
+        const float power = expf(z[c] - peak);
+        total += power;
+        if (c < 32) own = power;
+        else dz[c] = power;
+    }
     total = warp_sum(total);
 
 #if TARGETS_ARE_CLASSES
@@ -66,7 +72,7 @@ __device__ __forceinline__ RowLoss row_loss(
 #endif
 
     for (int c = lane; c < dz_size; c += 32) {
-        dz[c] = c < classes ? (expf(z[c] - peak) / total - wanted(c)) / rows : 0.0f;
+        dz[c] = c < classes ? ((c < 32 ? own : dz[c]) / total - wanted(c)) / rows : 0.0f;
     }
     return {logf(total) - expected, guess.position == label};
 }

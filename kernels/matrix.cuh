@@ -2,7 +2,6 @@
 //
 // Rows are padded with zeros to a multiple of 4 elements, so that a read of four (16 bytes of float, 4 of bytes) is
 // always aligned and never crosses the end of a row: the stride of a matrix of n columns is padded(n).
-// Outside the matrix every element is 0.
 #pragma once
 
 __device__ __forceinline__ constexpr int padded(int columns) { return (columns + 3) & ~3; }
@@ -11,19 +10,37 @@ __device__ __forceinline__ float4 read_four(const float* __restrict__ from) {
     return *reinterpret_cast<const float4*>(from);
 }
 
-__device__ __forceinline__ float4 read_four(const unsigned char* __restrict__ from) {
-    const uchar4 v = *reinterpret_cast<const uchar4*>(from);
-    return make_float4(v.x, v.y, v.z, v.w);
+// A byte of a word as float: put into the mantissa of 2^23, from which 2^23 is taken away. Exact, and done where
+// integers are; a conversion would take one of the few special function units.
+template <int BYTE>
+__device__ __forceinline__ float byte_as_float(unsigned word) {
+    constexpr float TWO_TO_23 = 8388608.0f;
+    return __uint_as_float(__byte_perm(word, __float_as_uint(TWO_TO_23), 0x7650 + BYTE)) - TWO_TO_23;
 }
 
-// A matrix whose rows follow one another.
+__device__ __forceinline__ float4 bytes_as_floats(unsigned word) {
+    return make_float4(byte_as_float<0>(word), byte_as_float<1>(word), byte_as_float<2>(word), byte_as_float<3>(word));
+}
+
+// A matrix whose rows follow one another; what product.cuh asks of every matrix:
+//
+//   Four, fetch  four neighbours of a row as they lie in memory, which nothing looks at before `values` does. There is
+//                always something to fetch: beyond the last row it is the last row's, beyond the end of a row its end.
+//   place        where a row lies, to be found ahead of the fetch
+//   values       the four as float; 0 if not `inside`
 struct Matrix {
+    using Four = float4;
     const float* data;
     int rows, columns;
 
-    __device__ __forceinline__ float4 read(int row, int column) const {
-        if (row >= rows || column >= columns) return make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-        return read_four(data + (size_t)row * padded(columns) + column);
+    __device__ __forceinline__ int place(int row) const { return min(row, rows - 1); }
+
+    __device__ __forceinline__ Four fetch(int place, int column) const {
+        return read_four(data + (size_t)place * padded(columns) + min(column, padded(columns) - 4));
+    }
+
+    __device__ __forceinline__ float4 values(Four four, bool inside, int) const {
+        return inside ? four : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     }
 };
 

@@ -18,16 +18,17 @@ class Gpu(NamedTuple):
     multiprocessors: int
 
 
-GTX_980, RTX_3090, H100 = Gpu((5, 2), 16), Gpu((8, 6), 82), Gpu((9, 0), 132)
+GTX_980, RTX_2060, RTX_3090, H100 = Gpu((5, 2), 16), Gpu((7, 5), 30), Gpu((8, 6), 82), Gpu((9, 0), 132)
 
 
 def forward(batch: int, hardware: Gpu, inputs: int = 784, units: int = 500) -> Launch:
     return tiled_plan.dense_forward(True, "sigmoid", batch, inputs, units, hardware)
 
 
-@pytest.mark.parametrize("hardware", [GTX_980, RTX_3090, H100])
-def test_single_examples_are_matrix_vector_products(hardware: Gpu) -> None:
-    for batch in (1, 2):
+@pytest.mark.parametrize(("hardware", "most"), [(GTX_980, 2), (RTX_2060, 2), (RTX_3090, 6), (H100, 6)])
+def test_few_examples_are_matrix_vector_products(hardware: Gpu, most: int) -> None:
+    assert not forward(most + 1, hardware).configuration.kernel.endswith("_vector")
+    for batch in (1, 2, most):
         assert forward(batch, hardware).configuration.kernel == "dense_forward_vector"
         assert tiled_plan.dense_backward("relu", batch, 500, 10, hardware).configuration.kernel.endswith("_vector")
         assert tiled_plan.dense_update(True, "adam", batch, 784, 500, hardware).configuration.kernel.endswith("_vector")
@@ -38,8 +39,8 @@ def test_single_examples_are_matrix_vector_products(hardware: Gpu) -> None:
     [
         (10, H100, SMALL),
         (16, H100, SMALL),
-        (100, H100, MEDIUM),
-        (1000, H100, LARGE),
+        (100, H100, SMALL),
+        (1000, H100, MEDIUM),
         (10_000, H100, LARGE),
         (10_000, RTX_3090, LARGE),
         (10, GTX_980, SMALL),
@@ -54,7 +55,8 @@ def test_larger_batches_get_larger_tiles(batch: int, hardware: Gpu, tile) -> Non
 @pytest.mark.parametrize("batch", [3, 10, 32, 100, 300, 1000, 10_000])
 def test_most_multiprocessors_get_a_block(hardware: Gpu, batch: int) -> None:
     launch = forward(batch, hardware)
-    assert launch.tiles * launch.split >= 0.75 * hardware.multiprocessors
+    # Not all: with few panels, adding one more share takes longer than it saves.
+    assert launch.tiles * launch.split >= 0.6 * hardware.multiprocessors
 
 
 @pytest.mark.parametrize("hardware", [GTX_980, RTX_3090, H100])
@@ -66,6 +68,34 @@ def test_no_other_tiling_is_estimated_to_be_faster(hardware: Gpu, batch: int) ->
     tiles = tiled_plan.tiles_for(hardware.capability)
     tile, (_, _, split) = tiled_plan.choose_tiling(batch, 500, 784, tiles, hardware)
     assert cycles(tile, split) == min(cycles(tile, split) for tile in tiles for split in SPLITS)
+
+
+@pytest.mark.parametrize(
+    ("capability", "multiply_adds"),
+    [
+        ((5, 0), 128),
+        ((6, 0), 64),
+        ((6, 2), 128),
+        ((7, 5), 64),
+        ((8, 0), 64),
+        ((8, 9), 128),
+        ((12, 1), 128),
+        ((3, 5), 128),
+    ],
+)
+def test_multiply_adds_a_cycle_are_those_of_the_programming_guide(capability, multiply_adds: int) -> None:
+    assert tiled_plan.profile(capability).multiply_adds == multiply_adds
+
+
+def test_large_tiles_are_not_split_where_adding_their_shares_takes_longer() -> None:
+    """A cycle-level simulation of this GPU found large tiles with split 6 a third slower than medium ones with 4."""
+    launch = tiled_plan.dense_forward(False, "sigmoid", 100, 500, 500, RTX_2060)
+    assert launch.configuration.tile[:3] != LARGE[:3]
+
+    def cycles(tile, split: int) -> float:
+        return tiled_plan.estimated_cycles(tile, split, 100, 500, 500, RTX_2060)
+
+    assert cycles(MEDIUM, 4) < cycles(LARGE, 6)
 
 
 def test_small_batches_step_without_tiles_and_narrow_results_waste_little() -> None:

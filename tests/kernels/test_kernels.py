@@ -21,11 +21,14 @@ SHAPES = [
     (1, 37, 13),
     (2, 33, 9),
     (3, 5, 2),
+    (6, 200, 10),
+    (7, 5, 2),
     (7, 17, 10),
     (15, 16, 65),
     (16, 63, 64),
     (17, 15, 63),
-    (5, 300, 9),  # shares of several panels
+    (1, 1100, 9),  # more inputs than weights that are read early
+    (9, 300, 9),  # shares of several panels
     (66, 150, 67),
     (65, 31, 4),
 ]
@@ -159,7 +162,7 @@ def tiling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         return tile, (ceil_div(n, tile.n), ceil_div(m, tile.m), shares)
 
     monkeypatch.setattr(tiled_plan, "choose_tiling", chosen)
-    monkeypatch.setattr(tiled_plan, "VECTOR_BATCH", 0)
+    monkeypatch.setattr(tiled_plan, "profile", lambda capability: tiled_plan.Profile(128, vector_batch=0))
     monkeypatch.setattr(tiled_plan, "VECTOR_UPDATE_BATCH", 0)
 
 

@@ -44,6 +44,11 @@ class Tile(NamedTuple):
         return (self.m // self.thread_m) * (self.n // self.thread_n)
 
     @property
+    def multiply_adds(self) -> int:
+        """That a thread does with a panel."""
+        return self.thread_m * self.thread_n * self.k
+
+    @property
     def defines(self) -> Defines:
         return {
             "TILE_M": self.m,

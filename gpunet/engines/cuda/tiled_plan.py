@@ -7,6 +7,7 @@ batches are tiled matrix products; where the tiles are too few to fill the GPU, 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from gpunet.engines.cuda.configuration import (
     ACTIVATION_NAMES,
@@ -21,44 +22,71 @@ from gpunet.engines.cuda.configuration import (
 from gpunet.layers import HIDDEN_ACTIVATIONS
 from gpunet.optimizers import RULES
 
-VECTOR_BATCH = 2  # up to this many examples, matrix-vector products
 VECTOR_THREADS = 256
 VECTOR_COLUMNS = 8  # units a block of kernels/dense_forward_vector.cu computes
 VECTOR_WARPS = 8  # inputs a block of kernels/dense_backward_vector.cu computes
 SOFTMAX_ROWS = 4  # rows a block of kernels/softmax_cross_entropy.cu computes
 VECTOR_UPDATE_BATCH = 16  # up to this many, the optimizer's step without tiles: it is bound by the weights' bytes
-SPLITS = (1, 2, 3, 4, 6, 8, 12, 16)
+SPLITS = tuple(range(1, 17))
 
-# For the comparison of tilings: of a multiprocessor, in clock cycles. Estimates, to be replaced by measurements.
-FMA_A_CYCLE = 128  # multiply-adds
+
+class Profile(NamedTuple):
+    """What of a compute capability decides; see PROFILES."""
+
+    multiply_adds: int
+    vector_batch: int
+
+
+# What a multiprocessor does in a clock cycle, and from which batch size on tiles pay, by the first compute capability
+# that it is so for.
+#   multiply_adds  CUDA C++ Programming Guide, "Arithmetic Instructions": 32-bit floating-point multiply-add
+#   vector_batch   up to so many examples, matrix-vector products. 6: in cycle-level simulations of an H100-like GPU a
+#                  vector forward launch takes 4,000 cycles and 850 more for each further example, a tiled one 8,400.
+#                  2, where the cache holds little more than the weights: an estimate
+PROFILES = {
+    (5, 0): Profile(multiply_adds=128, vector_batch=2),
+    (6, 0): Profile(multiply_adds=64, vector_batch=2),
+    (6, 1): Profile(multiply_adds=128, vector_batch=2),
+    (7, 0): Profile(multiply_adds=64, vector_batch=2),
+    (8, 0): Profile(multiply_adds=64, vector_batch=6),
+    (8, 6): Profile(multiply_adds=128, vector_batch=6),
+}
+
+# For the comparison of tilings: of a multiprocessor, in clock cycles. Estimates, to be replaced by measurements; the
+# first two are from a timing model of the machine code (docs/performance.md).
+PANEL_LATENCY = 450  # from one panel to the next, if nothing but waiting bounds it
+READ_COST = 1  # of a number from shared memory, in multiply-adds of a thread
 CACHE_BYTES_A_CYCLE = 32  # to and from the second-level cache
-PANEL_LATENCY = 800  # from one panel to the next, if nothing but waiting bounds it
 SPLIT_LATENCY = 2500  # fences, counting the arrivals, and the first shares
-SHARE_LATENCY = 150  # each share that the last block adds
+SHARE_LATENCY = 150  # each share that the last block adds, at the least
+
+
+def profile(capability: tuple[int, int]) -> Profile:
+    """Of the newest compute capability in the table that is not newer than this one."""
+    return PROFILES[max((known for known in PROFILES if known <= capability), default=min(PROFILES))]
 
 
 SMALL = Tile(16, 64, 16, 2, 4, resident_blocks=5)
 MEDIUM = Tile(64, 64, 16, 4, 4, resident_blocks=3)
-LARGE = Tile(128, 128, 8, 8, 8, resident_blocks=1)
+LARGE = Tile(128, 128, 8, 8, 8, resident_blocks=2)
 
 
 def tiles_for(capability: tuple[int, int], optimizer_step: bool = False) -> tuple[Tile, Tile, Tile]:
     """The tiles for a compute capability, small to large, with as many resident blocks as go without spilled registers.
 
-    Two large blocks a multiprocessor leave 128 registers a thread: enough on some architectures, and for products that
-    do not end in an optimizer step. Three medium blocks leave 80, which is too few for compute capability 12.
+    For compute capability 12, three medium blocks leave too few registers, and so do two large ones whose products end
+    in an optimizer step.
     """
-    major = capability[0]
-    medium = MEDIUM if major < 12 else MEDIUM._replace(resident_blocks=2)
-    twice = major in (7, 8, 9) and not optimizer_step
-    return SMALL, medium, LARGE._replace(resident_blocks=2) if twice else LARGE
+    if capability[0] < 12:
+        return SMALL, MEDIUM, LARGE
+    return SMALL, MEDIUM._replace(resident_blocks=2), LARGE._replace(resident_blocks=1) if optimizer_step else LARGE
 
 
 def dense_forward(
     input_bytes: bool, activation: str, batch: int, inputs: int, units: int, hardware: Hardware
 ) -> Launch:
     """For y (batch, units) = activation(x (batch, inputs) weights + bias). input_bytes: x is uint8."""
-    if batch <= VECTOR_BATCH:
+    if batch <= profile(hardware.capability).vector_batch:
         return Launch(_forward_vector(input_bytes, activation), (ceil_div(units, VECTOR_COLUMNS), batch, 1))
     tile, grid = choose_tiling(batch, units, inputs, tiles_for(hardware.capability), hardware)
     return Launch(_forward(input_bytes, activation, tile), grid)
@@ -71,7 +99,7 @@ def softmax_cross_entropy(classes_as_targets: bool, batch: int) -> Launch:
 
 def dense_backward(activation: str, batch: int, inputs: int, units: int, hardware: Hardware) -> Launch:
     """For dz_previous (batch, inputs) from dz (batch, units). activation: the previous layer's."""
-    if batch <= VECTOR_BATCH:
+    if batch <= profile(hardware.capability).vector_batch:
         return Launch(_backward_vector(activation), (ceil_div(inputs, VECTOR_WARPS), batch, 1))
     tile, grid = choose_tiling(batch, inputs, units, tiles_for(hardware.capability), hardware)
     return Launch(_backward(activation, tile), grid)
@@ -106,13 +134,14 @@ def estimated_cycles(tile: Tile, split: int, m: int, n: int, k: int, hardware: H
     rounds = ceil_div(blocks, hardware.multiprocessors)  # blocks that the busiest multiprocessor works through
     waves = ceil_div(blocks, hardware.multiprocessors * tile.resident_blocks)
     # A thread reads thread_m + thread_n numbers from shared memory for thread_m * thread_n multiply-adds.
-    efficiency = 1 / (1 + 2 * (tile.thread_m + tile.thread_n) / (tile.thread_m * tile.thread_n))
-    computing = rounds * panels * tile.m * tile.n * tile.k / (FMA_A_CYCLE * efficiency)
-    waiting = waves * (panels + 1) * PANEL_LATENCY
+    reads = (tile.thread_m + tile.thread_n) / (tile.thread_m * tile.thread_n)
+    panel = tile.m * tile.n * tile.k / profile(hardware.capability).multiply_adds * (1 + READ_COST * reads)
+    cycles = max(rounds * panels * panel, waves * (panels + 1) * PANEL_LATENCY)
     if split == 1:
-        return max(computing, waiting)
-    moved = 2 * 4 * blocks * tile.m * tile.n / (CACHE_BYTES_A_CYCLE * hardware.multiprocessors)
-    return max(computing, waiting) + moved + SPLIT_LATENCY + SHARE_LATENCY * split
+        return cycles
+    share = 4 * tile.m * tile.n / CACHE_BYTES_A_CYCLE
+    # All blocks write their shares at once; the last of a tile reads them all through its own multiprocessor.
+    return cycles + rounds * share + SPLIT_LATENCY + split * max(share, SHARE_LATENCY)
 
 
 def configurations(capability: tuple[int, int]) -> Iterator[Configuration]:

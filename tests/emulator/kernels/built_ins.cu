@@ -55,6 +55,7 @@ extern "C" __global__ void numbers(float* f, int* i) {
     i[n++] = (int)__brev(1u), i[n++] = (int)__umulhi(1u << 31, 4u);
     i[n++] = sizeof(float3), i[n++] = alignof(float4), i[n++] = alignof(uchar4);
     i[n++] = (int)__dadd_rn(1.0, 2.0), i[n++] = isnan(nanf("")), i[n++] = __CUDA_ARCH__, i[n++] = warpSize;
+    i[n++] = (int)__byte_perm(0x33221100u, 0x77665544u, 0x6130u);
 }
 
 // Static shared memory in an inline function, a template and a member function.
