@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from gpunet import commandline
 from gpunet.engines.cuda import persistent_plan, tiled_plan
 from gpunet.engines.cuda.architectures import ARCHITECTURES, Architecture
-from gpunet.engines.cuda.compiler import Resources, compile_kernel
+from gpunet.engines.cuda.compiler import Resources, compile_kernel, compile_to_cubin
 from gpunet.engines.cuda.configuration import Configuration
+from gpunet.engines.cuda.machine_code import OLDEST, DisassemblerError, Loop, disassembler, loop_over_panels
 
 PROGRAM = "gpunet.kernel_report"
 SHAPE_DEFINES = ("TILE_M", "TILE_N", "TILE_K")
 
 
 class Row(NamedTuple):
-    """A configuration compiled for an architecture."""
+    """A configuration compiled for an architecture. loop: of a tiled product, if its machine code was read."""
 
     configuration: Configuration
     architecture: Architecture
     resources: Resources
+    loop: Loop | None = None
 
     @property
     def resident_blocks(self) -> int:
@@ -37,22 +39,35 @@ def configurations(architecture: Architecture) -> Iterator[Configuration]:
     yield from persistent_plan.configurations(architecture)
 
 
-def compile_all(architectures: Sequence[Architecture], kernel: str | None = None) -> Iterator[Row]:
+Job = tuple[Configuration, Architecture]
+
+
+def compile_all(architectures: Sequence[Architecture], kernel: str | None = None, code: bool = False) -> Iterator[Row]:
     """Every configuration that engines use (of one kernel, if named), compiled for every architecture.
 
-    Raises CompileError for the first that does not compile without a warning.
+    code: read the tiled products' machine code, where nvdisasm can.
+    Raises CompileError for the first that does not compile without a warning, DisassemblerError without nvdisasm.
     """
-    jobs = [
+    jobs = (
         (configuration, architecture)
         for architecture in architectures
         for configuration in configurations(architecture)
         if kernel in (None, configuration.kernel)
-    ]
+    )
+    return compile_jobs(jobs, code)
 
-    def row(job: tuple[Configuration, Architecture]) -> Row:
+
+def compile_jobs(jobs: Iterable[Job], code: bool = False) -> Iterator[Row]:
+    """These configurations for these architectures; otherwise as compile_all."""
+
+    def row(job: Job) -> Row:
         configuration, architecture = job
-        compiled = compile_kernel(configuration.kernel, dict(configuration.defines), architecture.number)
-        return Row(configuration, architecture, compiled[configuration.kernel])
+        kernel, tile = configuration.kernel, configuration.tile
+        if not (code and tile and architecture.number >= OLDEST):
+            resources = compile_kernel(kernel, dict(configuration.defines), architecture.number)
+            return Row(configuration, architecture, resources[kernel])
+        resources, cubin = compile_to_cubin(kernel, dict(configuration.defines), architecture.number)
+        return Row(configuration, architecture, resources[kernel], loop_over_panels(cubin, tile.multiply_adds))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # the compiler runs outside Python's lock
         yield from pool.map(row, jobs)
@@ -74,17 +89,37 @@ def _report(argv: Sequence[str] | None) -> int:
     if options.kernel not in (None, *known):
         parser.error(f"--kernel: expected one of {', '.join(known)}; got {options.kernel!r}")
     print(f"{'kernel':<24}{'configuration':<62}{'sm':>4}{'threads':>9}{'registers':>11}{'shared B':>10}"
-          f"{'spilled B':>11}{'blocks/SM':>11}")  # fmt: skip
-    for row in compile_all(architectures, options.kernel):
+          f"{'spilled B':>11}{'blocks/SM':>11}{'ahead':>7}{'I2F':>5}{'LDS bits':>10}{'local':>7}")  # fmt: skip
+    code, why = _disassembler_is_there()
+    for row in compile_all(architectures, options.kernel, code):
         needs = row.resources
         shared = needs.shared_bytes + row.configuration.shared_bytes
         print(
             f"{row.configuration.kernel:<24}{_describe(row.configuration):<62}{row.architecture.number:>4}"
             f"{row.configuration.threads:>9}{needs.registers:>11}{shared:>10}{needs.spill_bytes:>11}"
-            f"{row.resident_blocks:>11}",
+            f"{row.resident_blocks:>11}{_loop(row.loop)}",
             flush=True,
         )
+    print(
+        f"\nThe last four: of a tiled product's loop over panels, from the machine code (sm_{OLDEST} and newer){why}.\n"
+        "ahead: multiply-adds from a load to the first wait for it, as a share of a panel's, the least of all loads;\n"
+        "I2F: conversions; LDS bits: the narrowest load from shared memory; local: memory that stands in for registers."
+    )
     return commandline.DONE
+
+
+def _disassembler_is_there() -> tuple[bool, str]:
+    try:
+        disassembler()
+    except DisassemblerError as error:
+        return False, f"; {error}"
+    return True, ""
+
+
+def _loop(loop: Loop | None) -> str:
+    if loop is None:
+        return f"{'-':>7}{'-':>5}{'-':>10}{'-':>7}"
+    return f"{loop.ahead / loop.multiply_adds:>7.0%}{loop.conversions:>5}{loop.shared_bits:>10}{loop.local:>7}"
 
 
 def _describe(configuration: Configuration) -> str:

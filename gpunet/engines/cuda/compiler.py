@@ -114,22 +114,40 @@ def compile_kernel(name: str, defines: Mapping[str, int | float | str], architec
 
     Raises CompileError for an error, and for a warning as well; DeviceError without NVRTC.
     """
-    try:
-        nvrtc = load_nvrtc()
-        nvrtc.getVersion()
-    except Exception as error:  # an ImportError, OSError or RuntimeError, depending on what is missing
-        raise DeviceError("CUDA's compiler cannot be loaded; python -m gpunet.doctor says what is missing") from error
-    wanted = program(name, read_source(name), defines, architecture, REPORT_OPTIONS)
+    wanted = _to_report(name, defines, architecture)
     folder = cache_folders.own("compiler")
     place = folder / f"{name}-{wanted.key}.log" if folder else None
     log = kept.read(place) if place else None
     if not log:
-        log = _compile(wanted)[1].encode()
-        if "warning" in _DEPRECATION.sub("", log.decode()):
-            raise CompileError(f"{name}.cu, {wanted.options[-1]}:\n{log.decode()}")
+        log = _reported(wanted)[1].encode()
         if place:
             kept.write(place, log)
     return _resources(log.decode())
+
+
+def compile_to_cubin(
+    name: str, defines: Mapping[str, int | float | str], architecture: int
+) -> tuple[dict[str, Resources], bytes]:
+    """As compile_kernel, with the machine code; nothing is kept."""
+    cubin, log = _reported(_to_report(name, defines, architecture))
+    return _resources(log), cubin + b"\0"  # CuPy takes the last byte for the end of a text
+
+
+def _to_report(name: str, defines: Mapping[str, int | float | str], architecture: int) -> Program:
+    """What is to be compiled, with the compiler's report; DeviceError without NVRTC."""
+    try:
+        load_nvrtc().getVersion()
+    except Exception as error:  # an ImportError, OSError or RuntimeError, depending on what is missing
+        raise DeviceError("CUDA's compiler cannot be loaded; python -m gpunet.doctor says what is missing") from error
+    return program(name, read_source(name), defines, architecture, REPORT_OPTIONS)
+
+
+def _reported(wanted: Program) -> tuple[bytes, str]:
+    """As _compile; CompileError for a warning, too."""
+    cubin, log = _compile(wanted)
+    if "warning" in _DEPRECATION.sub("", log):
+        raise CompileError(f"{wanted.name}.cu, {wanted.options[-1]}:\n{log}")
+    return cubin, log
 
 
 def _compile(wanted: Program) -> tuple[bytes, str]:
