@@ -22,7 +22,7 @@ def main() -> None:
         gpunet.threads.limit(threads)
     engine = engines.Choice("compiled", "").make(network, Adam(), weights)
     train = gpunet.load_mnist().train
-    images, labels = engine.place(train.images.reshape(-1, 784)), engine.place(train.labels)
+    images, labels = engine.upload(train.images.reshape(-1, 784)), engine.upload(train.labels)
 
     def run(updates: int) -> float:
         order = np.random.default_rng(0).integers(len(images), size=updates * batch_size).astype(np.int32)
