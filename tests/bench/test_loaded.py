@@ -144,7 +144,7 @@ def test_updates_are_planned_from_a_time_that_is_long_enough() -> None:
 
 @pytest.mark.usefixtures("quick")
 def test_without_time_for_another_pass_there_is_one(tmp_path: Path) -> None:
-    assert loaded.main(["--batch-sizes", "10", "--seconds", "0.5", "--out", str(tmp_path)]) == 0
+    assert loaded.main(["--batch-sizes", "10", "--seconds", "1e-6", "--out", str(tmp_path)]) == 0
     (file,) = tmp_path.glob("*-loaded.json")
     assert [len(record["us"]) for record in json.loads(file.read_text())["batches"]] == [1, 1, 1, 1]
 
