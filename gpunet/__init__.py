@@ -34,6 +34,7 @@ from gpunet.errors import (
 )
 from gpunet.keras_names import attributes_of
 from gpunet.layers import Activation, Dense, Input, Network
+from gpunet.many import fit_many
 from gpunet.model import Sequential, load
 from gpunet.optimizers import SGD, Adam, AdamW
 
@@ -59,6 +60,7 @@ __all__ = [
     "Sequential",
     "TrainingDivergedError",
     "__version__",
+    "fit_many",
     "load",
     "load_data",
     "load_mnist",

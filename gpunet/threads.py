@@ -18,6 +18,7 @@ VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")  # the first one that is se
 PROCESS = Path("/proc/self")  # where Linux says which control groups a process is in, and where their files are
 
 _told: int | None = None  # by `limit`
+_here = threading.local()  # most: see `at_most`
 
 
 def limit(threads: int) -> None:
@@ -34,11 +35,27 @@ def limit(threads: int) -> None:
     threadpoolctl.threadpool_limits(threads)
 
 
+@contextlib.contextmanager
+def at_most(threads: int) -> Iterator[None]:
+    """Let what this very thread computes meanwhile use no more threads than so many: others compute beside it."""
+    before: int | None = getattr(_here, "most", None)
+    _here.most = threads
+    try:
+        yield
+    finally:
+        _here.most = before
+
+
 def count() -> int:
     """Threads for a computation: what `limit` was told, else what the environment says, else all usable cores.
 
-    Raises ArgumentError for an environment variable that is not a whole number above 0.
+    No more than `at_most` allows. Raises ArgumentError for an environment variable that is not a whole number above 0.
     """
+    most: int | None = getattr(_here, "most", None)
+    return _count() if most is None else min(most, _count())
+
+
+def _count() -> int:
     if _told is not None:
         return _told
     for name in VARIABLES:

@@ -9,11 +9,13 @@ class History(Callback):
     """What `fit` returns.
 
     epoch: numbers of the epochs, from 0; history: for each name in the logs, one value an epoch.
+    error: what ended the training early, for one of several that `fit_many` made; else None.
     """
 
     def __init__(self) -> None:
         self.epoch: list[int] = []
         self.history: dict[str, list[float]] = {}
+        self.error: Exception | None = None
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         self.epoch.append(epoch)

@@ -34,11 +34,7 @@ class ProgressDisplay(Callback):
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         self._bar.close()
-        logs = logs or {}
-        line = f"{self._title(epoch)}  loss {logs['loss']:.4f}  accuracy {100 * logs['accuracy']:6.2f} %"
-        if "val_loss" in logs:
-            line += f"  validation loss {logs['val_loss']:.4f}  accuracy {100 * logs['val_accuracy']:6.2f} %"
-        print(f"{line}  {logs['seconds']:.2f} s", file=self._stream, flush=True)
+        print(f"{self._title(epoch)}  {epoch_line(logs or {})}", file=self._stream, flush=True)
 
     def on_train_end(self, logs: Logs | None = None) -> None:
         if self._bar is not None:
@@ -47,3 +43,11 @@ class ProgressDisplay(Callback):
     def _title(self, epoch: int) -> str:
         epochs = self.params["epochs"]
         return f"epoch {epoch + 1:{len(str(epochs))}}/{epochs}"
+
+
+def epoch_line(logs: Logs) -> str:
+    """What an epoch's logs say, for people."""
+    line = f"loss {logs['loss']:.4f}  accuracy {100 * logs['accuracy']:6.2f} %"
+    if "val_loss" in logs:
+        line += f"  validation loss {logs['val_loss']:.4f}  accuracy {100 * logs['val_accuracy']:6.2f} %"
+    return f"{line}  {logs['seconds']:.2f} s"
