@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _batch_speed(argv: Sequence[str] | None) -> int:
     options = parser().parse_args(argv)
     until = time.monotonic() + (options.seconds or (SECONDS_WITH_PEERS if options.peers else SECONDS))
+    options.device = machine.only_gpu(options.device)
     engines.check_device(options.device, options.engine)
     chosen = engines.choose(workload.NETWORK, 1, options.device, options.engine)
     print(f"device  {chosen.reason}", flush=True)
@@ -135,7 +136,7 @@ def _measure_speed(
 def parser() -> commandline.Parser:
     parser = commandline.Parser(prog=PROGRAM, description="The lecture's experiment on batch size, on this machine.")
     add = parser.add_argument
-    add("--device", choices=engines.DEVICES, default="auto", help="where to compute (auto)")
+    add("--device", type=commandline.device, default="auto", help=f"where to compute: {engines.DEVICE_NAMES} (auto)")
     add("--engine", choices=engines.ENGINES, default="auto", help="one engine (all that run on the device)")
     add(
         "--batch-sizes",

@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 
 import gpunet
+from gpunet.engines.choice import gpu_index
 from gpunet.engines.cuda.diagnosis import Machine, diagnose
 
 ROOT = Path(__file__).parents[2]
@@ -47,6 +48,19 @@ def describe(on_gpu: bool) -> dict[str, str]:
     return facts
 
 
+def only_gpu(device: str) -> str:
+    """From "cuda:1" to "cuda": leave this process and those that it starts the one GPU, of which all else is measured.
+
+    To be called before CUDA is used.
+    """
+    if not device.startswith("cuda:"):
+        return device
+    index, visible = gpu_index(device), os.environ.get("CUDA_VISIBLE_DEVICES")
+    named = [str(index)] if visible is None else visible.split(",")[index : index + 1]
+    os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(named)
+    return "cuda"
+
+
 def file_name(facts: dict[str, str]) -> str:
     """The device's name as part of a file name."""
     return re.sub(r"[^a-z0-9]+", "-", facts["device"].lower()).strip("-")
@@ -67,8 +81,17 @@ def gpu_name() -> str:
 
 
 def gpu_settings() -> dict[str, str]:
-    """What nvidia-smi says of driver, power and clocks of the first GPU; nothing where there is none."""
-    command = ["nvidia-smi", f"--query-gpu={','.join(GPU_SETTINGS)}", "--format=csv,noheader"]
+    """What nvidia-smi says of driver, power and clocks of the GPU; nothing where there is none.
+
+    It counts GPUs in another order than CUDA does, and those that this process may not use as well.
+    """
+    try:
+        from cupy_backends.cuda.api import runtime
+
+        which = [f"--id={runtime.deviceGetPCIBusId(0)}"]
+    except Exception:  # whatever a machine without CuPy or GPU raises
+        which = []
+    command = ["nvidia-smi", *which, f"--query-gpu={','.join(GPU_SETTINGS)}", "--format=csv,noheader"]
     try:
         lines = subprocess.check_output(command, text=True, timeout=30).splitlines()
     except (OSError, subprocess.SubprocessError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ import gpu_report
 import kernel_times
 import peer
 import persistent_times
+import standin
 import update_docs
 from conftest import command_environment
 from emulator import EmulatedDevice
@@ -379,6 +381,23 @@ def test_what_nvidia_smi_says_is_part_of_the_machine(monkeypatch: pytest.MonkeyP
     assert machine.gpu_settings() == {**expected, "highest memory clock": "2619 MHz"}
 
 
+def test_of_several_gpus_the_one_asked_for_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_device("order-forward")
+    standin.install(monkeypatch, tmp_path)
+    asked: list[list[str]] = []
+    monkeypatch.setattr(machine.subprocess, "check_output", lambda command, **options: asked.append(command) or "")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # to be brought back at the end
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    assert batch_speed.parser().parse_args(["--device", "cuda:1"]).device == "cuda:1"
+    assert (machine.only_gpu("cuda"), os.environ.get("CUDA_VISIBLE_DEVICES")) == ("cuda", None)
+    assert (machine.only_gpu("cuda:1"), os.environ["CUDA_VISIBLE_DEVICES"]) == ("cuda", "1")
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,6")
+    assert (machine.only_gpu("cuda:1"), os.environ["CUDA_VISIBLE_DEVICES"]) == ("cuda", "6")
+    assert (machine.only_gpu("cuda:1"), os.environ["CUDA_VISIBLE_DEVICES"]) == ("cuda", "")
+    machine.gpu_settings()
+    assert asked[0][:2] == ["nvidia-smi", "--id=0000:01:00.0"]
+
+
 def test_a_missing_result_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ArgumentError, match=r"bench/results/nowhere.json lacks what speed needs"):
         update_docs.filled("<!-- results: speed nowhere -->\n<!-- end of results -->")
@@ -407,6 +426,18 @@ def test_persistent_times_compare_with_the_plan_and_say_what_cannot_be_had(monke
     table = tables.persistent_times(found)
     assert "| 2 | loss twice |" in table
     assert "| 2 | 4096 threads | engine persistent: " in table
+
+
+def test_a_variant_that_fails_for_whatever_reason_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    def one(device: Any, work: Any, batch_size: int, examples: int, adjust: Any) -> dict[str, Any]:
+        if batch_size == 1:
+            raise ValueError("nobody thought of this")
+        return {"us": 1.0, "samples": [1.0]}
+
+    monkeypatch.setattr(persistent_times, "_variant", one)
+    found = list(persistent_times.measure(None, batch_sizes=[1, 2]))
+    assert [record.get("us") for record in found] == [None, 1.0] * len(list(persistent_times.variants()))
+    assert found[0]["unavailable"] == "ValueError: nobody thought of this"
 
 
 def test_kernel_times_go_with_their_kernels_and_bounds(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -128,6 +128,22 @@ def test_a_graph_keeps_the_arrays_that_it_uses(computer: Computer) -> None:
     assert device.download(result)[0] == 1.5
 
 
+def test_a_graph_keeps_what_it_copies_and_clears(computer: Computer) -> None:
+    device = CudaDevice(QUIET)
+    target = device.zeros(2, np.float32)
+
+    def work() -> None:
+        source = device.empty(2, np.float32)  # the graph alone knows it
+        device.copy(source, target)
+        device.zeros(2, np.float32)
+
+    graph = device.capture(work)
+    others = [device.upload(np.full(2, 7, np.float32)) for _ in range(3)]
+    graph.launch()
+    assert [device.download(array).tolist() for array in others] == [[7, 7]] * 3
+    assert device.download(target).tolist() != [7, 7]
+
+
 # ---- threads, devices, processes
 
 
@@ -271,10 +287,36 @@ def test_a_forked_process_is_told_to_be_spawned_and_computes_on_the_cpu(computer
     assert engines.DEVICE_OF[model._engine.name] == "cuda"
 
 
+def forked(device: CudaDevice, answers: Any) -> None:
+    try:
+        device.synchronize()
+    except DeviceError as error:
+        answers.put(str(error))
+
+
+def test_a_process_that_was_forked_while_a_thread_used_the_gpu_does_not_wait_for_it(computer: Computer) -> None:
+    device, context = CudaDevice(QUIET), multiprocessing.get_context("fork")
+    inside, done = threading.Event(), threading.Event()
+    thread = threading.Thread(target=device.capture, args=(lambda: (inside.set(), done.wait(60)),))
+    thread.start()
+    inside.wait()
+    answers = context.Queue()
+    process = context.Process(target=forked, args=(device, answers))
+    process.start()
+    try:
+        assert "spawn" in answers.get(timeout=20)
+    finally:
+        process.kill()
+        done.set()
+        thread.join()
+        process.join()
+
+
 # ---- errors
 
 
-def test_a_sticky_error_costs_the_epoch_and_the_gpu_but_not_the_model(computer: Computer, blobs) -> None:
+@pytest.mark.parametrize("engine", ["tiled", "persistent"])
+def test_a_sticky_error_costs_the_epoch_and_the_gpu_but_not_the_model(computer: Computer, engine: str, blobs) -> None:
     class Breaks(gpunet.Callback):
         def on_epoch_begin(self, epoch: int, logs=None) -> None:
             if epoch == 2:
@@ -282,8 +324,9 @@ def test_a_sticky_error_costs_the_epoch_and_the_gpu_but_not_the_model(computer: 
                 computer.gpus[0].break_down()
 
     breaks, model = Breaks(), network()
+    batch_size = {"tiled": 40, "persistent": 2}[engine]
     with pytest.raises(DeviceError, match=r"cudaErrorIllegalAddress.*restart") as caught:
-        model.fit(*blobs, batch_size=2, epochs=3, verbose=0, callbacks=[breaks])
+        model.fit(*blobs, batch_size=batch_size, epochs=3, verbose=0, callbacks=[breaks])
     assert "\n" not in str(caught.value)
     assert same(model.get_weights(), breaks.kept)
     assert model.epochs_trained == 2
@@ -311,6 +354,19 @@ def test_a_model_that_was_asked_to_run_on_a_gpu_that_broke_says_so_and_can_be_sa
     assert same(gpunet.load(tmp_path / "kept.npz", device="cpu").get_weights(), weights)
 
 
+def test_what_a_gpu_refuses_and_could_do_is_no_reason_to_update_or_to_give_up(computer: Computer) -> None:
+    device = CudaDevice(QUIET, folder=EMULATOR_KERNELS)
+    module, _, arguments = increments(device)
+    with pytest.raises(DeviceError, match=r"^the GPU refuses what it was asked for \(CUDA_ERROR_INVALID_VALUE"):
+        module.launch("exchange", (1,), (32,), arguments, shared_bytes=10**6)
+    assert device.lost is None
+
+
+def test_a_gpu_that_writes_something_else_is_not_usable(computer: Computer, monkeypatch) -> None:
+    monkeypatch.setattr(CudaDevice, "download", lambda self, array: np.zeros(1, np.uint32))
+    assert "what it wrote cannot be read" in str(cuda_problem())
+
+
 def test_an_error_that_does_not_stay_leaves_the_gpu_usable(computer: Computer) -> None:
     device = CudaDevice(QUIET, folder=EMULATOR_KERNELS)
     computer.gpus[0].memory = 4096
@@ -323,7 +379,7 @@ def test_an_error_that_does_not_stay_leaves_the_gpu_usable(computer: Computer) -
 def test_a_driver_without_memory_for_a_kernel_is_not_told_to_be_updated(computer: Computer) -> None:
     device = CudaDevice(QUIET, folder=EMULATOR_KERNELS)
     computer.gpus[0].load_error = errors.OUT_OF_MEMORY
-    with pytest.raises(DeviceError, match="memory") as caught:
+    with pytest.raises(DeviceError, match="not enough GPU memory") as caught:
         device.compile("exchange", {"BUFFERS": 2})
     assert "update" not in str(caught.value)
     computer.gpus[0].load_error = errors.INVALID_IMAGE

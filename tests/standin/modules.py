@@ -105,6 +105,7 @@ def _fill_runtime(runtime: Any, computer: Computer) -> None:
     runtime.getDeviceProperties = properties
     runtime.deviceSynchronize = device_synchronize
     runtime.memGetInfo = memory_info
+    runtime.deviceGetPCIBusId = lambda index: f"0000:{computer.gpus.index(computer.gpu(index)) + 1:02X}:00.0"
     runtime.driverGetVersion = lambda: computer.driver
     runtime.runtimeGetVersion = lambda: computer.runtime
 
