@@ -444,7 +444,7 @@ def test_a_network_without_room_is_refused_in_words_and_left_alone() -> None:
 def test_a_plan_for_which_registers_run_out_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
     device = open_device("order-forward")
     module = type(device.compile(KERNEL, trained("order-forward")._epoch.plan.defines))
-    left = iter([8, 8, 0])
+    left = iter([8, 8])  # nothing comes after the third plan, so nobody asks
     monkeypatch.setattr(module, "local_bytes", lambda *arguments, **options: next(left))
     monkeypatch.setattr(persistent_plan, "WORKING_REGISTERS", {2: (200, 240, 250)})
     engine = trained("order-forward")
@@ -525,7 +525,7 @@ def test_where_the_gpu_refuses_it_the_tiled_engine_serves_unless_it_was_asked_fo
     def refused(*arguments):
         raise DeviceError("engine persistent: 9 blocks must run at once")
 
-    monkeypatch.setattr("gpunet.engines.cuda.persistent._require_room", refused)
+    monkeypatch.setattr("gpunet.engines.cuda.persistent._loaded", refused)
     model = gpunet.Sequential([gpunet.Dense(6, "tanh", input_dim=8), gpunet.Dense(3, "softmax")], seed=0)
     model.compile(Adam(0.02), "sparse_categorical_crossentropy")
     with pytest.warns(UserWarning, match="device cuda, engine tiled: engine persistent: 9 blocks"):
