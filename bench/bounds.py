@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from gpunet import commandline
+from gpunet.layers import LECTURE
 
 PROGRAM = "bounds.py"
-LECTURE = (784, 500, 500, 10)
 BATCH_SIZES = (1, 10, 100, 1000, 10_000)
 FLOAT, BYTE = 4, 1
 ADAM_ARRAYS = 6  # weights, m and v, each read and written
@@ -69,7 +69,7 @@ def kernel_table(batch: int) -> str:
         f"| launch, batch {batch:,} | KB | million operations | GTX 980, us | H100 from DRAM, us |",
         "|---|---|---|---|---|",
     ]
-    for cost in costs(LECTURE, batch):
+    for cost in costs(LECTURE.widths, batch):
         lines.append(
             f"| {cost.kernel} | {cost.bytes / 1e3:,.0f} | {cost.operations / 1e6:,.2f} "
             f"| {GTX_980.microseconds(cost):,.1f} | {H100.microseconds(cost):,.2f} |"
@@ -85,7 +85,7 @@ def update_table() -> str:
         "|---|---|---|---|---|---|---|",
     ]
     for batch in BATCH_SIZES:
-        update = list(costs(LECTURE, batch))
+        update = list(costs(LECTURE.widths, batch))
         row = [f"{sum(c.bytes for c in update) / 1e6:,.1f}", f"{sum(c.operations for c in update) / 1e6:,.0f}"]
         for gpu in (GTX_980, H100):
             least = sum(gpu.microseconds(cost) for cost in update)

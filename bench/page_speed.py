@@ -15,7 +15,7 @@ from pathlib import Path
 from statistics import median
 
 import gpunet
-from gpunet import commandline
+from gpunet import commandline, threads
 from gpunet.errors import DeviceError
 from gpunet.page import command
 from harness import machine
@@ -65,7 +65,7 @@ def _measure(argv: Sequence[str] | None) -> int:
         browser.get(_page(Path(folder)).as_uri())
         times = browser.execute_async_script(STROKES + TIMED, options.runs)
         version = browser.capabilities["browserVersion"]
-    cores = f"{machine.cpu_name()}, {machine.usable_cores()} cores, load average {machine.load_average()}"
+    cores = f"{machine.cpu_name()}, {threads.usable_cores()} cores, load average {machine.load_average()}"
     print(f"784-500-500-10, Chromium {version}, {cores}; ms, median of {options.runs} (10 to 90 %)")
     for name in ("image", "network", "both"):
         values, ordered = times[name], sorted(times[name])

@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from gpunet import containers, losses
+from gpunet.checks import require_positive_integer, whole_number
 from gpunet.engines.base import OptimizerState, on_host
 from gpunet.errors import ArgumentError, DeviceError, first_line, shown
-from gpunet.layers import Network, require_positive_integer, whole_number
+from gpunet.layers import Network
 from gpunet.optimizers import Optimizer
 from gpunet.scale import BYTES, Scale
 

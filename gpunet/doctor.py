@@ -13,10 +13,9 @@ import numpy as np
 from gpunet import commandline, engines, threads
 from gpunet._version import __version__
 from gpunet.engines.cuda.diagnosis import cuda_diagnosis
-from gpunet.layers import Network
+from gpunet.layers import LECTURE
 
 PROGRAM = "gpunet doctor"
-LECTURE = Network((784, 500, 500, 10), ("sigmoid", "sigmoid", "softmax"))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -10,8 +10,9 @@ MOST_SHOWN = 100  # characters
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another library says, as far as it fits in a line of ours."""
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    """What an error of another library says, as far as it fits in a line of ours: the first that holds words."""
+    lines = [line.strip() for line in str(error).splitlines() if any(map(str.isalnum, line))]
+    return lines[0] if lines else type(error).__name__
 
 
 def shown(value: object) -> str:

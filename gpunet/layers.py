@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-import operator
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import numpy as np
-
+from gpunet.checks import require_positive_integer
 from gpunet.errors import ArgumentError, shown
 from gpunet.keras_names import attributes_of, explained
 
@@ -89,6 +87,10 @@ class Network:
 
     def __str__(self) -> str:
         return "-".join(map(str, self.widths))
+
+
+# Of the lecture that docs/lecture.md is about.
+LECTURE = Network((784, 500, 500, 10), ("sigmoid", "sigmoid", "softmax"))
 
 
 class Input:
@@ -184,30 +186,6 @@ def network_of(layers: Iterable[Layer], inputs: int | None = None) -> Network:
     if not activations:
         raise ArgumentError("the model has no Dense layer; add one with model.add(Dense(units, activation='softmax'))")
     return Network(tuple(widths), tuple(activation or "linear" for activation in activations))
-
-
-def require_positive_integer(name: str, value: object) -> int:
-    """The value as an int; ArgumentError unless it is a whole number above 0 (NumPy integers count)."""
-    number = whole_number(value)
-    if number is None or number < 1:
-        raise ArgumentError(f"{name}: expected a whole number above 0, got {shown(value)}")
-    return number
-
-
-def require_count(name: str, value: object) -> int:
-    """The value as an int; ArgumentError unless it is a whole number from 0 on."""
-    number = whole_number(value)
-    if number is None or number < 0:
-        raise ArgumentError(f"{name}: expected a whole number from 0 on, got {shown(value)}")
-    return number
-
-
-def whole_number(value: object) -> int | None:
-    """The value as an int if it is a whole number (NumPy's count, True and False do not), else None."""
-    try:
-        return None if isinstance(value, bool | np.bool_) else operator.index(value)  # type: ignore[arg-type]
-    except TypeError:
-        return None
 
 
 def _known_activation(owner: str, name: object) -> str:

@@ -15,11 +15,12 @@ from gpunet import engines, losses, optimizers, saving, turns
 from gpunet.arrays import as_images, as_optimizer_state, as_targets, as_weights
 from gpunet.callbacks import Callback, History, ProgressDisplay
 from gpunet.callbacks.base import check_callback
+from gpunet.checks import require_count, require_positive_integer
 from gpunet.engines import Choice, Engine, OptimizerState
 from gpunet.engines.base import on_host
 from gpunet.errors import ArgumentError, DeviceError, NotCompiledError, TrainingDivergedError, shown, warn
 from gpunet.keras_names import explained, no_attribute
-from gpunet.layers import Activation, Dense, Input, Layer, Network, network_of, require_count, require_positive_integer
+from gpunet.layers import Activation, Dense, Input, Layer, Network, network_of
 from gpunet.optimizers import Optimizer
 from gpunet.scale import Scale
 from gpunet.training import Arrays, Checks, EpochTask, Steps, Training, Upload, as_engine_uploads, run_alone

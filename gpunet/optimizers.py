@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import abc
 import math
-import numbers
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpunet.checks import require_number
 from gpunet.errors import ArgumentError, shown
 from gpunet.keras_names import attributes_of, explained
 
@@ -230,9 +230,7 @@ def _require_numbers(optimizer: Optimizer) -> None:
                 raise ArgumentError(f"{name}: expected True or False, got {shown(value)}")
             setattr(optimizer, parameter.name, bool(value))
             continue
-        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not math.isfinite(value):
-            raise ArgumentError(f"{name}: expected a finite number, got {shown(value)}")
-        setattr(optimizer, parameter.name, float(value))
+        setattr(optimizer, parameter.name, require_number(name, value))
 
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "adamw": AdamW, "sgd": SGD}

@@ -27,8 +27,9 @@ except ImportError as error:
 
 from gpunet import losses
 from gpunet.callbacks import Callback, Logs
+from gpunet.checks import require_positive_integer
 from gpunet.errors import ArgumentError
-from gpunet.layers import HIDDEN_ACTIVATIONS, Dense, network_of, require_positive_integer
+from gpunet.layers import HIDDEN_ACTIVATIONS, Dense, network_of
 from gpunet.model import Sequential
 from gpunet.optimizers import SGD, Adam, Optimizer
 

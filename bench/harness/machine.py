@@ -13,6 +13,7 @@ from pathlib import Path
 import gpunet
 from gpunet.engines.choice import gpu_index
 from gpunet.engines.cuda.diagnosis import Machine, diagnose
+from gpunet.threads import usable_cores
 
 ROOT = Path(__file__).parents[2]
 LIBRARIES = (
@@ -70,10 +71,6 @@ def cpu_name() -> str:
     info = Path("/proc/cpuinfo")
     found = re.search(r"model name\s*:\s*(.*)", info.read_text()) if info.exists() else None
     return found[1].strip() if found else platform.processor() or platform.machine()
-
-
-def usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def gpu_name() -> str:

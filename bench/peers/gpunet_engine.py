@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import gpunet
-from gpunet import Adam, Network, engines
+from gpunet import Adam, engines
 from gpunet.errors import ArgumentError, DeviceError
+from gpunet.layers import LECTURE
 from peer import Job, NotHereError, Trainer, run
 
 
@@ -23,9 +24,8 @@ class EngineTrainer(Trainer):
     def __init__(self, job: Job, name: str) -> None:
         with _refusals():
             engines.check_device(job.device, name)
-            network = Network((784, 500, 500, 10), ("sigmoid", "sigmoid", "softmax"))
             adam = Adam(job.learning_rate, job.beta_1, job.beta_2, job.epsilon)
-            self.engine = engines.Choice(name, "").make(network, adam, job.weights)
+            self.engine = engines.Choice(name, "").make(LECTURE, adam, job.weights)
             self.images, self.labels = self.engine.upload(job.images), self.engine.upload(job.labels)
         self.batch_size = job.batch_size
 

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpunet.callbacks.base import Logs
-from gpunet.callbacks.monitor import Monitor, require_count, require_number
+from gpunet.callbacks.monitor import Monitor
+from gpunet.checks import require_count, require_number
 
 
 class EarlyStopping(Monitor):

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from typing import Any
 
 from gpunet.callbacks.base import Callback, Logs
-from gpunet.callbacks.monitor import Monitor, require_count, require_number
+from gpunet.callbacks.monitor import Monitor
+from gpunet.checks import require_count, require_number
 from gpunet.errors import ArgumentError
 
 

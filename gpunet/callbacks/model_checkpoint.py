@@ -7,7 +7,8 @@ from pathlib import Path
 from string import Formatter
 
 from gpunet.callbacks.base import Logs
-from gpunet.callbacks.monitor import Monitor, require_number, require_validation
+from gpunet.callbacks.monitor import Monitor, require_validation
+from gpunet.checks import require_number
 from gpunet.errors import ArgumentError, OutputError
 from gpunet.saving import as_path
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
-from numbers import Real
 
 from gpunet.callbacks.base import Callback, Logs
+from gpunet.checks import require_number
 from gpunet.errors import ArgumentError
 
 MODES = ("auto", "min", "max")
@@ -63,18 +62,3 @@ def require_validation(callback: Callback, names: Iterable[str]) -> None:
                 f"{type(callback).__name__}: {name!r} needs validation data; call fit with validation_data or "
                 "validation_split"
             )
-
-
-def require_number(name: str, value: object) -> float:
-    """The value as a float; ArgumentError unless it is a finite number."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(float(value)):
-        raise ArgumentError(f"{name}: expected a finite number, got {value!r}")
-    return float(value)
-
-
-def require_count(name: str, value: object) -> int:
-    """The value as an int; ArgumentError unless it is a whole number from 0 on."""
-    number = require_number(name, value)
-    if number < 0 or number != int(number):
-        raise ArgumentError(f"{name}: expected a whole number from 0 on, got {value!r}")
-    return int(number)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from gpunet.callbacks.base import Callback, Logs
-from gpunet.callbacks.monitor import require_count
+from gpunet.checks import require_count
 from gpunet.errors import ArgumentError, OutputError
 
 # The bounds of TensorFlow's histograms: from 1e-12 on by a tenth more each, and the same below 0.

@@ -24,10 +24,11 @@ from numpy.typing import NDArray
 from gpunet import losses, optimizers
 from gpunet._version import __version__
 from gpunet.arrays import as_optimizer_state, as_weights
+from gpunet.checks import require_count, whole_number
 from gpunet.data import Origin
 from gpunet.engines.base import OptimizerState
 from gpunet.errors import ArgumentError, ModelFileError
-from gpunet.layers import MOST_UNITS, Layer, Network, network_of, require_count, whole_number
+from gpunet.layers import MOST_UNITS, Layer, Network, network_of
 from gpunet.optimizers import Optimizer
 from gpunet.saving import formats
 from gpunet.saving.formats import Arrays, Raw

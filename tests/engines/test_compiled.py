@@ -21,11 +21,10 @@ from gpunet import engines, threads
 from gpunet.engines import choice as engine_choice
 from gpunet.engines.reference import ReferenceEngine, activate, activation_derivative
 from gpunet.errors import ArgumentError, DeviceError, TrainingDivergedError
-from gpunet.layers import HIDDEN_ACTIVATIONS, Network
+from gpunet.layers import HIDDEN_ACTIVATIONS, LECTURE, Network
 from gpunet.optimizers import SGD, Adam
 from support.devices import refuse_or_skip
 from support.engine_cases import (
-    LECTURE,
     OPTIMIZERS,
     SMALL,
     assert_epochs_report_what_the_reference_reports,

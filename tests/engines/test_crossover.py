@@ -7,10 +7,9 @@ import pytest
 from gpunet.engines.cuda.architectures import ARCHITECTURES
 from gpunet.engines.cuda.crossover import persistent_cycles, tiled_cycles
 from gpunet.engines.cuda.persistent_plan import make_plan
-from gpunet.layers import Network
+from gpunet.layers import LECTURE, Network
 
 GPUS = {architecture.number: architecture for architecture in ARCHITECTURES}
-LECTURE = Network((784, 500, 500, 10), ("sigmoid", "sigmoid", "softmax"))
 
 
 @pytest.mark.parametrize(

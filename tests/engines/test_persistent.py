@@ -20,12 +20,11 @@ from gpunet.engines.cuda.sources import source_folder
 from gpunet.engines.cuda.tiled import TiledEngine
 from gpunet.engines.reference import ReferenceEngine
 from gpunet.errors import DeviceError, TrainingDivergedError
-from gpunet.layers import HIDDEN_ACTIVATIONS, Network
+from gpunet.layers import HIDDEN_ACTIVATIONS, LECTURE, Network
 from gpunet.optimizers import RULES, SGD, Adam
 from support import devices
 from support.devices import EVERYWHERE, ORDERS, PLAIN
 from support.engine_cases import (
-    LECTURE,
     OPTIMIZERS,
     SMALL,
     assert_epochs_report_what_the_reference_reports,

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gpunet import layers
 from gpunet.engines.cuda import persistent_plan
 from gpunet.engines.cuda.persistent_plan import DoesNotFitError, Plan, make_plan
 from gpunet.layers import Network
@@ -32,7 +33,7 @@ def plan(widths: tuple[int, ...], batch: int, gpu: Gpu, optimizer: str = "adam")
     return make_plan(network(*widths), optimizer, batch, True, True, gpu)
 
 
-LECTURE = (784, 500, 500, 10)
+LECTURE = layers.LECTURE.widths
 
 
 @pytest.mark.parametrize(("gpu", "blocks"), [(H100, 125), (A100, 100), (RTX_3090, 72), (RTX_2080_TI, 63)])

@@ -13,11 +13,10 @@ from gpunet.engines import Engine, OptimizerState, choice
 from gpunet.engines.cuda.tiled import GRAPH_UPDATES, TiledEngine
 from gpunet.engines.reference import ReferenceEngine
 from gpunet.errors import ArgumentError, DeviceError, TrainingDivergedError
-from gpunet.layers import HIDDEN_ACTIVATIONS, Network
+from gpunet.layers import HIDDEN_ACTIVATIONS, LECTURE, Network
 from gpunet.optimizers import SGD, Adam
 from support.devices import EVERYWHERE, ORDERS, PLAIN, open_device
 from support.engine_cases import (
-    LECTURE,
     OPTIMIZERS,
     SMALL,
     assert_epochs_report_what_the_reference_reports,

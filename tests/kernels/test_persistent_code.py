@@ -12,12 +12,11 @@ import pytest
 from gpunet.engines.cuda import compiler, sources
 from gpunet.engines.cuda.architectures import ARCHITECTURES
 from gpunet.engines.cuda.persistent_plan import make_plan
-from gpunet.layers import Network
+from gpunet.layers import LECTURE
 
 pytest.importorskip("cupy_backends", reason="the CUDA compiler comes with CuPy, which has no wheel for this system")
 
 (H100,) = [architecture for architecture in ARCHITECTURES if architecture.number == 90]
-LECTURE = Network((784, 500, 500, 10), ("sigmoid", "sigmoid", "softmax"))
 POLL = "LDG.E.128.STRONG.GPU"
 
 

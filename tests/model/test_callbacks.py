@@ -486,7 +486,7 @@ CONSTRUCTION_FAULTS = {
     "monitor": (lambda: EarlyStopping(3), "monitor: expected the name of a quantity such as 'val_loss'; got 3"),
     "direction": (lambda: EarlyStopping("seconds"), "mode='auto' does not know which way 'seconds' is better"),
     "patience": (lambda: EarlyStopping(patience=-1), "patience: expected a whole number from 0 on, got -1"),
-    "patience-text": (lambda: EarlyStopping(patience="2"), "patience: expected a finite number, got '2'"),
+    "patience-text": (lambda: EarlyStopping(patience="2"), "patience: expected a whole number from 0 on, got '2'"),
     "delta": (lambda: EarlyStopping(min_delta=None), "min_delta: expected a finite number, got None"),
     "factor": (lambda: ReduceLROnPlateau(factor=1), "factor: expected a number between 0 and 1, got 1"),
     "schedule": (lambda: LearningRateScheduler(0.1), "schedule: expected a function of the epoch, got 0.1"),

@@ -18,7 +18,6 @@ OPTIMIZERS = {
     "nesterov": lambda: SGD(0.05, 0.9, nesterov=True),
 }
 SMALL = Network((20, 16, 12, 10), ("sigmoid", "sigmoid", "softmax"))
-LECTURE = Network((784, 500, 500, 10), ("sigmoid", "sigmoid", "softmax"))
 
 # How far weights may be from the float64 reference's, as a share of the largest weight, as root mean square, at worst
 # over a run. float32 itself costs about as much: NumPy's float32 engine is measured beside, and an engine may be

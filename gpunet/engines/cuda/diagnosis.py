@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from gpunet import cache_folders
 from gpunet.engines.cuda import nvrtc
 from gpunet.engines.cuda.device import open_gpu
-from gpunet.errors import DeviceError
+from gpunet.errors import DeviceError, first_line
 
 DRIVER_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
@@ -102,7 +102,7 @@ def diagnose(system: System) -> Diagnosis:
             except _UnusableError as problem:
                 diagnosis.problem = diagnosis.problem or str(problem)
             except Exception as error:  # an answer that nobody foresaw must not end a program that can use the CPU
-                diagnosis.problem = diagnosis.problem or f"the {name} cannot be examined ({_first_line(error)})"
+                diagnosis.problem = diagnosis.problem or f"the {name} cannot be examined ({first_line(error)})"
     return diagnosis
 
 
@@ -121,7 +121,7 @@ def _check_cupy(system: System, facts: dict[str, str]) -> None:
     except Exception as error:  # whatever a broken installation raises
         in_the_way = isinstance(error, OSError) and error.filename  # CuPy makes its cache folder when it is imported
         remedy = "set CUPY_CACHE_DIR to a folder that can be written to" if in_the_way else f"reinstall {wheels[0]}"
-        raise _UnusableError(f"CuPy cannot be imported ({_first_line(error)}); {remedy}") from error
+        raise _UnusableError(f"CuPy cannot be imported ({first_line(error)}); {remedy}") from error
     facts["CUDA runtime"] = _cuda_version(system.runtime_version())
 
 
@@ -130,7 +130,7 @@ def _check_driver(system: System, facts: dict[str, str]) -> None:
         system.open_driver()
     except OSError as error:
         raise _UnusableError(
-            f"no NVIDIA driver ({_first_line(error)}); with an NVIDIA GPU, install its driver"
+            f"no NVIDIA driver ({first_line(error)}); with an NVIDIA GPU, install its driver"
         ) from error
     driver, runtime = system.driver_version(), system.runtime_version()
     if driver == 0:
@@ -148,7 +148,7 @@ def _check_gpu(system: System, facts: dict[str, str]) -> None:
         count = system.device_count()
     except Exception as error:  # CuPy's CUDARuntimeError: cudaErrorNoDevice and its relatives
         raise _UnusableError(
-            f"the driver reports no usable NVIDIA GPU ({_first_line(error)}); see nvidia-smi and CUDA_VISIBLE_DEVICES"
+            f"the driver reports no usable NVIDIA GPU ({first_line(error)}); see nvidia-smi and CUDA_VISIBLE_DEVICES"
         ) from error
     if count == 0:
         raise _UnusableError("the driver finds no NVIDIA GPU; see nvidia-smi and CUDA_VISIBLE_DEVICES")
@@ -167,7 +167,7 @@ def _check_compiler(system: System, facts: dict[str, str]) -> None:
     except Exception as error:  # an ImportError, OSError or RuntimeError, depending on how the library is missing
         facts["NVRTC"] = "not found"
         raise _UnusableError(
-            f"CUDA's compiler library libnvrtc cannot be loaded ({_first_line(error)}); "
+            f"CUDA's compiler library libnvrtc cannot be loaded ({first_line(error)}); "
             "pip install 'cuda-toolkit[nvrtc]==12.*' (13.* for CUDA 13)"
         ) from error
     facts["NVRTC"] = version
@@ -280,9 +280,3 @@ def _runtime() -> Any:
 
 def _cuda_version(number: int) -> str:
     return f"{number // 1000}.{number % 1000 // 10}"
-
-
-def _first_line(error: BaseException) -> str:
-    """The first line of an error that holds words, not rulers."""
-    lines = [line.strip() for line in str(error).splitlines() if any(map(str.isalnum, line))]
-    return lines[0] if lines else type(error).__name__
