@@ -52,6 +52,7 @@ struct adam {
 
 struct adamw {
     static constexpr int SLOTS = 2, CONSTANTS = 7;
+    static constexpr bool IN_PAIRS = false;
 
     static __device__ __forceinline__ float step(float w, float g, float& m, float& v, const float* c) {
         return adam::step(fmaf(c[6], w, w), g, m, v, c);
@@ -70,6 +71,7 @@ struct momentum {
 
 struct nesterov {
     static constexpr int SLOTS = 1, CONSTANTS = 2;
+    static constexpr bool IN_PAIRS = false;
 
     static __device__ __forceinline__ float step(float w, float g, float& velocity, float&, const float* c) {
         velocity = fmaf(c[1], velocity, c[0] * g);

@@ -9,8 +9,11 @@ import pytest
 from gpunet.engines.cuda import compiler
 from gpunet.engines.cuda.architectures import ARCHITECTURES, Architecture
 from gpunet.engines.cuda.compiler import CompileError, Resources, compile_kernel
+from gpunet.engines.cuda.persistent_plan import make_plan
 from gpunet.engines.cuda.sources import source_folder
 from gpunet.kernel_report import Row, compile_all, configurations
+from gpunet.layers import Network
+from gpunet.optimizers import RULES
 
 (H100,) = [architecture for architecture in ARCHITECTURES if architecture.number == 90]
 
@@ -37,6 +40,12 @@ def test_every_kernel_compiles_within_budget_for(architecture: Architecture) -> 
     assert len(rows) == len(list(configurations(architecture))) > 50
     bad = [f"{row.configuration}: {', '.join(complaints(row))}" for row in rows if complaints(row)]
     assert not bad, "\n".join(bad)
+
+
+@pytest.mark.parametrize("optimizer", RULES)
+def test_the_persistent_kernel_compiles_with_every_optimizer(optimizer: str) -> None:
+    plan = make_plan(Network((4, 8, 2), ("sigmoid", "softmax")), optimizer, 1, True, True, H100)
+    compile_kernel("persistent_epoch", plan.defines, H100.number)
 
 
 def test_every_kernel_source_is_compiled() -> None:
