@@ -84,14 +84,14 @@ class EmulatedDevice:
         copy.elements[...] = array
         return copy
 
-    def adopt(self, array: Any, shape: tuple[int, ...]) -> EmulatedArray:
-        """Copy of an array that is on the device already, with zeros behind its rows up to the shape.
+    def adopt(self, array: Any) -> EmulatedArray:
+        """Copy of an array that is on the device already.
 
         array: a stand-in for CuPy's (tests/support/gpu_arrays.py), which the host cannot read either.
         """
         self._refuse_in_capture("adopt")
-        copy = self.zeros(shape, array.dtype)
-        copy.elements[tuple(slice(length) for length in array.shape)] = array.on_device
+        copy = allocate(array.shape, array.dtype)
+        copy.elements[...] = array.on_device
         return copy
 
     def write(self, array: EmulatedArray, values: npt.NDArray[Any]) -> None:

@@ -221,23 +221,7 @@ class ndarray:  # noqa: N801 - CuPy's name
         return ndarray((*rows, columns), dtype, self.data)
 
     def __setitem__(self, key: Any, values: ndarray) -> None:
-        """A kernel of CuPy's on the current stream. cupy/_core/_kernel.pyx: the arrays must be on the current device,
-        or on one that it can reach, which this computer has none of."""
-        for array in (self, values):
-            if array.device.id != self.computer.current:
-                raise ValueError(
-                    "Array device must be same as the current device: array device = "
-                    f"{array.device.id} while current = {self.computer.current}"
-                )
-        queue = current_queue(self.computer)
-        queue.gpu.context()
-        to, start, blocks = self.elements(), values.elements(), (self.data.mem.block, values.data.mem.block)
-
-        def assign() -> None:
-            if all(_reachable(queue.gpu, block) for block in blocks):
-                to[key] = start
-
-        queue.add(assign)
+        raise StandInError("where rows do not follow one another, CuPy would compile a kernel that copies them")
 
     def set(self, arr: np.ndarray, stream: Any = None) -> None:
         """Ordinary memory of the host may be read after set has returned (Runtime API, "API synchronization behavior"),

@@ -80,8 +80,8 @@ class Device(Protocol):
     def upload(self, array: NDArray[Any]) -> Array:
         """A copy on the device."""
 
-    def adopt(self, array: Any, shape: tuple[int, ...]) -> Array:
-        """A copy of an array that CuPy has on this GPU, with zeros behind its rows up to the shape."""
+    def adopt(self, array: Any) -> Array:
+        """A copy of an array that CuPy has on this GPU, row after row in memory."""
 
     def download(self, array: Array) -> NDArray[Any]:
         """A copy as a NumPy array, when all work before it is done."""
@@ -168,16 +168,15 @@ class CudaDevice:
         return copy
 
     @crossing
-    def adopt(self, array: Any, shape: tuple[int, ...]) -> Array:
+    def adopt(self, array: Any) -> Array:
         if array.device.id != self.index:
             raise ArgumentError(
                 f"an array is on GPU {array.device.id}, but GPU {self.index} computes; move it there, or compute with "
                 f"device='cuda:{array.device.id}'"
             )
         self.cupy.cuda.get_current_stream().synchronize()  # whoever made it may not be done
-        copy = self.zeros(shape, array.dtype)
-        with self.stream:
-            copy[tuple(slice(length) for length in array.shape)] = array
+        copy = self.empty(array.shape, array.dtype)
+        self.copy(array, copy)
         self.stream.synchronize()  # the array may change afterwards
         return copy
 

@@ -116,7 +116,7 @@ class CudaEngine(Engine):
             return self.device.upload(pad_columns(array))
         if array.ndim == 2 and array.shape[1] != padded(array.shape[1]):
             return self.upload(array.get())  # CuPy would have to compile a kernel that copies row by row
-        return self.device.adopt(array, array.shape)
+        return self.device.adopt(array)
 
     @abc.abstractmethod
     def _make_epoch(self, data: EpochData) -> Epoch:
