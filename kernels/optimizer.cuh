@@ -17,13 +17,12 @@
 #include "matrix.cuh"
 
 // A rule has its numbers of slots and constants, and step: the new weight for gradient g. first and second are the
-// slots, as far as it has them; c are its constants. If it is IN_PAIRS, it has steps for two weights, which cost less.
+// slots, as far as it has them; c are its constants. Where a step of two weights costs less than two, it also has steps.
 // Multiply-adds are spelt out, so that every kernel rounds alike. The root and the quotient are the GPU's approximations
 // (2 units in the last place each, of a step that is itself far below the weight): the exact ones would cost a thread
 // that keeps its weights in registers more than everything else here.
 struct adam {
     static constexpr int SLOTS = 2, CONSTANTS = 6;
-    static constexpr bool IN_PAIRS = true;
 
     static __device__ __forceinline__ float step(float w, float g, float& m, float& v, const float* c) {
         const float root = divisor(g, m, v, c);
@@ -57,11 +56,17 @@ struct adamw {
     static __device__ __forceinline__ float step(float w, float g, float& m, float& v, const float* c) {
         return adam::step(fmaf(c[6], w, w), g, m, v, c);
     }
+
+    static __device__ __forceinline__ void steps(
+            float (&w)[2], const float (&g)[2], float (&m)[2], float (&v)[2], const float* c) {
+        w[0] = fmaf(c[6], w[0], w[0]);
+        w[1] = fmaf(c[6], w[1], w[1]);
+        adam::steps(w, g, m, v, c);
+    }
 };
 
 struct momentum {
     static constexpr int SLOTS = 1, CONSTANTS = 2;
-    static constexpr bool IN_PAIRS = false;
 
     static __device__ __forceinline__ float step(float w, float g, float& velocity, float&, const float* c) {
         velocity = fmaf(c[1], velocity, c[0] * g);
@@ -81,12 +86,17 @@ struct nesterov {
 
 struct sgd {
     static constexpr int SLOTS = 0, CONSTANTS = 1;
-    static constexpr bool IN_PAIRS = false;
 
     static __device__ __forceinline__ float step(float w, float g, float&, float&, const float* c) {
         return fmaf(c[0], g, w);
     }
 };
+
+// Whether a rule has steps.
+template <class Named>
+constexpr auto steps_in_pairs(int) -> decltype(&Named::steps, true) { return true; }
+template <class Named>
+constexpr bool steps_in_pairs(...) { return false; }
 
 constexpr int SLOTS = OPTIMIZER::SLOTS;
 constexpr int CONSTANTS_STRIDE = padded(OPTIMIZER::CONSTANTS);  // floats from one update's to the next one's

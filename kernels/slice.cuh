@@ -129,7 +129,7 @@ struct Slice {
 
     template <bool IN_PAIRS, class Named = OPTIMIZER>
     __device__ __forceinline__ void step_row(int row, const float (&gradients)[COLUMNS], const Rule& rule) {
-        constexpr int PAIRED = IN_PAIRS && Named::IN_PAIRS ? COLUMNS / 2 * 2 : 0;
+        constexpr int PAIRED = IN_PAIRS && steps_in_pairs<Named>(0) ? COLUMNS / 2 * 2 : 0;
         if constexpr (PAIRED > 0) {
 #pragma unroll
             for (int c = 0; c < PAIRED; c += 2) {
