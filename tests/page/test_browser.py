@@ -44,11 +44,13 @@ HOSTILE = [
     "__proto__",
     "x" * 60,
 ]
-# What of the page is cut off, runs out of its card, or covers another card.
+# What of the page is cut off, runs out of its card, covers another card, or has no room for bars.
 LAYOUT_FAULTS = """
+const bars = [...document.querySelectorAll(".bar")].map((bar) => bar.getBoundingClientRect().width);
 const cards = [...document.querySelectorAll(".card")].filter((card) => card.offsetParent);
 const faults = [];
 if (document.documentElement.scrollWidth > window.innerWidth) faults.push("the page is wider than the window");
+if (Math.min(...bars) < 40) faults.push("a bar of " + Math.min(...bars) + " pixels");
 for (const card of cards) {
   const frame = card.getBoundingClientRect();
   for (const other of cards) {
