@@ -101,14 +101,16 @@ def checkpointer(
     assert model.optimizer is not None
     described = {"settings": training_options.settings(options, model.optimizer), "data": data, "engine": engine}
     if saved is None:
-        return RunCheckpoint(path, options.checkpoint_every or 1, described, origin, interruption)
+        return RunCheckpoint(path, options.checkpoint_every or 1, described, origin, lambda: interruption.at_once)
     assert saved.optimizer_state is not None
     assert saved.optimizer is not None
     model.set_weights(saved.weights)
     model.optimizer_state, model.epochs_trained = saved.optimizer_state, saved.epochs_trained
     model.scale = saved.scale
     rate = saved.optimizer.learning_rate
-    checkpointer = RunCheckpoint(path, options.checkpoint_every or 1, described, origin, interruption, rate)
+    checkpointer = RunCheckpoint(
+        path, options.checkpoint_every or 1, described, origin, lambda: interruption.at_once, rate
+    )
     if saved.epochs_trained == options.epochs and files.same_file(path, options.resume):
         checkpointer.saved_epochs = saved.epochs_trained  # nothing will be new
     return checkpointer

@@ -27,7 +27,6 @@ EXAMPLES = """\
   gpunet train --batch-size 1 --epochs 1
   gpunet train --data fashion-mnist/ --hidden 300 100 --activation relu
   gpunet train --optimizer sgd --learning-rate 0.1 --momentum 0.9 --nesterov --metrics metrics.jsonl
-  gpunet train --optimizer adamw --weight-decay 0.01
   gpunet train --batch-size 1 --checkpoint training.safetensors
   gpunet train --resume training.safetensors"""
 

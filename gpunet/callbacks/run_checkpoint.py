@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Callable
 from typing import Any
 
 from gpunet import files, saving
 from gpunet.callbacks.base import Callback, Logs
 from gpunet.data import Origin
 from gpunet.errors import OutputError
-from gpunet.interruption import Interruption
 
 
 class RunCheckpoint(Callback):
@@ -18,7 +18,8 @@ class RunCheckpoint(Callback):
 
     What is saved is always as of the end of an epoch. What cannot be saved in the end is saved beside the file or among
     the temporary ones.
-    rate: the learning rate at which a training that is resumed had arrived; its schedule goes on from the first one.
+    at_once: whether it was, so that the model may be anything.
+    rate:    the learning rate at which a training that is resumed had arrived; its schedule goes on from the first one.
     """
 
     def __init__(
@@ -27,11 +28,11 @@ class RunCheckpoint(Callback):
         every: int,
         training: dict[str, Any],
         origin: Origin,
-        interruption: Interruption,
+        at_once: Callable[[], bool],
         rate: float | None = None,
     ) -> None:
         self.path, self._every, self._training, self._rate = path, every, training, rate
-        self._origin, self._interruption = origin, interruption
+        self._origin, self._at_once = origin, at_once
         self.saved_epochs: int | None = None  # as of what the file is
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
@@ -46,7 +47,7 @@ class RunCheckpoint(Callback):
             self._save()
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        if self._interruption.at_once or self.model.epochs_trained == self.saved_epochs:
+        if self._at_once() or self.model.epochs_trained == self.saved_epochs:
             return
         try:
             self._save()

@@ -1,0 +1,88 @@
+"""docs/extending.md names what there is to touch: all of it, and nothing else. And imports run one way."""
+
+from __future__ import annotations
+
+import ast
+import graphlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
+ROWS = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|", PAGE, re.MULTILINE)
+
+
+def files_with(word: str) -> set[str]:
+    """The sources in which a word stands."""
+    files = [path for folder in ("gpunet", "kernels") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    sources = [path for path in files if path.suffix in (".py", ".cu", ".cuh", ".js")]
+    found = [path for path in sources if re.search(rf"\b_?{word}(?![a-z])", path.read_text(encoding="utf-8"))]
+    return {path.relative_to(ROOT).as_posix() for path in found}
+
+
+def rows_with(word: str) -> set[str]:
+    return {file for file, look_for in ROWS if look_for == word}
+
+
+@pytest.mark.parametrize(("file", "word"), ROWS)
+def test_what_is_to_be_looked_for_is_there(file: str, word: str) -> None:
+    assert word in (ROOT / file).read_text(encoding="utf-8")
+
+
+def test_the_way_from_fit_to_the_formula_is_eight_files() -> None:
+    section = PAGE.split("## Read")[1].split("## Add")[0]
+    assert len(re.findall(r"^\| `", section, re.MULTILINE)) == 8
+
+
+@pytest.mark.parametrize("word", ["softsign", "adamw"])
+def test_the_files_that_an_addition_touches_are_all_named(word: str) -> None:
+    assert files_with(word) == rows_with(word)
+
+
+def test_an_activation_takes_nine_places() -> None:
+    files = [file for file in rows_with("softsign") if "/page/" not in file]
+    lines = [line for file in files for line in (ROOT / file).read_text(encoding="utf-8").splitlines()]
+    definitions = [line for line in lines if "softsign" in line]
+    assert (len(files), len(definitions)) == (4, 9)
+
+
+COMMANDS = {
+    *("__main__", "commandline", "doctor", "evaluate", "final_model", "gpunet", "interruption", "kernel_report"),
+    *("known_data", "page", "predict", "resume", "train", "training_options"),
+}
+FOUNDATIONS = {
+    *("_version", "cache_folders", "checks", "errors", "files", "keras_names", "kept", "layers", "losses"),
+    *("optimizers", "scale", "starting", "terminal", "threads"),
+}
+
+
+def layer_of(module: str) -> int:
+    """0: what needs nothing of gpunet's but its like; 1: the engines; 2: models, their data and files; 3: commands."""
+    part = module.removeprefix("gpunet.").partition(".")[0]
+    if part in COMMANDS:
+        return 3
+    return {"engines": 1}.get(part, 0 if part in FOUNDATIONS else 2)
+
+
+def imports(node: ast.AST, modules: set[str]) -> set[str]:
+    """The modules of gpunet's that run when this one does, inside functions too; not those that only mypy reads."""
+    if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+        return set()
+    if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "gpunet":
+        names = {f"{node.module}.{alias.name}" for alias in node.names}
+        return {name if name in modules else str(node.module) for name in names}
+    return {found for child in ast.iter_child_nodes(node) for found in imports(child, modules)}
+
+
+def test_imports_run_down_and_in_no_circle() -> None:
+    """Commands, models, engines, foundations: whatever imports something imports it from its own layer or below."""
+    paths = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in (ROOT / "gpunet").rglob("*.py")}
+    paths = {name.removesuffix(".__init__"): path for name, path in paths.items()}
+    graph = {}
+    for module, path in paths.items():
+        graph[module] = imports(ast.parse(path.read_text(encoding="utf-8")), set(paths)) - {module}
+        for imported in graph[module]:
+            assert layer_of(imported) <= layer_of(module), f"{module} imports {imported}"
+    tuple(graphlib.TopologicalSorter(graph).static_order())
