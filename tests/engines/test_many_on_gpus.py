@@ -1,0 +1,96 @@
+"""fit_many with models on GPUs, over the stand-in for CuPy: same bits as alone, the data uploaded once."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import gpunet
+import standin
+from gpunet import Adam, Dense, Sequential, fit_many
+from gpunet.engines.cuda.engine import CudaEngine
+from standin import Computer, Gpu
+from support.devices import open_device
+
+BATCH_SIZES, EPOCHS = [10, 7, 60, 1], [2, 1, 2, 1]
+
+
+@pytest.fixture
+def two_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Computer:
+    open_device("order-forward")  # skips, or fails, where the emulator cannot be had
+    return standin.install(monkeypatch, tmp_path, Computer([Gpu("first"), Gpu("second")]))
+
+
+def models() -> list[Sequential]:
+    """Of mixed shapes and engines, on both GPUs and the CPU."""
+    made = []
+    where = [("cuda", "tiled"), ("cuda", "persistent"), ("cuda:1", "tiled"), ("cpu", "reference")]
+    for seed, (device, engine) in enumerate(where):
+        made.append(Sequential([Dense(5 + seed, "tanh"), Dense(4, "relu"), Dense(3, "softmax")], seed=seed))
+        made[-1].compile(Adam(0.01 + 0.01 * seed), "sparse_categorical_crossentropy", device=device, engine=engine)
+    return made
+
+
+def test_models_on_several_devices_end_in_the_bits_that_they_reach_alone(blobs, two_gpus: Computer) -> None:
+    together, alone = models(), models()
+    histories = fit_many(together, *blobs, BATCH_SIZES, EPOCHS, 0, validation_data=blobs)
+    for number, twin in enumerate(alone):
+        history = twin.fit(*blobs, BATCH_SIZES[number], EPOCHS[number], 0, validation_data=blobs)
+        assert history.history["val_loss"] == histories[number].history["val_loss"]
+        for one, other in zip(together[number].get_weights(), twin.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_gpu_trains_one_model_at_a_time_beside_the_cpu(blobs, two_gpus: Computer, monkeypatch) -> None:
+    lock, inside, most = threading.Lock(), dict[int, int](), dict[int, int]()
+    train = CudaEngine.train_epoch
+
+    def watched(self: Any, *arguments: Any) -> Any:
+        device = id(self.device)
+        with lock:
+            inside[device] = inside.get(device, 0) + 1
+            most[device] = max(most.get(device, 0), inside[device])
+        try:
+            return train(self, *arguments)
+        finally:
+            with lock:
+                inside[device] -= 1
+
+    monkeypatch.setattr(CudaEngine, "train_epoch", watched)
+    fit_many([*models(), *models()], *blobs, 15, 2, 0)
+    assert list(most.values()) == [1, 1]
+
+
+def test_the_data_is_uploaded_once_for_all_models_of_a_gpu(blobs, two_gpus: Computer, monkeypatch) -> None:
+    uploaded: list[tuple[int, tuple[int, ...]]] = []
+    upload = CudaEngine.upload
+
+    def watched(self: Any, array: Any) -> Any:
+        uploaded.append((id(self.device), array.shape))
+        return upload(self, array)
+
+    monkeypatch.setattr(CudaEngine, "upload", watched)
+    fit_many([*models(), *models()], *blobs, 15, 1, 0, validation_split=0.25)
+    assert len(uploaded) == len(set(uploaded)) == 2 * 4  # training and validation, images and targets
+
+
+def test_a_gpu_that_fails_ends_its_models_and_no_others(blobs, two_gpus: Computer) -> None:
+    together, alone = models(), models()
+
+    class Fails(gpunet.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            if epoch == 1:
+                two_gpus.gpus[0].break_down()
+
+    with pytest.warns(UserWarning, match=r"models\[0\]: DeviceError"):
+        histories = fit_many(together, *blobs, 15, 2, 0, callbacks=[[Fails()], None, None, None])
+    assert [type(history.error) for history in histories] == [gpunet.DeviceError] * 2 + [type(None)] * 2
+    assert together[0].epochs_trained == 1
+    for number in (2, 3):
+        alone[number].fit(*blobs, 15, 2, 0)
+        for one, other in zip(together[number].get_weights(), alone[number].get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
