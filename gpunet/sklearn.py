@@ -6,14 +6,17 @@ not do (other solvers, L2 penalty) is refused. Needs scikit-learn: pip install '
 
 from __future__ import annotations
 
+import contextlib
+import sys
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 try:
+    import joblib
     from sklearn.base import BaseEstimator, ClassifierMixin
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.model_selection import train_test_split
@@ -25,7 +28,7 @@ except ImportError as error:
         f"gpunet.sklearn needs scikit-learn 1.6 or newer ({error}); pip install 'gpunet[sklearn]'"
     ) from None
 
-from gpunet import losses
+from gpunet import losses, threads
 from gpunet.callbacks import Callback, Logs
 from gpunet.checks import require_positive_integer
 from gpunet.errors import ArgumentError
@@ -53,6 +56,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     device, engine: as in gpunet's Sequential.compile.
 
     Data is taken as float32, bytes as well: they are not scaled to 0..1.
+    As a job among others, of joblib (GridSearchCV(n_jobs=...) and so on) or Dask, it computes with one thread on a CPU:
+    the others have the other cores. Results do not depend on it.
     After fit: classes_, n_iter_, loss_, loss_curve_, best_loss_, validation_scores_, best_validation_score_, coefs_,
     intercepts_, n_layers_, n_outputs_, out_activation_, and model_, the gpunet model.
     """
@@ -148,10 +153,11 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             model.optimizer_state = state
 
         convergence = _Convergence(self.tol, self.n_iter_no_change, self.early_stopping, self.verbose)
-        model.fit(
-            x, targets, batch_size, initial_epoch + max_iter, 0, [convergence],
-            validation_data=validation, shuffle=self.shuffle, initial_epoch=initial_epoch,
-        )  # fmt: skip
+        with _one_thread_in_a_job():
+            model.fit(
+                x, targets, batch_size, initial_epoch + max_iter, 0, [convergence],
+                validation_data=validation, shuffle=self.shuffle, initial_epoch=initial_epoch,
+            )  # fmt: skip
         self.classes_, self.model_ = classes, model
         self._keep(convergence, len(x), goes_on)
         if not convergence.converged:
@@ -172,7 +178,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         """Probabilities (examples, classes) float32, the classes in the order of `classes_`."""
         check_is_fitted(self)
         x = validate_data(self, X, dtype=np.float32, order="C", reset=False)
-        probabilities: NDArray[np.floating] = self.model_.predict(x)
+        with _one_thread_in_a_job():
+            probabilities: NDArray[np.floating] = self.model_.predict(x)
         return probabilities
 
     def predict_log_proba(self, X: ArrayLike) -> NDArray[np.floating]:  # noqa: N803
@@ -248,3 +255,28 @@ class _Convergence(Callback):
     def on_train_end(self, logs: Logs | None = None) -> None:
         if self._best_weights is not None:
             self.model.set_weights(self._best_weights)
+
+
+@contextlib.contextmanager
+def _one_thread_in_a_job() -> Iterator[None]:
+    """Around a computation: with one thread where it is one job among several."""
+    if not _is_a_job():
+        yield
+        return
+    with threads.at_most(1):
+        yield
+
+
+def _is_a_job() -> bool:
+    """Whether joblib or Dask calls this, as a job that it may run beside others."""
+    backend, _ = joblib.parallel.get_active_backend()
+    if getattr(backend, "nesting_level", 0):  # of what a job itself would start: joblib sets it in each of its workers
+        return True
+    distributed = sys.modules.get("distributed")  # if it is not even imported, this is no task of its
+    if distributed is None:
+        return False
+    try:
+        distributed.get_worker()
+    except ValueError:
+        return False
+    return True
