@@ -5,6 +5,7 @@ The kernels run on the emulator; all else is what runs on a machine with a GPU.
 
 from __future__ import annotations
 
+import functools
 import gc
 import multiprocessing
 import sys
@@ -20,6 +21,7 @@ import pytest
 import gpunet
 import standin
 from gpunet import DeviceError, engines
+from gpunet.engines.cuda import device as devices
 from gpunet.engines.cuda.device import CudaDevice
 from gpunet.engines.cuda.diagnosis import Machine, cuda_problem, diagnose
 from gpunet.engines.cuda.persistent import PersistentEngine
@@ -335,6 +337,19 @@ def test_a_sticky_error_costs_the_epoch_and_the_gpu_but_not_the_model(computer: 
     assert "cudaErrorIllegalAddress" in engines.choose(SMALL, 100).reason
     with pytest.raises(DeviceError, match=r"device cuda: .*cudaErrorIllegalAddress"):
         network(device="cuda")
+
+
+def test_of_what_is_freed_on_a_gpu_that_broke_nothing_is_heard(computer: Computer) -> None:
+    device = CudaDevice(QUIET, folder=EMULATOR_KERNELS)
+    module, result, arguments = increments(device)
+    graph = device.capture(functools.partial(module.launch, "exchange", (1,), (32,), arguments))
+    devices._opened[0] = device  # as long as the process lasts
+    computer.gpus[0].break_down()
+    with pytest.raises(DeviceError, match="cudaErrorIllegalAddress"):
+        device.synchronize()
+    device._modules.clear()
+    del module, result, arguments, graph
+    gc.collect()  # see `complaints`
 
 
 def test_a_model_that_was_asked_to_run_on_a_gpu_that_broke_says_so_and_can_be_saved(

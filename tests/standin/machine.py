@@ -175,11 +175,6 @@ class Gpu:
         """A sticky error."""
         self.broken = status
 
-    @property
-    def streams_made(self) -> int:
-        """Beside the default one."""
-        return sum(queue is not getattr(self, "default", None) for queue in self.queues)
-
     def queue(self) -> Queue:
         self.queues.append(Queue(self))
         return self.queues[-1]

@@ -12,6 +12,7 @@ import re
 import threading
 import types
 import warnings
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -505,7 +506,7 @@ def _fill_kernels(function: Any, driver: Any, computer: Computer) -> None:
                 raise StandInError(str(error)) from None
             grid3, block3 = check_geometry(self.name, grid, block, shared, gpu.shared_bytes)
             emulator, runner = gpu.emulated, self.module._runner
-            number = self.module._numbers[self.name]
+            name, number = self.name, self.module._numbers[self.name]  # a graph keeps no module loaded
 
             def run() -> None:
                 if not all(_reachable(gpu, block) for block in blocks):
@@ -516,11 +517,11 @@ def _fill_kernels(function: Any, driver: Any, computer: Computer) -> None:
                 )  # fmt: skip
                 outcome, message = runner.run(launch, signature, emulated)
                 if outcome:
-                    raise EmulatorError(f"{self.name}: {message}")
+                    raise EmulatorError(f"{name}: {message}")
 
             return run
 
-    functions: dict[int, Function] = {}
+    functions: weakref.WeakValueDictionary[int, Function] = weakref.WeakValueDictionary()
 
     class Module:
         """Unloaded with its last owner, by a call that a broken GPU refuses."""
