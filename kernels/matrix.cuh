@@ -12,14 +12,13 @@ __device__ __forceinline__ float4 read_four(const float* __restrict__ from) {
 
 // A byte of a word as float: put into the mantissa of 2^23, from which 2^23 is taken away. Exact, and done where
 // integers are; a conversion would take one of the few special function units.
-template <int BYTE>
-__device__ __forceinline__ float byte_as_float(unsigned word) {
+__device__ __forceinline__ float byte_as_float(unsigned word, int number) {
     constexpr float TWO_TO_23 = 8388608.0f;
-    return __uint_as_float(__byte_perm(word, __float_as_uint(TWO_TO_23), 0x7650 + BYTE)) - TWO_TO_23;
+    return __uint_as_float(__byte_perm(word, __float_as_uint(TWO_TO_23), 0x7650 + number)) - TWO_TO_23;
 }
 
 __device__ __forceinline__ float4 bytes_as_floats(unsigned word) {
-    return make_float4(byte_as_float<0>(word), byte_as_float<1>(word), byte_as_float<2>(word), byte_as_float<3>(word));
+    return make_float4(byte_as_float(word, 0), byte_as_float(word, 1), byte_as_float(word, 2), byte_as_float(word, 3));
 }
 
 // A matrix whose rows follow one another; what product.cuh asks of every matrix:

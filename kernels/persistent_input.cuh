@@ -1,8 +1,7 @@
 // persistent_input.cuh: a thread's columns of the input, from shared memory or from where the images lie.
 //
-// Images are read in words: rows are padded with zeros to whole words (matrix.cuh). Bytes become floats without the unit
-// for conversions: a byte is put into the last bits of 2^23, from which 2^23 is taken off. Exact for all 256.
-// They count as byte / 255, and are scaled once a sum; the 1 behind them, whose weight is the bias, is then 255.
+// Images are read in words: rows are padded with zeros to whole words (matrix.cuh).
+// Bytes count as byte / 255, and are scaled once a sum; the 1 behind them, whose weight is the bias, is then 255.
 #pragma once
 #include "input.cuh"
 #include "persistent_network.cuh"
@@ -11,10 +10,6 @@ constexpr int WORD = 4 / (int)sizeof(InputElement);    // elements in a word
 constexpr int ROW_WORDS = padded(INPUTS) / WORD;       // of an example where it lies
 constexpr int ONE_WORD = INPUTS / WORD;                // where the 1 is
 constexpr unsigned ONE_BITS = INPUT_BYTES ? 255u << 8 * (INPUTS % 4) : 0x3f800000u;
-
-__device__ __forceinline__ float byte_as_float(unsigned word, int number) {
-    return __uint_as_float(__byte_perm(word, 0x4b000000u, 0x7540 | number)) - 8388608.0f;
-}
 
 // LENGTH neighbours, from an address that is a multiple of their size.
 template <int LENGTH>

@@ -12,6 +12,7 @@ from gpunet.engines.cuda.architectures import ARCHITECTURES
 from gpunet.engines.cuda.compiler import compile_to_cubin
 from gpunet.engines.cuda.machine_code import DisassemblerError
 from gpunet.kernel_report import Job, Row, compile_jobs, configurations
+from support.devices import refuse_or_skip
 
 pytest.importorskip("cupy_backends", reason="the CUDA compiler comes with CuPy, which has no wheel for this system")
 
@@ -24,7 +25,7 @@ def _nvdisasm() -> None:
     try:
         machine_code.disassembler()
     except DisassemblerError as error:
-        pytest.skip(str(error))
+        refuse_or_skip("CI", str(error))
 
 
 def tiled_products(number: int, kernel: str | None = None) -> list[Job]:
@@ -90,8 +91,8 @@ def test_a_conversion_at_the_read_is_noticed(tmp_path, monkeypatch: pytest.Monke
 
 
 def test_a_conversion_in_the_special_function_unit_is_noticed(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    exact = "__uint_as_float(__byte_perm(word, __float_as_uint(TWO_TO_23), 0x7650 + BYTE)) - TWO_TO_23"
-    mutated(tmp_path, monkeypatch, "matrix.cuh", (exact, "(float)(word >> 8 * BYTE & 255u) + 0.0f * TWO_TO_23"))
+    exact = "__uint_as_float(__byte_perm(word, __float_as_uint(TWO_TO_23), 0x7650 + number)) - TWO_TO_23"
+    mutated(tmp_path, monkeypatch, "matrix.cuh", (exact, "(float)(word >> 8 * number & 255u) + 0.0f * TWO_TO_23"))
     jobs = [job for job in tiled_products(90, "dense_update") if dict(job[0].defines)["INPUT_BYTES"] == 1]
     assert any("conversions" in one for row in compile_jobs(jobs, code=True) for one in complaints(row))
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from gpunet.engines.cuda import compiler, sources
+from gpunet.engines.cuda import machine_code as machine_code_reader
 from gpunet.engines.cuda.architectures import ARCHITECTURES
 from gpunet.engines.cuda.persistent_plan import make_plan
 from gpunet.layers import LECTURE
+from support.devices import refuse_or_skip
 
 pytest.importorskip("cupy_backends", reason="the CUDA compiler comes with CuPy, which has no wheel for this system")
 
@@ -22,9 +23,10 @@ POLL = "LDG.E.128.STRONG.GPU"
 
 def machine_code(folder: Path, batch: int, text: str | None = None) -> list[str]:
     """Instructions of the persistent kernel for an H100, bytes as inputs; `text` in place of the kernel's source."""
-    found = [path for place in sys.path for path in Path(place or ".").glob("nvidia/*/bin/nvdisasm")]
-    if not found:
-        pytest.skip("reading machine code needs nvdisasm; pip install nvidia-cuda-nvdisasm")
+    try:
+        disassembler = machine_code_reader.disassembler()
+    except machine_code_reader.DisassemblerError as error:
+        refuse_or_skip("CI", str(error))
     defines = make_plan(LECTURE, "adam", batch, True, True, H100).defines
     program = compiler.program(
         "persistent_epoch", text or sources.read_source("persistent_epoch"), defines, H100.number
@@ -32,7 +34,7 @@ def machine_code(folder: Path, batch: int, text: str | None = None) -> list[str]
     (code,) = compiler.machine_code([program], print)
     cubin = folder / f"{batch}.cubin"
     cubin.write_bytes(code + b"\0")  # CuPy drops the last byte
-    listing = subprocess.run([found[0], "-c", cubin], capture_output=True, text=True, check=True).stdout
+    listing = subprocess.run([disassembler, "-c", cubin], capture_output=True, text=True, check=True).stdout
     return re.findall(r"/\*[0-9a-f]{4,5}\*/\s+(\S.*?)\s*;", listing)
 
 
