@@ -20,7 +20,7 @@ from gpunet.engines.cuda.device import CudaDevice
 from gpunet.engines.cuda.diagnosis import cuda_problem
 from gpunet.engines.cuda.sources import read_source
 from gpunet.errors import DeviceError
-from standin import Computer
+from standin import Computer, Gpu
 from support.devices import open_device
 
 LINEAR = ("dense_forward_vector", {"ACTIVATION": "linear", "INPUT_BYTES": 0})
@@ -105,6 +105,25 @@ def test_another_thread_may_use_the_gpu_while_kernels_are_compiled(computer: Com
     computer.while_compiling = use
     gpu.compile(*LINEAR)
     assert free == [True]
+
+
+def test_what_another_thread_compiles_for_another_gpu_is_not_compiled_twice(monkeypatch, tmp_path) -> None:
+    open_device("order-forward")
+    computer = standin.install(monkeypatch, tmp_path, Computer([Gpu("first"), Gpu("second")]))
+    one, other = (CudaDevice(lambda line: None, index=index) for index in (0, 1))
+    begun, done = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        done.wait(0.2)
+
+    computer.while_compiling = wait
+    thread = threading.Thread(target=one.compile, args=LINEAR)
+    thread.start()
+    assert begun.wait(30)
+    other.compile(*LINEAR)
+    thread.join()
+    assert len(compiled(computer)) == 1
 
 
 def test_after_an_interruption_nothing_more_is_begun(computer: Computer, monkeypatch) -> None:

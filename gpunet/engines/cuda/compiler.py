@@ -11,8 +11,8 @@ import functools
 import hashlib
 import importlib.metadata
 import re
+import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,24 +70,28 @@ def program(
     return Program(name, source, options)
 
 
+_compiling = threading.Lock()
+
+
 def machine_code(programs: Sequence[Program], announce: Callable[[str], None]) -> list[bytes]:
     """Each program's cubin: from disk, or compiled now, as many at a time as there are cores, and kept for the next.
 
     announce: told in a line before something is compiled.
     Raises CompileError for the first that the compiler refuses; what NVRTC raises where it cannot be had.
     """
-    folder = cache_folder()
-    places = [folder / f"{program.name}-{program.key}.cubin" if folder else None for program in programs]
-    codes = [kept.read(place) if place else None for place in places]
-    missing = [number for number, code in enumerate(codes) if code is None]
-    if missing:
-        announce("compiling kernels, " + ("first run only" if folder else CANNOT_BE_KEPT))
-        compiled = _beside_one_another([programs[number] for number in missing])
-        for number, code in zip(missing, compiled, strict=True):
-            codes[number] = code
-            if (place := places[number]) is not None:
-                kept.write(place, code)
-    return [code for code in codes if code is not None]
+    with _compiling:  # who waits here for the same kernels, for a model in another thread, finds them kept
+        folder = cache_folder()
+        places = [folder / f"{program.name}-{program.key}.cubin" if folder else None for program in programs]
+        codes = [kept.read(place) if place else None for place in places]
+        missing = [number for number, code in enumerate(codes) if code is None]
+        if missing:
+            announce("compiling kernels, " + ("first run only" if folder else CANNOT_BE_KEPT))
+            compiled = _beside_one_another([programs[number] for number in missing])
+            for number, code in zip(missing, compiled, strict=True):
+                codes[number] = code
+                if (place := places[number]) is not None:
+                    kept.write(place, code)
+        return [code for code in codes if code is not None]
 
 
 def cache_folder() -> Path | None:
@@ -100,13 +104,12 @@ CANNOT_BE_KEPT = "each time, as they cannot be kept: name a folder in XDG_CACHE_
 
 def _beside_one_another(programs: Sequence[Program]) -> list[bytes]:
     """Compile on several threads: NVRTC does not hold Python's lock."""
+    from concurrent.futures import ThreadPoolExecutor  # here, as it takes 5 ms and is seldom needed
+
     load_nvrtc().getVersion()  # CuPy opens the library at the first call, which is not for several threads
     with ThreadPoolExecutor(min(len(programs), threads.count()), "compiler") as pool:
-        try:
-            return [code for code, _ in pool.map(_compile, programs)]
-        except BaseException:  # Ctrl-C, too: what has begun cannot be stopped, what has not need not begin
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+        # After an error or Ctrl-C `map` begins nothing more; what has begun cannot be stopped.
+        return [code for code, _ in pool.map(_compile, programs)]
 
 
 def compile_kernel(name: str, defines: Mapping[str, int | float | str], architecture: int) -> dict[str, Resources]:
