@@ -75,6 +75,13 @@ def test_everything_is_compiled_before_anything_is_loaded(computer: Computer, bl
     assert kinds.index("loaded") == kinds.count("compiled") > 3
 
 
+def test_the_diagnosis_kernel_is_kept_as_well(computer: Computer, monkeypatch, tmp_path) -> None:
+    for _ in range(2):
+        standin.install(monkeypatch, tmp_path, computer)
+        assert cuda_problem() is None
+    assert compiled(computer) == ["compiled try_out.cu"]
+
+
 def test_as_many_are_compiled_at_a_time_as_there_are_cores(computer: Computer, monkeypatch) -> None:
     second_begun, lock, begun = threading.Event(), threading.Lock(), []
 
