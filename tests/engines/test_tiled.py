@@ -17,12 +17,15 @@ from gpunet.layers import HIDDEN_ACTIVATIONS, LECTURE, Network
 from gpunet.optimizers import SGD, Adam
 from support.devices import EVERYWHERE, ORDERS, PLAIN, open_device
 from support.engine_cases import (
+    FACTOR,
+    LEAST,
     OPTIMIZERS,
     SMALL,
     assert_epochs_report_what_the_reference_reports,
     assert_follows_the_reference,
     assert_same_bits,
     distance,
+    distances,
     problem,
     start,
 )
@@ -134,13 +137,19 @@ def test_an_update_of_the_lectures_network_is_nine_launches(kind) -> None:
 @pytest.mark.parametrize("kind", PLAIN)
 @pytest.mark.parametrize("batch_size", [1, 10, 100])
 def test_real_updates_of_the_lectures_network_on_mnist(kind, batch_size, mnist: gpunet.Dataset) -> None:
-    images = mnist.train.images[: 3 * batch_size].reshape(-1, 784)
-    labels = mnist.train.labels[: 3 * batch_size]
-    weights = gpunet.Sequential(
-        [gpunet.Dense(500, "sigmoid", input_dim=784), gpunet.Dense(500, "sigmoid"), gpunet.Dense(10, "softmax")], seed=0
-    ).get_weights()
-    engine = TiledEngine(LECTURE, Adam(), weights, open_device(kind, multiprocessors=16))
-    assert_follows_the_reference(engine, LECTURE, Adam(), images, labels, batch_size, epochs=1)
+    """Over three starts, because of the first update: Adam makes noise of the few gradients that are nearly 0, and one
+    start alone, whose noise is NumPy's luck or ours, differs by up to 4 times either way.
+    """
+    found = []
+    for seed in range(3):
+        part = slice(3 * batch_size * seed, 3 * batch_size * (seed + 1))
+        images, labels = mnist.train.images[part].reshape(-1, 784), mnist.train.labels[part]
+        hidden = [gpunet.Dense(500, "sigmoid", input_dim=784), gpunet.Dense(500, "sigmoid")]
+        weights = gpunet.Sequential([*hidden, gpunet.Dense(10, "softmax")], seed=seed).get_weights()
+        engine = TiledEngine(LECTURE, Adam(), weights, open_device(kind, multiprocessors=16))
+        found.append(distances(engine, LECTURE, Adam(), images, labels, batch_size, epochs=1))
+    far, plain = np.sqrt(np.mean(np.square(found), axis=0))
+    assert far <= FACTOR * max(plain, LEAST)
 
 
 def test_nothing_is_moved_or_allocated_between_the_updates_of_an_epoch() -> None:
