@@ -14,9 +14,9 @@ PROGRAM = "gpunet"
 COMMANDS = {
     "train": "train a network on MNIST or on your own data",
     "evaluate": "test a saved model, and show where it is wrong",
-    "predict": "tell digits in pictures",
-    "page": "write a web page on which one draws a digit and sees a model think",
-    "doctor": "say what was found on this machine, and what would run",
+    "predict": "recognize handwritten digits in photos or scans",
+    "page": "write a web page to draw digits on and watch a model think",
+    "doctor": "report what was found on this machine, and what would run",
 }
 EXAMPLES = """\
   gpunet train --save model.safetensors
@@ -35,14 +35,14 @@ def _gpunet(argv: Sequence[str] | None) -> int:
     commands = "\n".join(f"  {name:<10}{what}" for name, what in COMMANDS.items())
     parser = commandline.Parser(
         prog=PROGRAM,
-        description=f"Trains small fully connected networks fast, and tells digits.\n\ncommands:\n{commands}",
+        description=f"Train small fully connected networks fast, and recognize digits.\n\ncommands:\n{commands}",
         examples=EXAMPLES,
     )
     parser.add_argument("command", choices=COMMANDS, metavar="COMMAND", help="one of the above")
     parser.add_argument("arguments", nargs=argparse.REMAINDER, metavar="...", help="its arguments: COMMAND --help")
     parser.add_argument("--version", action="version", version=f"gpunet {__version__}")
     options = parser.parse_args(argv)
-    command = importlib.import_module(f"gpunet.{options.command}")  # here, so that doctor does without the others
+    command = importlib.import_module(f"gpunet.{options.command}")  # here, so that doctor does not need the others
     status: int = command.main(options.arguments)
     return status
 

@@ -1,9 +1,9 @@
-"""Checks users' arrays and brings them into the form that engines take. Nothing is changed in place.
+"""Checks users' arrays and converts them to the form that engines take. Nothing is changed in place.
 
-Examples and targets that are on a GPU (CuPy's arrays, PyTorch's tensors, whatever has DLPack or
-__cuda_array_interface__) become CuPy arrays without a copy. They stay there if engines can take them as they are, and
-are checked on the host, piece by piece; others are copied to the host. Nothing is computed by CuPy, which would compile
-kernels of its own for it, each for a second or more: what follows uses only slices, reshape and get of its arrays.
+Examples and targets on a GPU (CuPy arrays, PyTorch tensors, anything with DLPack or __cuda_array_interface__) become
+CuPy arrays without a copy. They stay there if engines can use them unchanged, and are checked on the host, chunk by
+chunk; others are copied to the host. CuPy computes nothing: it would compile kernels of its own, each for a second or
+more. The code below only slices, reshapes and downloads its arrays.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from gpunet.layers import Network
 from gpunet.optimizers import Optimizer
 from gpunet.scale import BYTES, Scale
 
-DLPACK_CUDA = (2, 13)  # the numbers of CUDA memory, ordinary and managed, in DLPack's list of devices
+DLPACK_CUDA = (2, 13)  # DLPack's device types for CUDA memory, ordinary and managed
 NUMPYS_WAYS = ("__array__", "__array_interface__", "__array_struct__", "__buffer__", "__len__")
-CHUNK = 2**20  # numbers that are checked at a time where a check takes memory
-SUM_TOLERANCE = 1e-3  # how far a row of target probabilities may be from summing to 1
+CHUNK = 2**20  # numbers checked at a time where a check needs memory
+SUM_TOLERANCE = 1e-3  # how far the sum of a row of target probabilities may be from 1
 
 
 def to_categorical(labels: ArrayLike, num_classes: int | None = None) -> NDArray[np.float32]:
@@ -46,13 +46,13 @@ def to_categorical(labels: ArrayLike, num_classes: int | None = None) -> NDArray
 
 
 def as_images(name: str, x: ArrayLike, inputs: int | None) -> tuple[NDArray[Any], Scale]:
-    """Examples as (n, inputs), uint8 as they are and everything else as float32; and which numbers they are.
+    """Examples as (n, inputs), uint8 unchanged and everything else as float32; and their scale.
 
-    inputs: what the network takes, or None if it takes what comes. Images (n, height, width) are flattened.
+    inputs: of the network, or None to accept any number. Images (n, height, width) are flattened.
     Raises ArgumentError, naming the argument, for a wrong shape or type and for NaN or infinite values.
     """
     array = _as_array(name, x)
-    with _memory_told(name):
+    with _memory_reported(name):
         return _checked_images(name, array, inputs)
 
 
@@ -69,7 +69,7 @@ def _checked_images(name: str, array: NDArray[Any], inputs: int | None) -> tuple
     if array.ndim < 2 or 0 in array.shape:
         raise ArgumentError(f"{name}: expected shape {expected}, got {array.shape}{hint}")
     if inputs is not None and width != inputs:
-        raise ArgumentError(f"{name}: expected shape {expected}, got {array.shape}: {width} numbers an example{hint}")
+        raise ArgumentError(f"{name}: expected shape {expected}, got {array.shape}: {width} numbers per example{hint}")
     array = _as_it_is_or_on_host(array, np.uint8, np.float32).reshape(len(array), width)
     if array.dtype == np.uint8:
         return _with_type(array, np.uint8), BYTES
@@ -77,17 +77,17 @@ def _checked_images(name: str, array: NDArray[Any], inputs: int | None) -> tuple
     low, high = _range(array)
     if not (math.isfinite(low) and math.isfinite(high)):
         row = _first_row(array, lambda rows: ~np.isfinite(rows).all(axis=1))
-        raise ArgumentError(f"{name}: example {row} has NaN or infinite values, or too large ones for float32")
+        raise ArgumentError(f"{name}: example {row} has NaN or infinite values, or values too large for float32")
     return array, Scale(False, low, high)
 
 
 def is_finite(array: NDArray[np.floating]) -> bool:
-    """Whether all numbers are finite. Takes no memory."""
+    """Whether all numbers are finite. Needs no memory."""
     return all(map(math.isfinite, _range(array)))
 
 
 def _range(array: NDArray[np.floating]) -> tuple[float, float]:
-    """The smallest and the largest number, NaN if there is one: finite if all are. Takes next to no memory."""
+    """The smallest and the largest number, NaN if there is one: finite if all are. Needs almost no memory."""
     with np.errstate(invalid="ignore"):
         ranges = [(piece.min(), piece.max()) for _, piece in _pieces(array)]
         lows, highs = np.array(ranges).T
@@ -95,7 +95,7 @@ def _range(array: NDArray[np.floating]) -> tuple[float, float]:
 
 
 def _pieces(array: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-    """An array's rows on the host, piece by piece if they are on a GPU, with the number of the first of them."""
+    """An array's rows on the host, in chunks if they are on a GPU, each with the index of its first row."""
     rows = len(array) if isinstance(array, np.ndarray) else _chunk_rows(array)
     for first in range(0, len(array), rows):
         yield first, on_host(array[first : first + rows])
@@ -106,14 +106,14 @@ def _chunk_rows(array: NDArray[Any]) -> int:
 
 
 def _as_it_is_or_on_host(array: Any, *types: Any) -> Any:
-    """NumPy's array, or CuPy's if it is of one of the types, row after row in memory, so that engines can take it."""
+    """A NumPy array; or a CuPy array, if it has one of the types and is contiguous, so that engines can use it."""
     if isinstance(array, np.ndarray) or (array.dtype in types and array.flags.c_contiguous):
         return array
     return on_host(array)
 
 
 def _with_type(array: Any, dtype: Any) -> Any:
-    """An array row after row in memory; what is too large for the type becomes infinite."""
+    """A contiguous array; numbers too large for the type become infinite."""
     if not isinstance(array, np.ndarray):
         return array  # see _as_it_is_or_on_host
     with np.errstate(over="ignore"):
@@ -121,7 +121,7 @@ def _with_type(array: Any, dtype: Any) -> Any:
 
 
 def _first_row(array: NDArray[Any], is_bad: Callable[[NDArray[Any]], NDArray[np.bool_]]) -> int | None:
-    """The first row that is bad, or None. In chunks, so that the check takes next to no memory."""
+    """The first bad row, or None. Works in chunks, so that the check needs almost no memory."""
     rows = _chunk_rows(array)
     for first in range(0, len(array), rows):
         bad = is_bad(on_host(array[first : first + rows]))
@@ -131,9 +131,9 @@ def _first_row(array: NDArray[Any], is_bad: Callable[[NDArray[Any]], NDArray[np.
 
 
 def as_targets(name: str, y: ArrayLike | None, loss: str, classes: int, examples: int) -> NDArray[Any]:
-    """Targets in the form of the loss: (n,) int32 classes, or (n, classes) float32 probabilities.
+    """Targets as the loss expects them: (n,) int32 classes, or (n, classes) float32 probabilities.
 
-    Raises ArgumentError, naming the argument, if they have another form, number or range.
+    Raises ArgumentError, naming the argument, for a wrong shape, number or range.
     """
     if y is None:
         raise ArgumentError(f"{name}: no targets; expected one for each of the {examples} examples")
@@ -141,7 +141,7 @@ def as_targets(name: str, y: ArrayLike | None, loss: str, classes: int, examples
     if array.ndim == 0 or len(array) != examples:
         count = "a single value" if array.ndim == 0 else f"{len(array)} targets"
         raise ArgumentError(f"{name}: expected one target for each of the {examples} examples, got {count}")
-    with _memory_told(name):
+    with _memory_reported(name):
         if loss == losses.INTEGER:
             return _integer_targets(name, array, classes)
         return _probability_targets(name, array, classes)
@@ -182,18 +182,18 @@ def _probability_targets(name: str, array: NDArray[Any], classes: int) -> NDArra
 
 
 def _are_no_probabilities(rows: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """For each row; those with NaN among them."""
+    """For each row, whether it is no probability distribution; rows with NaN are none."""
     bad: NDArray[np.bool_] = ~((rows >= 0).all(axis=1) & (np.abs(rows.sum(axis=1) - 1) <= SUM_TOLERANCE))
     return bad
 
 
 def _whole_numbers(name: str, array: NDArray[Any]) -> NDArray[np.integer]:
-    """The labels as a vector of integers; a column (n, 1), and floats without fraction, are taken as well."""
+    """The labels as a vector of integers; a column (n, 1), and floats without fraction, are accepted as well."""
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or array.dtype.kind not in "uif":
         names = array.ndim == 1 and array.dtype.kind in "OSU"
-        hint = f"; names become numbers by numpy.unique({name}, return_inverse=True)" if names else ""
+        hint = f"; numpy.unique({name}, return_inverse=True) turns names into numbers" if names else ""
         raise ArgumentError(
             f"{name}: expected whole-number labels (examples,), got {array.dtype} of shape {array.shape}{hint}"
         )
@@ -207,9 +207,9 @@ def _whole_numbers(name: str, array: NDArray[Any]) -> NDArray[np.integer]:
 def as_weights(
     weights: object, shapes: Sequence[tuple[int, ...]], infinite: bool = False
 ) -> list[NDArray[np.floating]]:
-    """Copies of a list of weights as float32; ArgumentError unless they have the shapes and are finite.
+    """Copies of a list of weights as float32; ArgumentError unless they have these shapes and are finite.
 
-    infinite: whether infinite values are allowed; a huge gradient makes Adam's v infinite, which does no harm.
+    infinite: whether infinite values are allowed; a huge gradient makes Adam's v infinite, which is harmless.
     """
     if not isinstance(weights, Iterable):
         raise ArgumentError(f"weights: expected a list of arrays, got {shown(weights)}")
@@ -221,7 +221,7 @@ def as_weights(
     for position, array in enumerate(arrays):
         if array.dtype.kind not in "buif":
             raise ArgumentError(f"weights: array {position} has data type {array.dtype}; expected numbers")
-        with np.errstate(over="ignore"):  # becomes infinite, and is refused as such
+        with np.errstate(over="ignore"):  # becomes infinite, and is refused below
             arrays[position] = array.astype(np.float32)
         if np.isnan(arrays[position].min()) or not (infinite or is_finite(arrays[position])):
             raise ArgumentError(f"weights: array {position} has NaN or infinite values; expected finite float32")
@@ -229,11 +229,11 @@ def as_weights(
 
 
 def as_optimizer_state(state: object, optimizer: Optimizer, network: Network) -> OptimizerState:
-    """A copy; ArgumentError unless it can be a state of this optimizer for this network."""
+    """A copy; ArgumentError unless it fits this optimizer and this network."""
     if not isinstance(state, OptimizerState) or tuple(state.slots) != tuple(optimizer.slots):
         slots = tuple(state.slots) if isinstance(state, OptimizerState) else state
         expected = tuple(optimizer.slots)
-        raise ArgumentError(f"optimizer state: expected one with the slots {expected}, got {shown(slots)}")
+        raise ArgumentError(f"optimizer state: expected the slots {expected}, got {shown(slots)}")
     updates = whole_number(state.updates)
     if updates is None or updates < 0:
         came = shown(state.updates)
@@ -245,8 +245,8 @@ def as_optimizer_state(state: object, optimizer: Optimizer, network: Network) ->
 
 
 @contextlib.contextmanager
-def _memory_told(name: str) -> Iterator[None]:
-    """Around checks, which take memory where the array is: what a GPU lacks is told as such."""
+def _memory_reported(name: str) -> Iterator[None]:
+    """Around checks, which need memory where the array is: lack of GPU memory is reported as such."""
     try:
         yield
     except MemoryError as error:
@@ -258,17 +258,17 @@ def _memory_told(name: str) -> Iterator[None]:
 
 
 def _as_array(name: str, values: Any) -> NDArray[Any]:
-    """NumPy's array of the values, or CuPy's if they are on a GPU; not copied where that can be."""
+    """The values as a NumPy array, or as a CuPy array if they are on a GPU; not copied if possible."""
     if hasattr(values, "toarray") and hasattr(values, "nnz"):
         raise ArgumentError(f"{name}: is a sparse {type(values).__name__}; expected a dense array: pass .toarray()")
     try:
         values = containers.unpacked(name, values)
-        if hasattr(values, "requires_grad") and hasattr(values, "detach"):  # a tensor of PyTorch
+        if hasattr(values, "requires_grad") and hasattr(values, "detach"):  # a PyTorch tensor
             values = values.detach()
             if str(values.dtype) == "torch.bfloat16":
-                raise TypeError("NumPy has no bfloat16; pass .float() of it")
+                raise TypeError("NumPy has no bfloat16; pass .float()")
         if _is_on_gpu(values):
-            with _memory_told(name):
+            with _memory_reported(name):
                 array: NDArray[Any] = _cupy_array(name, values)
                 return array
         if hasattr(values, "__dlpack__") and not any(hasattr(values, way) for way in NUMPYS_WAYS):
@@ -283,7 +283,7 @@ def _as_array(name: str, values: Any) -> NDArray[Any]:
         BufferError,
         LookupError,
     ) as error:  # PyTorch's hasattr raises KeyError
-        raise ArgumentError(f"{name}: cannot be made into an array: {first_line(error)}") from error
+        raise ArgumentError(f"{name}: cannot be converted to an array: {first_line(error)}") from error
 
 
 def _is_on_gpu(values: Any) -> bool:

@@ -1,4 +1,4 @@
-"""Where caches are kept, gpunet's own and other libraries', also where the home directory cannot be written to."""
+"""Cache folders, gpunet's own and other libraries', even where the home directory is not writable."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ from pathlib import Path
 
 
 def ensure(variable: str, *usual: str) -> None:
-    """Unless the variable is set, or all of a library's usual folders can be written to, name a temporary one in it.
+    """Point a library's environment variable to a temporary folder, unless it is set or the usual folders are writable.
 
-    variable: of the environment, in which the library looks for its folder; to be set before the library is imported.
-    usual:    the folders that it takes otherwise; those that are not there are made.
+    variable: where the library looks for its folder; must be set before the library is imported.
+    usual:    the folders that it uses otherwise; missing ones are created.
     """
     if variable in os.environ or all(_writable(os.path.expanduser(folder)) for folder in usual):
         return
-    folder = tempfile.mkdtemp(prefix="gpunet-")  # this process' own: what is cached is run, so nobody else may write it
+    folder = tempfile.mkdtemp(prefix="gpunet-")  # private: cached code is executed, so nobody else may write it
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ[variable] = folder
 
 
 def own(name: str) -> Path | None:
-    """The folder of one of gpunet's own caches, below the user's cache folder; None if it cannot be written to."""
+    """The folder of one of gpunet's caches, inside the user's cache folder; None if it is not writable."""
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpunet" / name
-    except RuntimeError:  # there is no home
+    except RuntimeError:  # no home directory
         return None
     return folder if _writable(str(folder)) else None
 

@@ -1,6 +1,6 @@
-"""What is handed over in place of an array: frames become arrays, and what holds examples but is none is told apart.
+"""Containers passed instead of arrays: frames become arrays; data loaders, generators and the like are refused.
 
-A library's kinds are recognized by their names, so that no library is imported for it.
+Types of other libraries are recognized by name, so that none of these libraries is imported.
 """
 
 from __future__ import annotations
@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 from gpunet.errors import ArgumentError
 
-WHOLE = "expected an array of all examples"
+WHOLE = "expected an array with all examples"
 
 
 def unpacked(name: str, values: Any) -> Any:
     """The values, or the array in a pandas frame.
 
-    Raises ArgumentError, naming the argument, for masked arrays, whose masks would be lost, and for what is no array.
+    Raises ArgumentError, naming the argument, for masked arrays, whose masks would be ignored, and other containers.
     """
     if any(isinstance(part, np.ma.MaskedArray) and np.ma.is_masked(part) for part in _parts(values)):
         raise ArgumentError(
-            f"{name}: a masked array with masked elements, which would count like others; expected all of them: leave "
-            "their examples out, or pass .filled(value)"
+            f"{name}: a masked array with masked elements, whose mask would be ignored; leave their examples out, or "
+            "pass .filled(value)"
         )
     for is_kind, advice in KINDS:
         if is_kind(values):
@@ -44,18 +44,18 @@ def _parts(values: Any) -> list[Any]:
 
 
 def _array_of_frame(name: str, frame: Any) -> NDArray[Any]:
-    """A pandas frame's numbers in the type that holds those of all its columns; nullable columns are like others."""
+    """A pandas frame's numbers, in a type that holds all its columns; nullable columns are allowed."""
     kinds = set()
     for position, (column, kind) in enumerate(frame.dtypes.items()):
         if getattr(kind, "kind", "O") not in "buif":
             raise ArgumentError(
-                f"{name}: column {column!r} has data type {kind}; expected numbers: leave the column out, or turn it "
-                "into numbers (pandas.get_dummies)"
+                f"{name}: column {column!r} has data type {kind}; expected numbers: drop the column, or convert it to "
+                "numbers (pandas.get_dummies)"
             )
         if not isinstance(kind, np.dtype) and (missing := np.asarray(frame.iloc[:, position].isna())).any():
             raise ArgumentError(
                 f"{name}: column {column!r} has no value for example {int(missing.argmax())}; expected numbers: fill "
-                "it in, or leave the example out"
+                "it in, or drop the example"
             )
         kinds.add(getattr(kind, "numpy_dtype", getattr(kind, "subtype", kind)))
     array: NDArray[Any] = frame.to_numpy(dtype=np.result_type(*kinds) if kinds else None)
@@ -63,14 +63,14 @@ def _array_of_frame(name: str, frame: Any) -> NDArray[Any]:
 
 
 def _is_from(values: Any, library: str, *names: str) -> bool:
-    """Whether the values' class, or one that it inherits from, is a library's of that name (any, if none is given)."""
+    """Whether the values' class, or a base class, is the library's, with one of these names (any, if none is given)."""
     return any(
         kind.__module__.partition(".")[0] == library and (not names or kind.__name__ in names)
         for kind in type(values).__mro__
     )
 
 
-# What is no array, and in words what to pass instead. The first that fits counts.
+# Containers that are not arrays, and what to pass instead. The first match counts.
 KINDS: tuple[tuple[Callable[[Any], bool], str], ...] = (
     (
         lambda values: _is_from(values, "torch", "DataLoader"),
@@ -82,7 +82,7 @@ KINDS: tuple[tuple[Callable[[Any], bool], str], ...] = (
     ),
     (
         lambda values: _is_from(values, "torch", "Dataset"),
-        f"{WHOLE}: pass what it holds, such as dataset.data and dataset.targets",
+        f"{WHOLE}: pass its arrays, such as dataset.data and dataset.targets",
     ),
     (
         lambda values: hasattr(values, "as_numpy_iterator") and hasattr(values, "element_spec"),
@@ -94,11 +94,11 @@ KINDS: tuple[tuple[Callable[[Any], bool], str], ...] = (
     ),
     (
         lambda values: isinstance(values, Mapping),
-        f"{WHOLE}: pass what is under one of its keys, such as data['x']",
+        f"{WHOLE}: pass the array of one of its keys, such as data['x']",
     ),
-    (lambda values: isinstance(values, set | frozenset), f"{WHOLE}, in an order: pass a list"),
+    (lambda values: isinstance(values, set | frozenset), f"{WHOLE}, and a set has no order: pass a list"),
     (
         lambda values: isinstance(values, Iterator) and not hasattr(values, "__array__"),
-        f"{WHOLE}: collect what it gives, as in x = numpy.stack(list(examples)), and pass targets as y",
+        f"{WHOLE}: collect its items, as in x = numpy.stack(list(examples)), and pass targets as y",
     ),
 )

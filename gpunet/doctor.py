@@ -1,4 +1,4 @@
-"""`gpunet doctor`: what was found on this machine, and which engine would run and why."""
+"""`gpunet doctor`: report what was found on this machine, which engine would run, and why."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ PROGRAM = "gpunet doctor"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status: 0, also where there is no GPU."""
+    """Run the command line; returns the exit status: 0, even without a GPU."""
     return commandline.run(PROGRAM, _doctor, argv)
 
 
 def _doctor(argv: Sequence[str] | None) -> int:
     parser = commandline.Parser(
         prog=PROGRAM,
-        description="Print what gpunet finds on this machine, and which engine would run.",
+        description="Report what gpunet finds on this machine, and which engine would run.",
         examples="  gpunet doctor",
     )
     parser.parse_args(argv)

@@ -1,4 +1,4 @@
-"""What can go wrong in a user's hands, as exception types. Every message is one line that says what to do."""
+"""The exceptions that users may see. Every message is one line that says what to do."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ MOST_SHOWN = 100  # characters
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of another library says, as far as it fits in a line of ours: the first that holds words."""
+    """The first line of another library's error that holds words."""
     lines = [line.strip() for line in str(error).splitlines() if any(map(str.isalnum, line))]
     return lines[0] if lines else type(error).__name__
 
 
 def shown(value: object) -> str:
-    """A user's value as it fits in a line of ours."""
+    """A user's value, cut to fit into a message."""
     text = " ".join(repr(value).split())
     return text if len(text) <= MOST_SHOWN else f"{text[: MOST_SHOWN - 3]}..."
 
 
 def warn(message: str) -> None:
-    """Warn of something in the line of the user's that called gpunet, through however many functions of gpunet's."""
+    """Warn with the location of the user's line that called gpunet, however deep in gpunet the warning arises."""
     frame = sys._getframe()
     for level in itertools.count(1):
         if frame.f_back is None or frame.f_globals.get("__name__", "").partition(".")[0] != "gpunet":
@@ -40,11 +40,11 @@ class ArgumentError(GpunetError, ValueError):
 
 
 class UnknownArgumentError(ArgumentError, TypeError):
-    """A function has no argument of that name; other frameworks have."""
+    """The function has no argument of that name, though other frameworks do."""
 
 
 class DataError(GpunetError, ValueError):
-    """A data file is missing, damaged or not in the expected form."""
+    """A data file is missing, damaged or not in the expected format."""
 
 
 class ModelFileError(GpunetError, ValueError):
@@ -52,11 +52,11 @@ class ModelFileError(GpunetError, ValueError):
 
 
 class DeviceError(GpunetError, RuntimeError):
-    """The device or engine asked for cannot be used on this machine."""
+    """The requested device or engine cannot be used on this machine."""
 
 
 class OutputError(GpunetError, RuntimeError):
-    """A file that was asked for cannot be written any further."""
+    """A requested file cannot be written."""
 
 
 class NotCompiledError(GpunetError, RuntimeError):
@@ -64,7 +64,7 @@ class NotCompiledError(GpunetError, RuntimeError):
 
 
 class TrainingDivergedError(GpunetError, ArithmeticError):
-    """The loss became infinite or NaN.
+    """The loss became NaN or infinite.
 
     epoch: the epoch in which it happened, from 1 (0 until `fit` has filled it in); update: the update, from 1.
     """
@@ -75,6 +75,4 @@ class TrainingDivergedError(GpunetError, ArithmeticError):
     def __init__(self, update: int, epoch: int = 0) -> None:
         self.update, self.epoch = update, epoch
         where = f"update {update}" + (f" of epoch {epoch}" if epoch else "")
-        super().__init__(
-            f"the loss is no longer a finite number since {where}: training stopped; a smaller learning rate helps"
-        )
+        super().__init__(f"the loss became NaN or infinite at {where}; training stopped. Try a smaller learning rate.")

@@ -1,4 +1,4 @@
-"""`gpunet evaluate`: test a saved model, class by class, and draw where it is wrong."""
+"""`gpunet evaluate`: test a saved model class by class, and plot its mistakes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from gpunet.model import Sequential, restore
 from gpunet.page.invitation import invitation
 
 PROGRAM = "gpunet evaluate"
-CHUNK = 1000  # examples from one movement of the progress bar to the next
+CHUNK = 1000  # examples between two updates of the progress bar
 EXAMPLES = """\
   gpunet evaluate model.safetensors
   gpunet evaluate model.safetensors --plot report.png
@@ -70,7 +70,7 @@ def _evaluate_with(options: argparse.Namespace) -> None:
         print(f"model   {options.model}: {network}, {' '.join(network.activations)}", flush=True)
     result = evaluate(model, dataset.test, options.quiet or options.json)
     if not math.isfinite(result.loss):
-        raise ArgumentError(f"{options.model}: the loss is not a finite number; the weights are too large")
+        raise ArgumentError(f"{options.model}: the loss is NaN or infinite; the weights are too large")
     _print(options, result)
     line = invitation(options.model, dataset.test.images.shape[1:], options.data)
     if line is not None and not (options.json or options.quiet):
@@ -98,7 +98,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         Option(
             "--plot",
             metavar="FILE",
-            help="draw the confusion matrix, the most confident mistakes and the first layer's weights into FILE: "
+            help="plot the confusion matrix, the most confident mistakes and the first layer's weights to FILE: "
             ".png, .svg or .pdf",
         ),
         *(commandline.DEVICE, commandline.ENGINE, commandline.JSON, commandline.QUIET),
@@ -142,7 +142,7 @@ def _print(options: argparse.Namespace, result: Result) -> None:
 
 
 def _summary(result: Result) -> dict[str, Any]:
-    """test_loss and test_accuracy as `gpunet train --metrics` calls them; shares are null where there is nothing."""
+    """test_loss and test_accuracy as in `gpunet train --metrics`; recall and precision are null if undefined."""
     confusion = result.confusion
     return {
         "test_loss": result.loss,
@@ -167,7 +167,7 @@ def _share(part: int, whole: int) -> float | None:
 
 
 def _table(confusion: NDArray[np.int64]) -> list[str]:
-    """A line a class. Recall: share of its examples that were told; precision: share of what was taken for it."""
+    """One line per class. Recall: share of its examples recognized; precision: share of correct predictions of it."""
     lines = [
         f"{'class':>5}  {'examples':>8}  {'correct':>8}  {'recall %':>8}  {'precision %':>11}  most often taken for"
     ]

@@ -1,8 +1,8 @@
-"""The files that gpunet writes: whole ones, those that grow by lines, and what is to be asked before any work.
+"""The files that gpunet writes: whole files, files that grow by lines, and the checks before any work begins.
 
-A whole file is written aside, forced to the disk, and moved into place. What is written aside has a short hidden name
-of its own, `.gpunet-KEY-RANDOM.part`, with a key for each file, so that the next one who writes that file can tell what
-a killed process left behind.
+A whole file is written aside, flushed to disk, and moved into place. The temporary file has a short hidden name of its
+own, `.gpunet-KEY-RANDOM.part`, with a key per target, so that the next process that writes the target recognizes what a
+killed process left.
 """
 
 from __future__ import annotations
@@ -27,19 +27,18 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-LETTERS = 8  # of what tells the names apart under which several processes write at the same time
-FAR = 2**30  # where Windows locks a byte: behind what is in the file, because a locked byte cannot be read
+LETTERS = 8  # random letters that keep the temporary files of concurrent processes apart
+FAR = 2**30  # the byte that is locked on Windows: beyond the content, because a locked byte cannot be read
 
 
 def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
-    """Replace the file, or make it; whoever reads it meanwhile, and whatever happens, finds the old or the new one.
+    """Create or replace the file atomically: a reader sees the old content or the new, whatever happens.
 
-    It keeps the old one's permissions.
-
-    Raises OutputError, naming the file, if it cannot be written, or must not be; the old one then stays.
+    The permissions stay. Raises OutputError, naming the file, if it cannot or must not be written; the old file then
+    stays.
     """
     try:
-        target = Path(os.path.realpath(path))  # through a link, which stays one
+        target = Path(os.path.realpath(path))  # follows a link, which stays a link
         if reason := _protection(target):
             raise OutputError(f"{path}: cannot be written: {reason}")
         remove_leftovers(target)
@@ -47,7 +46,7 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
         aside = Path(file.name)
         try:
             if target.exists():
-                shutil.copymode(target, aside)  # before there is anything in it to be read
+                shutil.copymode(target, aside)  # before it has any content to read
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -67,9 +66,9 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
 
 
 def remove_leftovers(path: str | os.PathLike[str]) -> None:
-    """Remove what killed processes left behind that were writing the file; never what a living one is writing.
+    """Remove temporary files that killed processes left of this file; never those of a running process.
 
-    A living one has it locked. Where there are no locks, leftovers stay.
+    A running process holds a lock on its file. Where there are no locks, leftovers stay.
     """
     target = Path(os.path.realpath(path))
     for aside in target.parent.glob(f"{_hidden_name(target)}-{'?' * LETTERS}.part"):
@@ -83,12 +82,12 @@ def remove_leftovers(path: str | os.PathLike[str]) -> None:
 
 
 class LineFile:
-    """A text file that is written a line, or some whole lines, at a time; each is in the file when `write` returns.
+    """A text file written in whole lines; they are in the file when `write` returns.
 
-    owner:  what to call it in errors, in front of the path.
-    append: go on with an existing file instead of replacing it. Either way lines go to the file's end, wherever that is
+    owner:  how errors name it, before the path.
+    append: continue an existing file instead of replacing it. Either way lines go to the file's end, wherever that is
             by then: two programs that write the same file do not overwrite each other.
-    Raises: OutputError if the file cannot be written, or must not be.
+    Raises: OutputError if the file cannot or must not be written.
     """
 
     def __init__(self, owner: str, path: str, append: bool = False) -> None:
@@ -106,10 +105,10 @@ class LineFile:
         return os.fstat(self._file.fileno()).st_size == 0
 
     def write(self, text: str) -> None:
-        """Append whole lines. Raises OutputError; nothing of them is then in the file."""
+        """Append whole lines. Raises OutputError, with none of them in the file."""
         content, done = text.encode(), 0
         try:
-            while done < len(content):  # a disk that is almost full takes a part, and tells of it by the count alone
+            while done < len(content):  # an almost full disk takes a part, and reports only the count
                 done += self._file.write(content[done:])
         except OSError as error:
             raise OutputError(f"{self._name}: cannot be written: {_reason(error)}") from error
@@ -127,10 +126,10 @@ class LineFile:
 
 @contextlib.contextmanager
 def owned(option: str, path: str) -> Iterator[None]:
-    """No other process owns the file meanwhile, there already or not: a hidden file beside it is locked.
+    """Own the file meanwhile, whether it exists or not, by a lock on a hidden file next to it.
 
-    A lock ends with its process, however that ends. Where there are no locks, or no file can be made, there is none.
-    Raises ArgumentError, with the option's name, if another process owns the file.
+    A lock ends with its process, however that ends. Where there are no locks, or no file can be created, nothing is
+    locked. Raises ArgumentError, naming the option, if another process owns the file.
     """
     file = _open_lock(option, path)
     try:
@@ -140,29 +139,29 @@ def owned(option: str, path: str) -> Iterator[None]:
             with contextlib.suppress(OSError):
                 if sys.platform == "win32":
                     file.close()
-                os.unlink(file.name)  # while it is still locked: else it could be another one's by now
+                os.unlink(file.name)  # while still locked: otherwise it could be another process' by now
             file.close()
 
 
 def check_output(option: str, path: str, *, size: int = 0, grows: bool = False) -> None:
-    """Raise ArgumentError unless a file can be made, or replaced, at `path`; to be asked before any work.
+    """Raise ArgumentError unless a file can be created or replaced at `path`. Call it before any work.
 
     size:  bytes that it will have at least.
-    grows: it will be written line by line where it is, and may be a device or a pipe.
+    grows: it will be written line by line in place, and may be a device or a pipe.
     """
     if path == "":
         raise ArgumentError(f"{option}: expected a path, got ''")
     try:
         target = Path(os.path.realpath(path))
         if not target.parent.is_dir():
-            raise ArgumentError(f"{option}: {path}: there is no folder {target.parent}")
+            raise ArgumentError(f"{option}: {path}: no such folder: {target.parent}; create it, or choose another path")
         if reason := _protection(target, grows):
             raise ArgumentError(f"{option}: {path}: {reason}; choose another name")
         if grows and target.exists():
             return
     except ArgumentError:
         raise
-    except (OSError, ValueError) as error:  # a name that is too long, a folder that must not be looked into
+    except (OSError, ValueError) as error:  # a name that is too long, a folder without permission
         raise ArgumentError(f"{option}: {path}: cannot be written: {_reason(error)}") from error
     try:
         with _open_aside(target) as file:
@@ -176,7 +175,7 @@ def check_output(option: str, path: str, *, size: int = 0, grows: bool = False) 
         disk = shutil.disk_usage(target.parent)
         if disk.free < size and disk.total:
             raise ArgumentError(
-                f"{option}: {path}: will have {size:,} bytes, but the disk has {disk.free:,} left; choose another one"
+                f"{option}: {path}: needs {size:,} bytes, but the disk has {disk.free:,} free; choose another disk"
             )
 
 
@@ -205,32 +204,32 @@ def instead_of(path: str | os.PathLike[str]) -> list[Path]:
 
 
 def _protection(target: Path, grows: bool = False) -> str | None:
-    """Why what is at the path must not be replaced (or, with `grows`, added to), if anything is there."""
+    """Why the file must not be replaced (or, with `grows`, appended to); None if it may, or does not exist."""
     try:
         mode = target.stat().st_mode
     except FileNotFoundError:
         return None
     if stat.S_ISDIR(mode) or not (grows or stat.S_ISREG(mode)):
         return "not a file"
-    # The second question is for the superuser, whom the system lets write everything.
+    # The second check is for the superuser, whom the system lets write everything.
     if not os.access(target, os.W_OK) or (stat.S_ISREG(mode) and not mode & 0o222):
         return "the file is write-protected"
     return None
 
 
 def _hidden_name(target: Path) -> str:
-    """The start of hidden names that belong to a file: as long for a long name as for a short one."""
+    """The start of the hidden names of a file: equally long for long and short names."""
     return f".gpunet-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:LETTERS]}"
 
 
 def _open_aside(target: Path) -> IO[bytes]:
-    """A new file beside the target, locked where that is possible."""
+    """A new file next to the target, locked where that is possible."""
     while True:
         aside = target.with_name(f"{_hidden_name(target)}-{secrets.token_hex(LETTERS // 2)}.part")
         file = open(aside, "xb")  # noqa: SIM115 - the caller's
         if _lock(file) is not False and aside.exists():
             return file
-        file.close()  # another process took it for a leftover, before it was locked
+        file.close()  # another process removed it as a leftover, before it was locked
 
 
 def _open_lock(option: str, path: str) -> IO[bytes] | None:
@@ -238,12 +237,12 @@ def _open_lock(option: str, path: str) -> IO[bytes] | None:
     while True:
         try:
             file = open(target.with_name(f"{_hidden_name(target)}.lock"), "ab")  # noqa: SIM115 - the caller's
-        except (OSError, ValueError):  # what keeps it from being made is told by check_output
+        except (OSError, ValueError):  # check_output reports why it cannot be created
             return None
         if _lock(file) is False:
             file.close()
             raise ArgumentError(
-                f"{option}: {path}: another training is saving to it; wait until that has ended, or choose another name"
+                f"{option}: {path}: another training is saving to it; wait until it ends, or choose another name"
             )
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), os.stat(file.name)):
@@ -252,7 +251,7 @@ def _open_lock(option: str, path: str) -> IO[bytes] | None:
 
 
 def _lock(file: IO[bytes]) -> bool | None:
-    """Lock an open file for this process: whether that was possible, or None where there are no locks."""
+    """Lock an open file for this process: whether that succeeded, or None where there are no locks."""
     try:
         if sys.platform == "win32":
             file.seek(FAR)
@@ -268,7 +267,7 @@ def _lock(file: IO[bytes]) -> bool | None:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the new name outlast a power failure, where the system can (Windows cannot open a folder)."""
+    """Make the new name survive a power failure, where the system can (Windows cannot open a folder)."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY)
         try:

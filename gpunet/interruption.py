@@ -1,4 +1,4 @@
-"""How a training whose model is kept ends on Ctrl-C, SIGTERM and a closed terminal: as of the end of an epoch."""
+"""Ctrl-C, SIGTERM and a closed terminal, where the model is to be saved: training ends with a whole epoch."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ SIGNALS = [number for name in ("SIGINT", "SIGTERM", "SIGHUP") if (number := geta
 
 
 class Interruption(Callback):
-    """The last of the callbacks: it ends training by KeyboardInterrupt, at a moment at which the model is whole.
+    """The last of the callbacks. It ends training by KeyboardInterrupt at a moment when the model is consistent.
 
-    A second signal ends at once, and the model is then not to be used. One that comes within REPEATED seconds is the
-    first one again: `timeout`, terminals and launchers often send it to both the process and its group.
-    signal:  the first one that came, if any.
-    at_once: whether a second one came.
+    A second signal ends the process immediately, and the model must not be used then. A signal within REPEATED seconds
+    counts as the first one again: `timeout`, terminals and launchers often send it to the process and to its group.
+    signal:  the first one received, if any.
+    at_once: whether a second one was received.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Interruption(Callback):
 
     @contextlib.contextmanager
     def catching(self) -> Iterator[None]:
-        """Around `fit`, and what belongs to it: a signal waits for the next moment at which the model is whole.
+        """Around `fit`: a signal takes effect at the next moment when the model is consistent.
 
         Raises KeyboardInterrupt at its end if a signal came too late to end the training.
         """
@@ -47,11 +47,11 @@ class Interruption(Callback):
 
     @property
     def exit_status(self) -> int:
-        """The shell's number for a program that such a signal has ended."""
+        """The shell's exit status for a program ended by this signal."""
         return commandline.INTERRUPTED if self.signal is None else 128 + self.signal
 
     def on_progress(self, updates: int) -> None:
-        self._heed()  # inside the epoch, which the engine then undoes
+        self._heed()  # inside the epoch, which the engine then rolls back
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         self._heed()

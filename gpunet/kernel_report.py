@@ -34,7 +34,7 @@ class Row(NamedTuple):
 
 
 def configurations(architecture: Architecture) -> Iterator[Configuration]:
-    """Every kernel in every configuration that engines ask for on such a GPU; of the persistent engine's, examples."""
+    """Every kernel in every configuration that engines use on such a GPU; for the persistent engine, examples."""
     yield from tiled_plan.configurations(architecture.capability)
     yield from persistent_plan.configurations(architecture)
     yield Configuration("try_out", (), threads=1, resident_blocks=1)  # the diagnosis'

@@ -1,4 +1,4 @@
-"""The data set of a command that takes a model: what `--data` says, else what the model was trained on, else MNIST."""
+"""The data set of a command that takes a model: from `--data`, else what the model was trained on, else MNIST."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from gpunet.saving import Saved
 
 
 def load(program: str, model: str, saved: Saved, path: str | None) -> tuple[Dataset, str]:
-    """The data set and its name; with a line on the standard error if the model was trained on another one.
+    """The data set and its name; warns on the standard error if the model was trained on another one.
 
-    program: of the command. model: the model's file, whose content is `saved`. path: what `--data` says, if anything.
-    Raises DataError if what the model was trained on is not there or not the same any more; ArgumentError for data
-    that the network does not take.
+    program: the command's name. model: the model's file, whose content is `saved`. path: the value of `--data`, if any.
+    Raises DataError if the model's own data is missing or has changed; ArgumentError for data that does not fit the
+    network.
     """
     origin, network = saved.data, saved.network
     chosen = origin.path if path is None and origin is not None else path
@@ -24,17 +24,17 @@ def load(program: str, model: str, saved: Saved, path: str | None) -> tuple[Data
     except DataError as error:
         if path is not None:
             raise
-        raise DataError(f"{error}; {model} was trained on it, --data gives another path") from error
+        raise DataError(f"{error}; {model} was trained on it: pass its new path as --data") from error
     name = data.MNIST if chosen is None else chosen
     is_other = origin is not None and data.fingerprint(dataset) != origin.sha256
     if is_other and path is None:
-        raise DataError(f"{name}: other examples than {model} was trained on; with --data {name} they are taken")
+        raise DataError(f"{name}: not the examples that {model} was trained on; pass --data {name} to use them")
     if network.inputs != dataset.inputs or network.classes < dataset.classes:
         raise ArgumentError(
-            f"{model}: a network with {network.inputs} inputs and {network.classes} classes, but {name} has "
-            f"{dataset.inputs} inputs and {dataset.classes} classes; expected what the model was trained on"
+            f"{model}: the network has {network.inputs} inputs and {network.classes} classes, but {name} has "
+            f"{dataset.inputs} inputs and {dataset.classes} classes; expected the data that the model was trained on"
         )
     if is_other and origin is not None:
-        told = f"{name}: other examples than {model} was trained on ({origin.name})"
-        print(f"{program}: {commandline.one_line(told)}", file=sys.stderr)
+        warning = f"{name}: not the examples that {model} was trained on ({origin.name})"
+        print(f"{program}: {commandline.one_line(warning)}", file=sys.stderr)
     return dataset, name

@@ -1,4 +1,4 @@
-"""Pictures of a training and of a model's mistakes, as files. matplotlib draws them, without a display."""
+"""Plots of a training and of a model's mistakes, as files. Drawn by matplotlib, without a display."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".png", ".svg", ".pdf")
 DOTS_PER_INCH = 150
-MISTAKES = (4, 6)  # rows and columns of pictures
-UNITS = 100  # of the first layer whose weights are drawn
-MOST_NUMBERED = 20  # classes, up to which the confusion matrix has numbers in it
+MISTAKES = (4, 6)  # rows and columns of images
+UNITS = 100  # of the first layer, whose weights are drawn
+MOST_NUMBERED = 20  # classes: up to here the confusion matrix shows its numbers
 
 
 def check(path: str) -> None:
-    """Raise ArgumentError, before any work, if --plot PATH cannot be drawn."""
+    """Raise ArgumentError, before any work, if --plot PATH cannot be written."""
     files.check_output("--plot", path)
     if Path(path).suffix.lower() not in SUFFIXES:
         raise ArgumentError(f"--plot: {path}: expected a name that ends in {', '.join(SUFFIXES)}")
@@ -38,7 +38,7 @@ def check(path: str) -> None:
 
 
 def write(figure: Figure, path: str) -> None:
-    """Write the figure in the format that the name ends in. Raises OutputError; an old file then stays."""
+    """Write the figure in the format of the path's suffix. Raises OutputError; an old file then stays."""
     content = io.BytesIO()
     figure.savefig(content, format=Path(path).suffix[1:].lower(), dpi=DOTS_PER_INCH)
     files.write_bytes(path, content.getvalue())
@@ -60,7 +60,7 @@ def curves(epochs: Sequence[int], history: Mapping[str, Sequence[float]]) -> Fig
                 axes.plot(epochs, scale * np.array(history[key]), marker="o", markersize=3, label=label)
         axes.set(xlabel="epoch", ylabel=f"{name} ({unit})")
         if len(epochs):
-            axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)  # so that also a single epoch has one tick, its own
+            axes.set_xlim(min(epochs) - 0.5, max(epochs) + 0.5)  # so that a single epoch gets one tick, its own
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(alpha=0.3)
         axes.legend()
@@ -78,7 +78,7 @@ def report(
     confusion: (classes, classes), target by prediction.
     mistakes:  (example, target, prediction, its probability), the most confident first.
     weights:   (inputs, units) of the first layer.
-    shape:     of an example; one that is no picture is drawn as a curve over its inputs.
+    shape:     of an example; examples that are not images are drawn as curves over their inputs.
     Raises:    ArgumentError if matplotlib cannot be loaded.
     """
     figure = _new_figure(figsize=(13, 14), layout="constrained")
@@ -91,8 +91,8 @@ def report(
 
 
 def _new_figure(option: str = "", **settings: Any) -> Figure:
-    """matplotlib's Figure, loaded on first use. option: what asks for it, for the error."""
-    # Without a folder of its own matplotlib takes a temporary one as well, and says so in two lines.
+    """matplotlib's Figure, loaded on first use. option: the option that needs it, for the error."""
+    # Without a writable folder matplotlib uses a temporary one as well, but prints two lines about it.
     cache_folders.ensure("MPLCONFIGDIR", *(_usual(kind) for kind in ("config", "cache")))
     try:
         with _backend_put_off():
@@ -107,8 +107,8 @@ def _new_figure(option: str = "", **settings: Any) -> Figure:
 def _backend_put_off() -> Iterator[None]:
     """matplotlib fails to load where MPLBACKEND names a backend that it does not know.
 
-    Jupyter sets it for all that it starts, also for a program of another environment, which lacks Jupyter's backend.
-    What draws files needs none; who shows figures in the same process gets the one that was named, if there is one.
+    Jupyter sets it for every program that it starts, even for one in another environment, which lacks that backend.
+    Writing files needs no backend; code that shows figures in the same process still gets the one named, if it exists.
     """
     backend = None if "matplotlib" in sys.modules else os.environ.pop("MPLBACKEND", None)
     try:
@@ -124,14 +124,14 @@ def _backend_put_off() -> Iterator[None]:
 
 
 def _usual(kind: str) -> str:
-    """The folder in which matplotlib keeps its "config" or "cache", if nothing else is said."""
+    """matplotlib's default folder for "config" or "cache"."""
     if sys.platform.startswith(("linux", "freebsd")):
         return os.path.join(os.environ.get(f"XDG_{kind.upper()}_HOME") or f"~/.{kind}", "matplotlib")
     return "~/.matplotlib"
 
 
 def _draw_confusion(axes: Axes, confusion: NDArray[np.integer]) -> None:
-    """Rows in per cent of their examples, so that rare classes show as well; the numbers are examples."""
+    """Colours in per cent of a row's examples, so that rare classes show as well; the numbers are examples."""
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     classes = len(confusion)
@@ -148,38 +148,38 @@ def _draw_mistakes(
     figure: Any, mistakes: Sequence[tuple[NDArray[Any], int, int, float]], shape: tuple[int, ...]
 ) -> None:
     figure.suptitle("most confident mistakes" if mistakes else "no mistakes")
-    picture_shape = image_shape(shape)
+    drawn_shape = image_shape(shape)
     for axes, mistake in zip(figure.subplots(*MISTAKES).flat, [*mistakes, *[None] * math.prod(MISTAKES)], strict=False):
         axes.axis("off")
         if mistake is None:
             continue
         example, target, prediction, probability = mistake
-        if picture_shape is None:
+        if drawn_shape is None:
             axes.plot(np.ravel(example), linewidth=0.7)
         else:
-            axes.imshow(_scaled(example.reshape(picture_shape)), cmap="gray")
+            axes.imshow(_scaled(example.reshape(drawn_shape)), cmap="gray")
         axes.set_title(f"{target}, taken for {prediction}\n{100 * probability:.1f} %", fontsize=8)
 
 
 def _draw_weights(axes: Axes, weights: NDArray[np.floating], shape: tuple[int, ...]) -> None:
-    """One tile a unit; red raises the unit's output, blue lowers it."""
+    """One tile per unit; red raises the unit's output, blue lowers it."""
     units = min(UNITS, weights.shape[1])
     drawn = weights[:, :units]
     limit = float(np.percentile(np.abs(drawn), 99.5)) or 1.0
-    picture_shape = image_shape(shape)
+    drawn_shape = image_shape(shape)
     axes.set_title(f"first layer: weights of {units} of {weights.shape[1]} units, from {-limit:.2g} to {limit:.2g}")
-    if picture_shape is None or len(picture_shape) == 3:  # colours have no one sign: rows of inputs
+    if drawn_shape is None or len(drawn_shape) == 3:  # in colour, each pixel has three signs
         axes.imshow(drawn, cmap="RdBu_r", vmin=-limit, vmax=limit, aspect="auto", interpolation="nearest")
         axes.set(xlabel="unit", ylabel="input")
         return
     axes.axis("off")
-    axes.imshow(_mosaic(drawn.T.reshape(units, *picture_shape)), cmap="RdBu_r", vmin=-limit, vmax=limit)
+    axes.imshow(_mosaic(drawn.T.reshape(units, *drawn_shape)), cmap="RdBu_r", vmin=-limit, vmax=limit)
 
 
 def _mosaic(tiles: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Pictures (n, height, width) in rows, with lines of nothing (NaN, drawn white) between them."""
+    """Images (n, height, width) in rows, separated by lines of NaN, which are drawn white."""
     n, height, width = tiles.shape
-    columns = math.ceil(math.sqrt(2 * n))  # twice as broad as high
+    columns = math.ceil(math.sqrt(2 * n))  # twice as wide as high
     rows = math.ceil(n / columns)
     filled = np.full((rows * columns, height + 1, width + 1), np.nan)
     filled[:n, :height, :width] = tiles
@@ -188,7 +188,7 @@ def _mosaic(tiles: NDArray[np.floating]) -> NDArray[np.floating]:
 
 
 def image_shape(shape: tuple[int, ...]) -> tuple[int, ...] | None:
-    """(height, width) or (height, width, 3) in which to draw examples of a shape, or None if they are no pictures."""
+    """(height, width) or (height, width, 3) in which to draw examples of a shape, or None if they are not images."""
     if len(shape) == 3 and shape[-1] == 1:
         return shape[:2]
     if len(shape) == 2 or (len(shape) == 3 and shape[-1] == 3):
@@ -198,6 +198,6 @@ def image_shape(shape: tuple[int, ...]) -> tuple[int, ...] | None:
 
 
 def _scaled(image: NDArray[Any]) -> NDArray[np.floating]:
-    """In 0..1 between its extremes; what imshow does by itself for grey pictures, and not for coloured ones."""
+    """Scaled to 0..1 between its extremes, as imshow does for grey images but not for coloured ones."""
     low, high = float(image.min()), float(image.max())
     return (image - low) / ((high - low) or 1.0)

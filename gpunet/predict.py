@@ -1,4 +1,4 @@
-"""`gpunet predict`: tell the digits in pictures, and show what the network saw."""
+"""`gpunet predict`: recognize handwritten digits in photos or scans, and show what the network saw."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from gpunet.model import Sequential, load
 
 PROGRAM = "gpunet predict"
 INPUTS = digits.SIDE**2
-MOST_BARS = 10  # the most probable classes of a network with more
+MOST_BARS = 10  # of a network with more classes, the most probable ones are shown
 EXAMPLES = """\
   gpunet predict model.safetensors photo.jpg
   gpunet predict model.safetensors scans/ --quiet
@@ -37,18 +37,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _predict(argv: Sequence[str] | None) -> int:
     options = _parse(argv)
-    files = _files(options.pictures)
+    files = _files(options.images)
     model = load(options.model, device=options.device, engine=options.engine)
     if model.network.inputs != INPUTS:
         raise ArgumentError(
-            f"{options.model}: a network with {model.network.inputs} inputs; expected {INPUTS}, for pictures of "
+            f"{options.model}: the network has {model.network.inputs} inputs; expected {INPUTS}, for images of "
             f"{digits.SIDE} x {digits.SIDE} pixels"
         )
     used = 0
-    # No bar for a single picture, or where the standard error is not a terminal.
-    for file in tqdm(
-        files, unit=" pictures", leave=False, dynamic_ncols=True, disable=None if len(files) > 1 else True
-    ):
+    # No bar for a single image, or where the standard error is not a terminal.
+    for file in tqdm(files, unit=" images", leave=False, dynamic_ncols=True, disable=None if len(files) > 1 else True):
         try:
             digit = _read(file, options.ink)
         except DataError as error:
@@ -65,43 +63,43 @@ def _predict(argv: Sequence[str] | None) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = commandline.Parser(
         prog=PROGRAM,
-        description="Tell the digits in pictures: one's own, photographed or scanned. For each it prints the 28 x 28\n"
-        "pixels that the network saw, and the probabilities of the classes.",
+        description="Recognize handwritten digits in photos or scans. For each image, print the 28 x 28 pixels that\n"
+        "the network saw, and the probability of each class.",
         examples=EXAMPLES,
     )
     add = parser.add_argument
     add("model", metavar="MODEL", help="a file that gpunet train --save wrote; a network with 784 inputs")
     add(
-        "pictures",
+        "images",
         nargs="+",
-        metavar="PICTURE",
-        help="a PNG, JPEG or TIFF file (WebP, BMP and GIF are read as well) with one digit, or a folder of them",
+        metavar="IMAGE",
+        help="a PNG, JPEG or TIFF file (or WebP, BMP, GIF) with one digit, or a folder of such files",
     )
     parser.add_options(
-        Option("--ink", choices=digits.INKS, default="auto", help="whether the strokes are dark or light"),
+        Option("--ink", choices=digits.INKS, default="auto", help="whether strokes are dark or light on their ground"),
         *(commandline.DEVICE, commandline.ENGINE),
-        replace(commandline.JSON, help="print one JSON object a picture"),
-        replace(commandline.QUIET, help="print one line a picture"),
+        replace(commandline.JSON, help="print one JSON object per image"),
+        replace(commandline.QUIET, help="print one line per image"),
     )
     return parser.parse_args(argv)
 
 
 def _files(paths: Sequence[str]) -> list[str]:
-    """The files, with those in folders (not in folders of folders) in the order of their names.
+    """The files, and those in folders (not in subfolders), sorted by name.
 
-    A folder stands for itself if it has no pictures or cannot be read; `_read` then says so.
+    A folder without images, or one that cannot be read, is returned itself; `_read` then reports it.
     Raises ArgumentError for an empty path, which would be the current folder.
     """
     files = []
     for path in paths:
         if path == "":
-            raise ArgumentError("PICTURE: expected a path, got ''")
-        files += _pictures_in(path) or [path]
+            raise ArgumentError("IMAGE: expected a path, got ''")
+        files += _images_in(path) or [path]
     return files
 
 
-def _pictures_in(path: str) -> list[str]:
-    """The visible files of a folder that end as pictures do; nothing if it is no folder."""
+def _images_in(path: str) -> list[str]:
+    """The visible image files of a folder, by suffix; empty if it is no folder."""
     with contextlib.suppress(OSError):
         inside = sorted(Path(path).iterdir())
         return [str(file) for file in inside if file.suffix.lower() in images.SUFFIXES and file.name[0] != "."]
@@ -114,12 +112,12 @@ def _read(file: str, ink: str) -> NDArray[np.uint8]:
             os.listdir(file)
         except OSError as error:
             raise DataError(f"{file}: the folder cannot be read: {error.strerror}") from error
-        raise DataError(f"{file}: no pictures in this folder; expected files that end in {', '.join(images.SUFFIXES)}")
+        raise DataError(f"{file}: no images in this folder; expected files that end in {', '.join(images.SUFFIXES)}")
     return digits.read_digit(file, ink)
 
 
 def _result(options: argparse.Namespace, model: Sequential, file: str, digit: NDArray[np.uint8]) -> str:
-    """What to print for a picture, without the last line's end."""
+    """What to print for an image, without the final newline."""
     probabilities = model.predict(digit[None])[0]
     best = int(probabilities.argmax())
     if options.json:
@@ -129,7 +127,7 @@ def _result(options: argparse.Namespace, model: Sequential, file: str, digit: ND
         return line
     shown = sorted(np.argsort(-probabilities, kind="stable")[:MOST_BARS])
     bars = terminal.bars(shown, [float(probabilities[number]) for number in shown], sys.stdout)
-    return "\n".join([*terminal.side_by_side(terminal.picture(digit, sys.stdout), bars), line])
+    return "\n".join([*terminal.side_by_side(terminal.drawing(digit, sys.stdout), bars), line])
 
 
 if __name__ == "__main__":

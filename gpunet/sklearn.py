@@ -1,7 +1,7 @@
 """MLPClassifier: a gpunet network as a scikit-learn classifier, for pipelines, grid searches and cross-validation.
 
-Its parameters have the names and the meaning that they have in sklearn.neural_network.MLPClassifier; what gpunet does
-not do (other solvers, L2 penalty) is refused. Needs scikit-learn: pip install 'gpunet[sklearn]'.
+Its parameters have the names and meanings of sklearn.neural_network.MLPClassifier; what gpunet lacks (other solvers, L2
+penalty) is refused. Needs scikit-learn: pip install 'gpunet[sklearn]'.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ from gpunet.optimizers import SGD, Adam, Optimizer
 ACTIVATIONS = {"identity": "linear", "logistic": "sigmoid", **{name: name for name in HIDDEN_ACTIVATIONS}}
 LARGEST_AUTO_BATCH = 200  # scikit-learn's
 
-# Parameters of scikit-learn's classifier of which gpunet knows one value only.
+# Parameters of scikit-learn's classifier of which gpunet supports one value only.
 ONLY = {"alpha": 0.0, "learning_rate": "constant"}
 
 
@@ -49,15 +49,15 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     hidden_layer_sizes: widths of the hidden layers.  activation: "identity", "logistic", "tanh", "relu", or another of
     gpunet's names.  solver: "adam" or "sgd".  alpha: 0 only.  learning_rate: "constant" only.
     batch_size: "auto" is min(200, examples).
-    tol, n_iter_no_change: training ends when for so many epochs the loss (with early_stopping: the accuracy on a share
-    validation_fraction of the examples) was not better by more than tol; else after max_iter epochs.
-    random_state: fixes start, shuffle and validation share.  warm_start: a further fit goes on from the weights, with
-    the parameters as they are then; where the solver stood is kept if it is the same one.
+    tol, n_iter_no_change: training ends when the loss (with early_stopping: the accuracy on a share validation_fraction
+    of the examples) has not improved by more than tol for n_iter_no_change epochs; else after max_iter epochs.
+    random_state: fixes initial weights, shuffling and validation share.  warm_start: another fit continues from the
+    weights, with the current parameters; the solver's state is kept if the solver is the same.
     device, engine: as in gpunet's Sequential.compile.
 
-    Data is taken as float32, bytes as well: they are not scaled to 0..1.
-    As a job among others, of joblib (GridSearchCV(n_jobs=...) and so on) or Dask, it computes with one thread on a CPU:
-    the others have the other cores. Results do not depend on it.
+    All data is used as float32, bytes as well: they are not scaled to 0..1.
+    As one of several jobs of joblib (GridSearchCV(n_jobs=...) and so on) or Dask, it computes with one thread on a CPU;
+    the other jobs have the other cores. Results do not depend on it.
     After fit: classes_, n_iter_, loss_, loss_curve_, best_loss_, validation_scores_, best_validation_score_, coefs_,
     intercepts_, n_layers_, n_outputs_, out_activation_, and model_, the gpunet model.
     """
@@ -119,7 +119,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.engine = engine
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> MLPClassifier:  # noqa: N803 - scikit-learn's name
-        """Train on X (examples, features) and y (examples,), classes of any kind. Returns itself."""
+        """Train on X (examples, features) and y (examples,), class labels of any type. Returns itself."""
         goes_on = self.warm_start and hasattr(self, "model_")
         x, y = validate_data(self, X, y, dtype=np.float32, order="C", reset=not goes_on)
         check_classification_targets(y)
@@ -162,7 +162,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self._keep(convergence, len(x), goes_on)
         if not convergence.converged:
             warnings.warn(
-                f"training did not converge in {max_iter} epochs; a larger max_iter or tol ends it in time",
+                f"training did not converge in {max_iter} epochs; try a larger max_iter or tol",
                 ConvergenceWarning,
                 stacklevel=2,
             )
@@ -201,7 +201,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     def _optimizer(self) -> Optimizer:
         for name, only in ONLY.items():
             if getattr(self, name) != only:
-                raise ArgumentError(f"{name}: gpunet knows {name}={only!r} only, got {getattr(self, name)!r}")
+                raise ArgumentError(f"{name}: gpunet supports {name}={only!r} only, got {getattr(self, name)!r}")
         if self.solver == "adam":
             return Adam(self.learning_rate_init, self.beta_1, self.beta_2, self.epsilon)
         if self.solver == "sgd":
@@ -209,7 +209,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         raise ArgumentError(f"solver: expected 'adam' or 'sgd', got {self.solver!r}")
 
     def _keep(self, convergence: _Convergence, examples: int, goes_on: bool) -> None:
-        """What scikit-learn's classifier has after fit."""
+        """Set the attributes that scikit-learn's classifier has after fit."""
         self.loss_curve_ = [*self.loss_curve_, *convergence.losses] if goes_on else convergence.losses
         self.n_iter_, self.loss_ = len(self.loss_curve_), self.loss_curve_[-1]
         self.t_ = self.n_iter_ * examples
@@ -223,9 +223,9 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
 
 class _Convergence(Callback):
-    """Ends training by scikit-learn's rule: more than `patience` epochs in which nothing became better by tol.
+    """Ends training by scikit-learn's rule: more than `patience` epochs without an improvement by more than tol.
 
-    by_score: looks at the validation accuracy instead of the loss, and ends with the best weights.
+    by_score: watches the validation accuracy instead of the loss, and ends with the best weights.
     """
 
     def __init__(self, tol: float, patience: int, by_score: bool, verbose: bool) -> None:

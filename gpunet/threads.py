@@ -1,4 +1,4 @@
-"""How many cores a computation on the CPU uses: as many as it was told, and no more than the process may use."""
+"""How many cores a computation on the CPU uses: the requested number, at most what the process may use."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from gpunet.errors import ArgumentError
 VARIABLES = ("NUMBA_NUM_THREADS", "OMP_NUM_THREADS")  # the first one that is set counts
 PROCESS = Path("/proc/self")  # where Linux says which control groups a process is in, and where their files are
 
-_told: int | None = None  # by `limit`
+_requested: int | None = None  # by `limit`
 _here = threading.local()  # most: see `at_most`
 
 
 def limit(threads: int) -> None:
-    """From here on use so many cores, also in NumPy's linear algebra.
+    """Use this many cores from now on, in NumPy's linear algebra as well.
 
     Raises ArgumentError for more than the process may use: threads that wait for each other need a core each.
     """
-    global _told
+    global _requested
     if threads > usable_cores():
-        raise ArgumentError(f"threads: expected at most the {usable_cores()} cores that may be used, got {threads}")
-    _told = threads
+        raise ArgumentError(f"threads: expected at most the {usable_cores()} cores available, got {threads}")
+    _requested = threads
     import threadpoolctl  # here, because nothing else needs it
 
     threadpoolctl.threadpool_limits(threads)
@@ -37,7 +37,7 @@ def limit(threads: int) -> None:
 
 @contextlib.contextmanager
 def at_most(threads: int) -> Iterator[None]:
-    """Let what this very thread computes meanwhile use no more threads than so many: others compute beside it."""
+    """Restrict this thread's computations to this many threads meanwhile: others compute at the same time."""
     before: int | None = getattr(_here, "most", None)
     _here.most = threads
     try:
@@ -47,7 +47,7 @@ def at_most(threads: int) -> Iterator[None]:
 
 
 def count() -> int:
-    """Threads for a computation: what `limit` was told, else what the environment says, else all usable cores.
+    """Threads for a computation: as set by `limit`, else by the environment, else all usable cores.
 
     No more than `at_most` allows. Raises ArgumentError for an environment variable that is not a whole number above 0.
     """
@@ -56,8 +56,8 @@ def count() -> int:
 
 
 def _count() -> int:
-    if _told is not None:
-        return _told
+    if _requested is not None:
+        return _requested
     for name in VARIABLES:
         if text := os.environ.get(name, "").split(",")[0].strip():  # OpenMP's may be a list, the outermost level first
             if not text.isdecimal() or int(text) < 1:
@@ -73,10 +73,10 @@ _limited: Any = None
 
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """Let NumPy's linear algebra use one thread meanwhile, in the whole process.
+    """Restrict NumPy's linear algebra to one thread meanwhile, in the whole process.
 
-    With more, the order of its sums depends on how many there are, and they wait for one another in busy loops: beside
-    another busy process that took up to sixty times as long as one thread alone.
+    With more, the order of its sums depends on their number, and they wait for one another in busy loops: next to
+    another busy process that took up to sixty times as long as a single thread.
     """
     global _users_of_one_thread, _limited
     with _alone:
@@ -100,13 +100,13 @@ def _blas() -> Any:
 
 
 def usable_cores() -> int:
-    """The cores that the process may use: by its affinity, and by what its control groups allow of their time."""
+    """The cores that the process may use, by its affinity and by the quotas of its control groups."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([cores, *(math.ceil(quota) for quota in _quotas())]))
 
 
 def _quotas() -> Iterator[float]:
-    """The limits, in cores, of the process' control group and of all that it is in: each counts."""
+    """The quotas, in cores, of the process' control group and of all its parents: each counts."""
     for folder, top in _control_groups():
         while True:
             if (quota := _quota(folder)) is not None:
@@ -117,7 +117,7 @@ def _quotas() -> Iterator[float]:
 
 
 def _quota(folder: Path) -> float | None:
-    """A group's limit: quota and period, in one file (version 2) or in two (version 1); None if it has none."""
+    """A group's limit, from quota and period in one file (version 2) or two (version 1); None if it has none."""
     for files in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         try:
             quota, period = (int(number) for file in files for number in (folder / file).read_text().split())
@@ -129,7 +129,7 @@ def _quota(folder: Path) -> float | None:
 
 
 def _control_groups() -> Iterator[tuple[Path, Path]]:
-    """The folder of each control group that may limit the process' time, and the topmost one to be seen above it."""
+    """The folder of each control group that may limit the process' time, and the topmost visible folder above it."""
     try:
         groups = [line.split(":", 2) for line in (PROCESS / "cgroup").read_text().splitlines()]
         mounts = [line.split() for line in (PROCESS / "mountinfo").read_text().splitlines()]
@@ -151,11 +151,11 @@ def _control_groups() -> Iterator[tuple[Path, Path]]:
 
 
 def _below(path: str, root: str) -> str:
-    """A group's path below the one that is mounted; the mounted one itself if it is somewhere else."""
+    """A group's path relative to the mounted one; the mounted one itself if the group is not below it."""
     below = os.path.relpath(path, root)
     return "." if below.startswith("..") else below
 
 
 def _unescaped(text: str) -> str:
-    """A path as mountinfo writes it, with \\040 for a blank."""
+    """Decode a path of mountinfo, which writes \\040 for a space."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)

@@ -1,4 +1,4 @@
-"""Data sets: the bundled MNIST, and any other in the same form (IDX files or Keras' npz). Nothing is downloaded.
+"""Data sets: the bundled MNIST, and any other in the same format (IDX files or Keras' npz). Nothing is downloaded.
 
 Images stay as they are stored (uint8 for IDX files); an engine converts a batch when it is used.
 """
@@ -30,7 +30,7 @@ def load(path: str | Path) -> Dataset:
 
     The last sixth of the training examples becomes the validation part, as 10,000 of 60,000 in MNIST, unless the .npz
     has x_val and y_val.
-    Raises DataError, naming the file, if something is missing, damaged or does not fit together.
+    Raises DataError, naming the file, if something is missing, damaged or inconsistent.
     """
     path = Path(path)
     try:

@@ -29,7 +29,7 @@ class Dataset(NamedTuple):
 
     @property
     def inputs(self) -> int:
-        """Numbers in one example: 784 for MNIST."""
+        """Numbers per example: 784 for MNIST."""
         return math.prod(self.train.images.shape[1:])
 
     @property
@@ -38,12 +38,12 @@ class Dataset(NamedTuple):
 
     @property
     def untrained_classes(self) -> list[int]:
-        """Classes of the validation part that the training part lacks, as where the examples are sorted by class."""
+        """Classes in the validation part but not in the training part, as when the examples are sorted by class."""
         return [int(label) for label in np.setdiff1d(self.validation.labels, self.train.labels)]
 
 
 class Part(NamedTuple):
-    """Images and labels as read from files, and what to call them in a message (a path, or path and key)."""
+    """Images and labels as read from files, and their names in messages (a path, or path and key)."""
 
     images: NDArray[Any]
     labels: NDArray[Any]
@@ -52,7 +52,7 @@ class Part(NamedTuple):
 
 
 def split(train: Part, test: Part, validation: Part | None = None) -> Dataset:
-    """Check that the parts fit together; without a validation part cut one off the end of the training part.
+    """Check that the parts fit together; without a validation part, split one off the end of the training part.
 
     Raises DataError, naming the file.
     """
@@ -72,7 +72,7 @@ def split(train: Part, test: Part, validation: Part | None = None) -> Dataset:
     examples = len(train_examples.labels)
     _require(
         examples >= VALIDATION_SHARE,
-        f"{train.labels_name}: {examples} training examples are too few; expected at least {VALIDATION_SHARE}",
+        f"{train.labels_name}: {examples} training examples; expected at least {VALIDATION_SHARE}",
     )
     classes = 1 + int(train_examples.labels.max())
     _require(
@@ -112,16 +112,16 @@ def _examples(part: Part) -> Examples:
         images.ndim >= 2 and math.prod(images.shape) > 0,
         f"{part.images_name}: shape {images.shape}; expected (examples, height, width) or (examples, inputs)",
     )
-    if labels.ndim == 2 and labels.shape[1] == 1:  # as CIFAR's labels are kept
+    if labels.ndim == 2 and labels.shape[1] == 1:  # as in CIFAR's files
         labels = labels[:, 0]
-    one_hot = "; one-hot labels become such by labels.argmax(1)" if labels.ndim == 2 else ""
+    one_hot = "; convert one-hot labels with labels.argmax(1)" if labels.ndim == 2 else ""
     _require(
         labels.dtype.kind in "buif" and labels.ndim == 1,
-        f"{part.labels_name}: {labels.dtype} of shape {labels.shape}; expected whole numbers, one an example{one_hot}",
+        f"{part.labels_name}: {labels.dtype} of shape {labels.shape}; expected whole numbers, one per example{one_hot}",
     )
     _require(
         labels.dtype.kind != "f" or bool((np.floor(labels) == labels).all()),  # NaN is unequal, infinity out of range
-        f"{part.labels_name}: has fractions or NaN; expected whole numbers, one an example",
+        f"{part.labels_name}: has fractions or NaN; expected whole numbers, one per example",
     )
     _require(
         len(images) == len(labels),
@@ -134,7 +134,7 @@ def _examples(part: Part) -> Examples:
             images = images.astype(np.float32)
         _require(
             bool(np.isfinite(images).all()),
-            f"{part.images_name}: contains NaN, infinite or too large values for float32",
+            f"{part.images_name}: has NaN or infinite values, or values too large for float32",
         )
     return Examples(images, labels.astype(np.int32))
 

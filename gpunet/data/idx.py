@@ -28,7 +28,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 
 def read_idx_folder(folder: Path) -> tuple[Part, Part]:
-    """(train, test) from the four files of a folder, named as MNIST's are; a prefix such as `emnist-` may precede.
+    """(train, test) from the four files of a folder, named like MNIST's; a prefix such as `emnist-` is allowed.
 
     Raises DataError, naming the file, if one is missing or damaged.
     """
@@ -43,7 +43,7 @@ def read_idx_folder(folder: Path) -> tuple[Part, Part]:
 
 
 def read_idx(path: Path, dimensions: int) -> NDArray[np.uint8]:
-    """The array in an IDX file of unsigned bytes with so many dimensions.
+    """The array in an IDX file of unsigned bytes with this number of dimensions.
 
     Raises DataError, naming the file, if it is missing, truncated, too long, corrupt, or another kind of file.
     """
@@ -63,7 +63,7 @@ def _parse(file: gzip.GzipFile | io.BufferedReader, path: Path, dimensions: int)
     header_bytes = 4 + 4 * dimensions
     header = file.read(header_bytes)
     if header[:2] == GZIP_MAGIC:
-        raise DataError(f"{path}: a gzip file; give it a name that ends in .gz")
+        raise DataError(f"{path}: a gzip file; rename it to end in .gz")
     if len(header) >= 4 and (magic := struct.unpack_from(">I", header)[0]) != expected_magic:
         raise DataError(
             f"{path}: wrong magic number 0x{magic:08x}; expected 0x{expected_magic:08x} "
@@ -76,8 +76,8 @@ def _parse(file: gzip.GzipFile | io.BufferedReader, path: Path, dimensions: int)
         raise DataError(f"{path}: holds no data: shape {shape}")
     expected_bytes = math.prod(shape)
     data = bytearray()
-    # In chunks, because a damaged header can promise more than there is memory for; one byte more than promised,
-    # to notice a file that is too long.
+    # In chunks, because a damaged header can promise more than fits in memory; one byte more than promised, to detect a
+    # file that is too long.
     while len(data) <= expected_bytes:
         chunk = file.read(min(CHUNK_BYTES, expected_bytes + 1 - len(data)))
         if not chunk:
@@ -101,9 +101,9 @@ def _find(folder: Path, names: tuple[str, ...], kind: str) -> Path:
         found = [folder / file for file in files if any(fnmatch.fnmatch(file, pattern) for pattern in patterns)]
         if len(found) > 1:
             raise DataError(
-                f"{folder}: {found[0].name} and {found[1].name} could both be meant; expected one data set a folder"
+                f"{folder}: {found[0].name} and {found[1].name} both match; expected one data set per folder"
             )
         if found:
             return found[0]
     wanted = f"{names[0]}-{kind.replace('*', '-')}"
-    raise DataError(f"{folder / wanted}: no such file, neither plain nor with .gz; expected a folder of IDX files")
+    raise DataError(f"{folder / wanted}: no such file, plain or .gz; expected a folder of IDX files")

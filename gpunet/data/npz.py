@@ -23,11 +23,11 @@ def read_npz(path: Path) -> tuple[Part, ...]:
     """
     arrays: dict[str, NDArray[Any]] = {}
     try:
-        with path.open("rb") as file:  # is_zipfile says no to a file that must not be read, instead of why
+        with path.open("rb") as file:  # is_zipfile only says no to an unreadable file, not why
             is_zip = zipfile.is_zipfile(file)
         if not is_zip:
             raise DataError(
-                f"{path}: not an .npz file, or cut short; expected one with {', '.join(KEYS)}, or a folder of IDX files"
+                f"{path}: not an .npz file, or truncated; expected one with {', '.join(KEYS)}, or a folder of IDX files"
             )
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             keys = (*KEYS, *VALIDATION_KEYS) if set(VALIDATION_KEYS) & set(archive.files) else KEYS
@@ -59,5 +59,5 @@ def _member(archive: Any, key: str, path: Path) -> NDArray[Any]:
             raise DataError(f"{path}: {key} holds Python objects; expected numbers") from error
         raise
     if not isinstance(array, np.ndarray):
-        raise DataError(f"{path}: {key} is no array")
+        raise DataError(f"{path}: {key} is not an array")
     return array

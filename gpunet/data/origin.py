@@ -1,4 +1,4 @@
-"""Origin: which data set a model was trained on, as its file remembers it."""
+"""Origin: the data set that a model was trained on, as recorded in the model's file."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ LETTERS = 64  # of a SHA-256 in hexadecimal
 
 @dataclass(frozen=True)
 class Origin:
-    """path: as it was given to `--data`, or None for the bundled MNIST.
+    """path: as given to `--data`, or None for the bundled MNIST.
 
     shape:   of an example: (28, 28) for MNIST.
-    classes: how many.
+    classes: their number.
     sha256:  the data set's `fingerprint`.
     """
 
@@ -30,12 +30,12 @@ class Origin:
     sha256: str
 
     def __post_init__(self) -> None:
-        values: tuple[Any, ...] = (self.path, self.classes, self.sha256)  # anything, where they are from a file
+        values: tuple[Any, ...] = (self.path, self.classes, self.sha256)  # of any type, if read from a file
         object.__setattr__(self, "shape", tuple(self.shape))
         are_sizes = all(isinstance(size, int) and size > 0 for size in (*self.shape, self.classes))
         is_digest = isinstance(values[2], str) and len(values[2]) == LETTERS
         if not isinstance(values[0], str | None) or not are_sizes or not is_digest:
-            raise ArgumentError(f"data: expected path, shape, classes and fingerprint; got {self}")
+            raise ArgumentError(f"data: expected path, shape, classes and fingerprint, got {self}")
 
     @classmethod
     def of(cls, dataset: Dataset, path: str | None) -> Origin:
@@ -47,7 +47,7 @@ class Origin:
 
 
 def fingerprint(dataset: Dataset) -> str:
-    """The same for the same examples in the same order, whatever file they are from."""
+    """A hash of the examples and their order; the file format does not matter."""
     digest = hashlib.sha256()
     for part in dataset:
         for array in part:

@@ -1,4 +1,4 @@
-"""One's own digits: image files read, and brought into the form of MNIST's examples."""
+"""Users' own digits: reads image files, and converts digits to the format of MNIST's examples."""
 
 from gpunet.digits.normalize import INKS, SIDE, normalize, read_digit
 from gpunet.digits.strokes import from_strokes

@@ -1,4 +1,4 @@
-"""Reads a picture, whatever camera, scanner or program it comes from, as one grey picture. Pillow does the decoding."""
+"""Reads an image from any camera, scanner or program as a grey image. Pillow decodes it."""
 
 from __future__ import annotations
 
@@ -16,74 +16,71 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from gpunet.errors import ArgumentError, DataError
 
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # of Pillow's many; each of them is tested
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF")  # of Pillow's many formats, those that are tested
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
-MOST_PIXELS = (
-    120_000_000  # what cameras of telephones take; at 4 bytes each half a gigabyte, twice, while they are read
-)
-SIDE = 800  # longer side of what is returned: enough for a digit that takes a tenth of it
-DEPTHS = (1, 8, 10, 12, 14, 16, 24, 32)  # bits that cameras, scanners and their programs keep of a pixel
+MOST_PIXELS = 120_000_000  # as phone cameras produce; at 4 bytes each, reading takes twice half a gigabyte
+SIDE = 800  # longer side of the result: enough for a digit that fills a tenth of it
+DEPTHS = (1, 8, 10, 12, 14, 16, 24, 32)  # bits per level that cameras, scanners and their programs use
 
-Picture = str | os.PathLike[str] | IO[bytes] | Image.Image | NDArray[Any]  # what can be read
+ImageSource = str | os.PathLike[str] | IO[bytes] | Image.Image | NDArray[Any]
 
 
-def read_grey(picture: Picture) -> NDArray[np.float64]:
-    """The picture as (height, width) in 0..1, black to white, upright as its EXIF data say, at most SIDE pixels long.
+def read_grey(image: ImageSource) -> NDArray[np.float64]:
+    """The image as (height, width) in 0..1, black to white, upright by its EXIF data, at most SIDE pixels long.
 
-    picture: a path; a file object, open for reading bytes, which stays open; a PIL image, which stays as it is; or an
+    image: a path; a file object, open for reading bytes, which stays open; a PIL image, which stays unchanged; or an
     array (height, width) or (height, width, channels) with 1 channel, 2 (grey and opacity), 3 (red, green, blue) or 4
-    (and opacity).
+    (red, green, blue and opacity).
 
-    Levels of bytes are out of 255. Whole numbers of more bits are out of the smallest of DEPTHS that holds them all:
-    12 bits in a file of 16 are out of 4095. Fractions are in 0..1, if they all are; otherwise they are taken as whole
-    numbers are, and with negative ones among them they go from black at the lowest to white at the highest.
+    White is 255 for bytes. For whole numbers of more bits, it is the largest number of the smallest depth in DEPTHS
+    that
+    holds them all: 4095 for 12 bits in a 16-bit file. Fractions that all lie in 0..1 are used unchanged; others are
+    treated like whole numbers. If some are negative, the lowest is black and the highest white.
 
-    Of red, green, blue and their mixture the one with the greatest contrast is taken: a red pen shows best in green.
-    What is transparent gets the colour of the rest or, where there is little of a rest, one that it can be seen on.
-    Raises DataError, naming the picture, if it is none, damaged, or larger than MOST_PIXELS; ArgumentError for what is
-    no kind of picture at all.
+    Of red, green, blue and luminance, the one with the most contrast is used: a red pen shows best in green.
+    Transparent pixels get the colour of the rest or, if most are transparent, a colour that the rest stands out from.
+    Raises DataError, naming the image, if it is not an image, damaged, or larger than MOST_PIXELS; ArgumentError for
+    any other type.
     """
-    with _explained(name_of(picture)), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of large pictures, and of odd metadata that play no part here
-        if isinstance(picture, np.ndarray):
-            return _grey(_from_array(picture))
-        if isinstance(picture, Image.Image):
-            return _grey(_upright(picture))
-        if isinstance(picture, str | os.PathLike):
-            path = Path(picture)
+    with _explained(name_of(image)), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of large images, and of odd metadata that do not matter here
+        if isinstance(image, np.ndarray):
+            return _grey(_from_array(image))
+        if isinstance(image, Image.Image):
+            return _grey(_upright(image))
+        if isinstance(image, str | os.PathLike):
+            path = Path(image)
             if path.exists() and not path.is_file():
                 raise DataError("not a regular file; expected a PNG, JPEG or TIFF file")
-            picture = str(path)
-        with Image.open(picture, formats=FORMATS) as image:
-            _check_size(image.width * image.height)
-            image.draft(None, (SIDE, SIDE))  # a JPEG may be decoded at a half, a quarter or an eighth
-            return _grey(_upright(image))
+            image = str(path)
+        with Image.open(image, formats=FORMATS) as opened:
+            _check_size(opened.width * opened.height)
+            opened.draft(None, (SIDE, SIDE))  # a JPEG may be decoded at a half, a quarter or an eighth
+            return _grey(_upright(opened))
 
 
-def name_of(picture: Any) -> str:
-    """What to call the picture in an error. Raises ArgumentError for what is no kind of picture."""
-    if isinstance(picture, str | os.PathLike):
-        return os.fspath(picture)
-    if isinstance(picture, Image.Image):
-        return getattr(picture, "filename", "") or "the image"
-    if isinstance(picture, np.ndarray):
+def name_of(image: Any) -> str:
+    """The image's name in errors. Raises ArgumentError for what cannot be an image."""
+    if isinstance(image, str | os.PathLike):
+        return os.fspath(image)
+    if isinstance(image, Image.Image):
+        return getattr(image, "filename", "") or "the image"
+    if isinstance(image, np.ndarray):
         return "the array"
-    if not callable(getattr(picture, "read", None)):
-        hint = "; wrap bytes in io.BytesIO" if isinstance(picture, bytes | bytearray | memoryview) else ""
+    if not callable(getattr(image, "read", None)):
+        hint = "; wrap bytes in io.BytesIO" if isinstance(image, bytes | bytearray | memoryview) else ""
         raise ArgumentError(
-            f"picture: expected a path, an open file, a PIL image or a NumPy array, got {type(picture).__name__}{hint}"
+            f"image: expected a path, an open file, a PIL image or a NumPy array, got {type(image).__name__}{hint}"
         )
-    if isinstance(picture, io.TextIOBase):
-        raise ArgumentError(
-            "picture: expected a file that is open for reading bytes, got one for text; open it as 'rb'"
-        )
-    name = getattr(picture, "name", "")
+    if isinstance(image, io.TextIOBase):
+        raise ArgumentError("image: expected a file open for reading bytes, got a text file; open it with 'rb'")
+    name = getattr(image, "name", "")
     return name if isinstance(name, str) and name else "the file"
 
 
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
-    """What reading a picture can raise, as a DataError that names it."""
+    """Turn whatever reading an image raises into a DataError that names it."""
     try:
         yield
     except DataError as error:
@@ -93,15 +90,15 @@ def _explained(name: str) -> Iterator[None]:
     except Image.DecompressionBombError as error:
         raise DataError(f"{name}: {_TOO_LARGE}") from error
     except UnidentifiedImageError as error:
-        raise DataError(f"{name}: not a picture that can be read; expected a PNG, JPEG or TIFF file") from error
+        raise DataError(f"{name}: not a readable image; expected a PNG, JPEG or TIFF file") from error
     except FileNotFoundError as error:
         raise DataError(f"{name}: no such file; expected a PNG, JPEG or TIFF file, or a folder of them") from error
-    except Exception as error:  # what a decoder raises on damaged data is not documented, and of many types
+    except Exception as error:  # decoders raise many undocumented types for damaged data
         reason = getattr(error, "strerror", None) or str(error).partition("\n")[0] or type(error).__name__
         raise DataError(f"{name}: cannot be read: {reason}") from error
 
 
-_TOO_LARGE = f"more than {MOST_PIXELS:,} pixels; make it smaller"
+_TOO_LARGE = f"more than {MOST_PIXELS:,} pixels; scale it down"
 
 
 def _check_size(pixels: int) -> None:
@@ -110,15 +107,15 @@ def _check_size(pixels: int) -> None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """A copy that is upright."""
+    """An upright copy."""
     _check_size(image.width * image.height)
     return ImageOps.exif_transpose(image)
 
 
 def _from_array(array: NDArray[Any]) -> Image.Image:
-    """A picture of the array's numbers: of floats as they are without colour, of bytes with it."""
+    """The array as an image: of floats without colour, of bytes with colour."""
     if isinstance(array, np.ma.MaskedArray):
-        raise DataError("a masked array, whose mask would be ignored; fill it first: array.filled(0)")
+        raise DataError("a masked array, whose mask would be ignored; pass array.filled(0)")
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
     if array.ndim not in (2, 3) or array.size == 0 or (array.ndim == 3 and array.shape[2] not in (2, 3, 4)):
@@ -139,7 +136,7 @@ def _levels(numbers: NDArray[Any]) -> NDArray[np.float32]:
     """Whole numbers of any depth, or fractions, as float32 in 0..1; see `read_grey`."""
     low, high = float(numbers.min()), float(numbers.max())
     if not np.isfinite([low, high]).all():
-        raise DataError("has NaN or infinite levels; expected numbers from 0, black, to 1, white")
+        raise DataError("has NaN or infinite levels; expected numbers from 0 (black) to 1 (white)")
     if low < 0:
         start, full = low, (high - low) or 1.0
     elif numbers.dtype.kind == "f" and high <= 1:
@@ -150,8 +147,8 @@ def _levels(numbers: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _grey(image: Image.Image) -> NDArray[np.float64]:
-    """What `read_grey` returns; uses the picture up, because a copy of a large one would take much memory."""
-    if image.mode.startswith("I") or image.mode == "F":  # which Pillow's conversion would cut off at 255
+    """The result of `read_grey`. Overwrites the image, because a copy of a large one would need much memory."""
+    if image.mode.startswith("I") or image.mode == "F":  # Pillow's conversion would clip these at 255
         return np.asarray(_shrunk(Image.fromarray(_levels(np.asarray(image)))), np.float64)
     if image.has_transparency_data:
         image = _on_background(_shrunk(image.convert("RGBA")))
@@ -164,7 +161,7 @@ def _contrast(grey: NDArray[np.float64]) -> float:
 
 
 def _on_background(image: Image.Image) -> Image.Image:
-    """The RGBA picture on an opaque background."""
+    """The RGBA image on an opaque background."""
     pixels = np.asarray(image, np.float64)
     shown = pixels[..., 3] > 127
     if shown.mean() > 0.5 or not shown.any():  # a sheet with transparent corners

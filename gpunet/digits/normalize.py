@@ -1,4 +1,4 @@
-"""Brings a picture of a digit, as it comes from a camera or a scanner, into the form of MNIST's examples."""
+"""Converts a photo or scan of a digit to the format of MNIST's examples."""
 
 from __future__ import annotations
 
@@ -11,47 +11,45 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from gpunet.digits.images import Picture, name_of, read_grey
+from gpunet.digits.images import ImageSource, name_of, read_grey
 from gpunet.errors import ArgumentError, DataError
 
-Grey = NDArray[np.floating[Any]]  # a picture (height, width), 0 black, 1 white
+Grey = NDArray[np.floating[Any]]  # an image (height, width), 0 black, 1 white
 Strokes = NDArray[np.floating[Any]]  # (height, width): 1 ink, 0 paper
 Window = tuple[slice, slice]
 
-SIDE, BOX = 28, 20  # pixels: of an example, and of the square that the digit just fits into
+SIDE, BOX = 28, 20  # pixels: sides of an example, and of the square that the digit just fits into
 INKS = ("auto", "dark", "light")
-COARSE = 200  # longer side, in pixels, of the picture on which the digit is looked for
-REACHES = (1 / 24, 1 / 16, 1 / 12, 1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2)  # of that side: breadths that a stroke may have
-FAINTEST = 0.06  # contrast of strokes below which there is nothing to be seen; paper and sensors differ by less
-FULL, FAINT = 0.5, 0.2  # shares of the ink's contrast: surely a stroke; a stroke if it touches one
-SPECK = 0.04  # share of the greatest part's ink below which a part by itself is dirt
-FRAME = (
-    0.85  # share of its bounding box that a part with its holes fills, from which it is no digit around another part
-)
-INSIDE = 1 / 3  # of its length: a part as long as this in another makes that a frame
-FAR = 1 / 4  # of the digit's length: what is farther from it does not belong to it
-SMALLEST = 6  # pixels, of COARSE and less: what is shorter is no digit
+COARSE = 200  # longer side, in pixels, of the reduced image in which the digit is searched for
+REACHES = (1 / 24, 1 / 16, 1 / 12, 1 / 8, 1 / 6, 1 / 4, 1 / 3, 1 / 2)  # of that side: possible stroke widths
+FAINTEST = 0.06  # least contrast of visible strokes; paper and sensors vary by less
+FULL, FAINT = 0.5, 0.2  # shares of the ink's contrast: certainly a stroke; a stroke if it touches one
+SPECK = 0.04  # share of the largest part's ink: a separate part with less is dirt
+FRAME = 0.85  # a part around another one that fills more of its bounding box, holes included, is no digit
+INSIDE = 1 / 3  # of its length: a part that contains one this long is a frame
+FAR = 1 / 4  # of the digit's length: parts farther away do not belong to it
+SMALLEST = 6  # pixels of the reduced image: anything shorter is no digit
 MOST_PIECES = 12  # of ink and of paper, within a digit; noise has more
-BRIGHT, BLACK = 0.9, 0.02  # strokes and ground of an example of MNIST; a JPEG's are not quite white and black
-OFF = 0.7  # pixels from the middle to an example's centre of mass: half a pixel, and what a JPEG moves it
-THINNEST = 2.4  # pixels of an example: finer strokes are widened to this; nine in ten of MNIST's are broader
+BRIGHT, BLACK = 0.9, 0.02  # strokes and background of MNIST's examples; in a JPEG they are not quite white and black
+OFF = 0.7  # pixels from the middle to an example's centre of mass: half a pixel, plus the shift by a JPEG
+THINNEST = 2.4  # pixels of an example: thinner strokes are widened to this; nine in ten of MNIST's are wider
 
 
-def read_digit(picture: Picture, ink: str = "auto") -> NDArray[np.uint8]:
-    """The digit in a picture, as `normalize` gives it.
+def read_digit(image: ImageSource, ink: str = "auto") -> NDArray[np.uint8]:
+    """The digit in an image, as `normalize` returns it.
 
-    picture: a path, an open file, a PIL image, or an array, as `gpunet.digits.images.read_grey` takes them.
-    Raises DataError, naming the picture, if it cannot be read or has no digit; ArgumentError for what is no picture.
+    image: a path, an open file, a PIL image, or an array, as for `gpunet.digits.images.read_grey`.
+    Raises DataError, naming the image, if it cannot be read or has no digit; ArgumentError for any other type.
     """
-    grey = read_grey(picture)
+    grey = read_grey(image)
     try:
         return normalize(grey, ink)
     except DataError as error:
-        raise DataError(f"{name_of(picture)}: {error}") from None
+        raise DataError(f"{name_of(image)}: {error}") from None
 
 
 def normalize(grey: Grey, ink: str = "auto") -> NDArray[np.uint8]:
-    """A grey picture (height, width) in 0..1 of one digit as (28, 28) uint8, light on dark, as MNIST has them.
+    """A grey image (height, width) in 0..1 of one digit, converted to (28, 28) uint8, light on dark, like MNIST's.
 
     "The original black and white images from NIST were size normalized to fit in a 20x20 pixel box while preserving
     their aspect ratio. The resulting images contain grey levels as a result of the anti-aliasing technique used by the
@@ -59,18 +57,18 @@ def normalize(grey: Grey, ink: str = "auto") -> NDArray[np.uint8]:
     and translating the image so as to position this point at the center of the 28x28 field." (Yann LeCun, Corinna
     Cortes, Christopher J. C. Burges: The MNIST database of handwritten digits.)
 
-    Before that the digit is looked for, on paper that may be lit unevenly; strokes finer than almost all of MNIST's
-    are widened. What has MNIST's form already, or its negative's, is taken as it is, to the last bit.
+    Before that the digit is located, on paper that may be unevenly lit; strokes thinner than almost all of MNIST's are
+    widened. An image that already has MNIST's format, or its negative, is used unchanged, bit by bit.
 
-    ink:    whether the strokes are "dark" or "light" on their ground; "auto" takes the ground for the greater part.
-    Raises: DataError if there is nothing to be seen; ArgumentError for another ink.
+    ink:    whether the strokes are "dark" or "light" on their ground; "auto" takes the larger area for the ground.
+    Raises: DataError if no digit is visible; ArgumentError for another ink.
     """
     if ink not in INKS:
         raise ArgumentError(f"ink: expected one of {', '.join(INKS)}; got {ink!r}")
     for known, example in (("light", grey), ("dark", 1 - grey)):
         if ink in ("auto", known) and _has_form_of_mnist(example):
             return np.rint(255 * example).astype(np.uint8)
-    step = min(math.ceil(max(grey.shape) / COARSE), *grey.shape)  # also a picture of one row has one
+    step = min(math.ceil(max(grey.shape) / COARSE), *grey.shape)  # at least one, even for an image of a single row
     coarse = _reduced(grey, step)
     if ink == "auto":
         ink = _ink(coarse)
@@ -86,9 +84,9 @@ def normalize(grey: Grey, ink: str = "auto") -> NDArray[np.uint8]:
 
 
 def _has_form_of_mnist(grey: Grey) -> bool:
-    """Whether this is what `normalize` makes: light strokes on black that just fit the box, their centre in the middle.
+    """Whether this could be a result of `normalize`: light strokes on black that just fit the box, centred by mass.
 
-    All 70,000 images of MNIST pass. So do those that were saved as JPEG, at the second level: it leaves faint traces.
+    All 70,000 images of MNIST pass. So do their JPEG copies, at the second level: JPEG leaves faint traces.
     """
     if grey.shape != (SIDE, SIDE) or grey.max() < BRIGHT or np.median(grey) > BLACK:
         return False
@@ -101,9 +99,9 @@ def _fits_the_box(strokes: Strokes) -> bool:
 
 
 def _ink(grey: Grey) -> str:
-    """Where the picture has contrast, what is near the lightest around is paper, if it is the greater part.
+    """Whether the ink is dark or light: where there is contrast, the level that covers more of the area is paper.
 
-    Seen through windows of all sizes, because a window larger than a digit also has the edges of shadows in it.
+    Judged in windows of all sizes, because a window larger than a digit may contain edges of shadows.
     """
     balance = 0.0
     for reach in _windows(grey):
@@ -118,9 +116,9 @@ def _ink(grey: Grey) -> str:
 def _find(grey: Grey) -> tuple[slice, slice, float]:
     """Rows, columns and mean stroke width (in pixels) of the digit, light on dark.
 
-    The window of the right size is the one that tells best: a smaller one hollows strokes out, a larger one takes
-    the edges of shadows for ink. On a drawing without noise also the corners that a small window leaves of a straight
-    stroke differ clearly from the rest: what no digit can be is left out.
+    The window of the right size separates best: a smaller one hollows strokes out, a larger one takes the edges of
+    shadows for ink. In a drawing without noise, the corners that a small window leaves of a straight stroke differ
+    clearly as well, so windows whose result cannot be a digit are left out.
     """
     found = [_strokes(grey, window) for window in _windows(grey)]
     strokes, clearness = max(found, key=lambda pair: (_may_be_digit(pair[0]), pair[1]))
@@ -141,13 +139,12 @@ def _may_be_digit(strokes: Strokes) -> bool:
 def _require_seen(seen: float | bool) -> None:
     if not seen:
         raise DataError(
-            "no digit to be seen; expected one, dark on light or light on dark; "
-            "crop the picture to the paper around the digit"
+            "no digit found; expected one, dark on light or light on dark; crop the image to the paper around the digit"
         )
 
 
 def _pieces(strokes: Strokes) -> int:
-    """How many connected pieces there are of ink and, in and around it, of paper."""
+    """The number of connected pieces of ink and of the paper in and around it."""
     ink = np.pad(strokes > FULL, 1)
     pieces: int = ndimage.label(ink, np.ones((3, 3)))[1] + ndimage.label(~ink)[1]
     return pieces
@@ -158,11 +155,11 @@ def _windows(grey: Grey) -> list[int]:
 
 
 def _strokes(grey: Grey, window: int) -> tuple[Strokes, float]:
-    """What is lighter than its surroundings and narrower than the window; and how clearly it differs, in 0..1.
+    """Strokes: all that is lighter than its surroundings and narrower than the window; and how clear they are, in 0..1.
 
-    0 if there is nothing. The surroundings are the grey opening: what is left when all that is light and narrower than
-    the window is taken away. It follows the light, even the edge of a shadow; Serra, Image Analysis and Mathematical
-    Morphology (1982).
+    0 if there are none. The surroundings are the grey opening: the image without anything light and narrower than the
+    window. It follows the lighting, even the edge of a shadow; Serra, Image Analysis and Mathematical Morphology
+    (1982).
     """
     smooth = ndimage.gaussian_filter(grey, max(grey.shape) / 400)  # against noise
     contrast = smooth - ndimage.grey_opening(smooth, size=(window, window), mode="nearest")
@@ -175,16 +172,15 @@ def _strokes(grey: Grey, window: int) -> tuple[Strokes, float]:
 
 
 def _ink_level(contrast: Grey) -> tuple[float, float]:
-    """The contrast of ink (median), and the share of all variance that lies between ink and paper.
+    """The ink's contrast (median), and the share of the variance that lies between ink and paper.
 
-    The threshold between the two is Otsu's: the one that makes that share largest (A Threshold Selection Method from
-    Gray-Level Histograms, 1979).
+    The threshold is Otsu's, which maximizes that share (A Threshold Selection Method from Gray-Level Histograms, 1979).
     """
     if contrast.max() < FAINTEST:
         return 0.0, 0.0
     counts, edges = np.histogram(contrast, 256)
     sums = np.cumsum(counts * (edges[1:] + edges[:-1]) / 2)
-    below = np.cumsum(counts)[:-1]  # every threshold leaves something on both sides: the first and last bins have some
+    below = np.cumsum(counts)[:-1]  # never 0, nor is `above`: the first and last bins are not empty
     above = contrast.size - below
     between = below * above * (sums[:-1] / below - (sums[-1] - sums[:-1]) / above) ** 2 / contrast.size**2
     best = int(between.argmax())
@@ -192,9 +188,9 @@ def _ink_level(contrast: Grey) -> tuple[float, float]:
 
 
 def _digit_parts(strokes: Strokes) -> NDArray[np.bool_]:
-    """Where the digit is: connected parts with ink for sure, no dirt, frame, or thing far off or coming in at the rim.
+    """Where the digit is: connected parts with definite ink; no dirt, no frame, nothing far away or touching the rim.
 
-    If everything comes in at the rim, the lines of the paper may be what connects it: they are fainter than ink.
+    If everything touches the rim, lines on the paper may be what connects it: they are fainter than ink.
     """
     for least in (FAINT, FULL):
         digit, inside = _parts(strokes, least)
@@ -204,7 +200,7 @@ def _digit_parts(strokes: Strokes) -> NDArray[np.bool_]:
 
 
 def _parts(strokes: Strokes, least: float) -> tuple[NDArray[np.bool_], bool]:
-    """The connected parts of at least so much ink that make up the digit, and whether they keep clear of the rim."""
+    """The connected parts above this level of ink that make up the digit, and whether they avoid the rim."""
     parts, count = ndimage.label(strokes > least, np.ones((3, 3)))
     numbers = np.arange(1, count + 1)
     amounts = ndimage.sum_labels(strokes, parts, numbers)
@@ -222,7 +218,7 @@ def _parts(strokes: Strokes, least: float) -> tuple[NDArray[np.bool_], bool]:
 
 
 def _is_frame(parts: NDArray[np.integer], number: int, boxes: Sequence[Window], others: Sequence[int]) -> bool:
-    """Whether the part, such as the edge of a sheet on a dark table, runs around another one."""
+    """Whether the part surrounds another one, like the edge of a sheet on a dark table."""
     box = boxes[number - 1]
     inside = [
         boxes[other - 1]
@@ -236,7 +232,7 @@ def _is_frame(parts: NDArray[np.integer], number: int, boxes: Sequence[Window], 
 
 
 def _together(boxes: Sequence[Window], numbers: Sequence[int]) -> list[int]:
-    """The first part, and those that are near it or near what is already taken. Holes punched at the side are not."""
+    """The first part, and all parts near it or near one already taken. Punched holes at the side are too far away."""
     taken, left = [numbers[0]], list(numbers[1:])
     rows, columns = boxes[numbers[0] - 1]
     while near := [
@@ -251,7 +247,7 @@ def _together(boxes: Sequence[Window], numbers: Sequence[int]) -> list[int]:
 
 
 def _gap(one: Window, other: Window) -> int:
-    """Pixels between two boxes, in the direction in which there are more."""
+    """Pixels between two boxes, in the direction of the larger gap."""
     gap: int = max(max(a.start, b.start) - min(a.stop, b.stop) for a, b in zip(one, other, strict=True))
     return gap
 
@@ -263,19 +259,19 @@ def _length(box: Window) -> int:
 
 
 def bounds(strokes: Strokes) -> Window:
-    """The rows and columns that have ink."""
+    """The rows and columns with ink."""
     rows, columns = (np.flatnonzero(strokes.any(axis=axis)) for axis in (1, 0))
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def _stroke_width(strokes: Strokes) -> float:
-    """In pixels: across a long band the distance to its edge is a quarter of its width on average."""
+    """In pixels: in a long band, the mean distance to the edge is a quarter of the width."""
     distances = ndimage.distance_transform_edt(np.pad(strokes > FULL, 1))
     return 4 * float(distances[distances > 0].mean())
 
 
 def _widened(strokes: Strokes) -> Strokes:
-    """The strokes, if they will be too thin when the digit is brought to size, widened to both sides."""
+    """The strokes, widened on both sides if they would be too thin at the digit's final size."""
     lack = (THINNEST * max(strokes.shape) / BOX - _stroke_width(strokes)) / 2
     if lack < 0.5:
         return strokes
@@ -285,7 +281,7 @@ def _widened(strokes: Strokes) -> Strokes:
 
 
 def fitted(strokes: Strokes) -> Strokes:
-    """The digit with BOX pixels in its longer direction, antialiased."""
+    """The digit scaled to BOX pixels in its longer direction, antialiased."""
     height, width = (max(1, round(BOX * length / max(strokes.shape))) for length in strokes.shape)
     image = Image.fromarray(strokes.astype(np.float32)).resize((width, height), Image.Resampling.BICUBIC)
     fitted = np.maximum(np.asarray(image), 0)
@@ -294,7 +290,7 @@ def fitted(strokes: Strokes) -> Strokes:
 
 
 def centred(digit: Strokes) -> NDArray[np.uint8]:
-    """The digit in the whole field, its centre of mass in the middle as far as whole pixels and the field allow."""
+    """The digit in the whole field, its centre of mass as near the middle as whole pixels and the field allow."""
     field: NDArray[np.uint8] = np.zeros((SIDE, SIDE), np.uint8)
     levels = np.rint(255 * digit)  # whole numbers, whose sums are exact in any order
     starts = (
@@ -307,7 +303,7 @@ def centred(digit: Strokes) -> NDArray[np.uint8]:
 
 
 def _reduced(grey: Grey, step: int) -> Grey:
-    """Means over squares of `step` pixels; what is left over at the right and below is cut off."""
+    """Means over squares of `step` pixels; the remainder at the right and at the bottom is cut off."""
     height, width = (length // step for length in grey.shape)
     squares = grey[: height * step, : width * step].reshape(height, step, width, step)
     means: Grey = squares.mean(axis=(1, 3))

@@ -1,6 +1,6 @@
-"""Brings the strokes of a pen, as a tablet or a page records them, into the form of MNIST's examples.
+"""Converts the strokes of a pen, as recorded by a tablet or a page, to the format of MNIST's examples.
 
-gpunet/page/digit.js does the same in a browser, step by step and number by number.
+gpunet/page/digit.js does the same in a browser, operation by operation, with the same numbers.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 from gpunet.digits.normalize import BOX, THINNEST, Strokes, bounds, centred, fitted
 from gpunet.errors import ArgumentError, DataError
 
-FINE = 8  # dots to a pixel of the example, in the drawing that is then brought to size
-THICKEST = 3.6  # pixels of an example: broader strokes are made this fine; nine in ten of MNIST's are finer
+FINE = 8  # dots per pixel of the example, in the drawing before it is scaled
+THICKEST = 3.6  # pixels of an example: wider strokes are narrowed to this; nine in ten of MNIST's are thinner
 
 
 def from_strokes(strokes: Sequence[ArrayLike]) -> NDArray[np.uint8]:
-    """A digit as (28, 28) uint8, light on dark, as `normalize` makes it of a picture.
+    """A digit as (28, 28) uint8, light on dark, like the result of `normalize` for an image.
 
-    strokes: each (points, 3): x to the right, y downwards, and the pen's width there, in any unit that is the same
-             for all three. A stroke of one point is a dot. Widths are brought into the range that MNIST's have.
+    strokes: each (points, 3): x to the right, y downwards, and the pen's width there, all in the same unit, whatever it
+             is. A stroke of one point is a dot. Widths are limited to the range of MNIST's strokes.
     Raises:  ArgumentError for other shapes, or numbers that are not finite; DataError if there is no stroke.
     """
     lines = [np.asarray(stroke, np.float64) for stroke in strokes]
@@ -32,16 +32,16 @@ def from_strokes(strokes: Sequence[ArrayLike]) -> NDArray[np.uint8]:
             )
     lines = [line for line in lines if len(line)]
     if not lines:
-        raise DataError("no digit to be seen; expected at least one stroke")
+        raise DataError("no digit found; expected at least one stroke")
     drawing = _drawn(_scaled(lines))
     return centred(fitted(drawing[bounds(drawing)]))
 
 
 def _scaled(lines: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
-    """The lines with widths as MNIST has them, as large as the box in dots, one dot from the upper left corner.
+    """The lines with widths limited to MNIST's range, scaled to the box in dots, one dot from the upper left corner.
 
-    With `extent` for the longer side of all the pen's points, and a pen of width w, the digit is extent + w long. The
-    pen is w * BOX / (extent + w) pixels wide once that fits the box, which is solved for w at both limits.
+    If `extent` is the longer side of all points, and w the pen's width, the digit is extent + w long. Scaled to the
+    box, the pen is w * BOX / (extent + w) pixels wide, which is solved for w at both limits.
     """
     points = np.concatenate(lines)
     extent = float(np.ptp(points[:, :2], axis=0).max())
@@ -57,7 +57,7 @@ def _scaled(lines: Sequence[NDArray[np.float64]]) -> list[NDArray[np.float64]]:
 
 
 def _drawn(lines: Sequence[NDArray[np.float64]]) -> Strokes:
-    """The share of every dot that is covered: 1 inside the pen's way, 0 outside, and in between within half a dot."""
+    """How much of each dot is covered: 1 inside the pen's path, 0 outside, in between within half a dot of its edge."""
     points = np.concatenate(lines)
     width, height = (int(np.ceil((points[:, axis] + points[:, 2] / 2).max())) + 1 for axis in (0, 1))
     y, x = np.mgrid[:height, :width] + 0.5

@@ -1,6 +1,6 @@
-"""Models in files: what a file holds, and two formats for it. gpunet/files.py writes them.
+"""Model files: what a file holds, and its two formats. gpunet/files.py writes them.
 
-contents.py  what there is to save, and its names and text in a file
+contents.py  what is saved, and its names and text in a file
 formats.py   .safetensors and .npz
 """
 

@@ -1,10 +1,10 @@
 """What a model file holds, by name.
 
-Arrays  `0.weight` (units, inputs), `0.bias` (units,), `2.weight`, ... float32: the names and the orientation that
-        torch.nn.Sequential(Linear, activation, Linear, ...) has. With the optimizer's state also the same names behind
-        `optimizer.m.` and so on, one for each of the optimizer's slots.
-Text    everything else as JSON (see `_describe`), and with it `sha256`, of all that is in the JSON and in the arrays:
-        it tells a damaged file, not a forged one.
+Arrays  `0.weight` (units, inputs), `0.bias` (units,), `2.weight`, ... float32: names and orientation as in
+        torch.nn.Sequential(Linear, activation, Linear, ...). With the optimizer's state also the same names with the
+        prefix `optimizer.m.` and so on, for each of the optimizer's slots.
+Text    everything else as JSON (see `_describe`), with a `sha256` of the JSON and the arrays: it detects a damaged
+        file, not a forged one.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ FORMAT = 1  # rises when an older gpunet would misread the file
 
 @dataclass
 class Saved:
-    """A model as it is in a file.
+    """A model as stored in a file.
 
     loss, optimizer: None if it was not compiled.
     optimizer_state: None if it was saved without.
-    training:        for a checkpoint of `gpunet.train` what it needs to go on, else None.
-    scale:           of the examples it was trained on; None if that is not known, as in a file of an older gpunet.
-    data:            for a model of `gpunet.train` the data set that it was trained on, else None.
+    training:        for a checkpoint of `gpunet train`, what it needs to resume; else None.
+    scale:           of the examples it was trained on; None if unknown, as in a file of an older gpunet.
+    data:            for a model of `gpunet train`, the data set it was trained on; else None.
     """
 
     network: Network
@@ -61,8 +61,8 @@ class Saved:
 
 
 def write(path: str | os.PathLike[str], saved: Saved) -> None:
-    """Raises ArgumentError for a suffix of no known format, and for what could not be read again: weights that are not
-    finite, an optimizer that was changed to something unusable; OutputError if the file cannot be written.
+    """Raises ArgumentError for an unknown suffix, and for what could not be read again: weights that are not finite, an
+    optimizer with unusable settings; OutputError if the file cannot be written.
     """
     arrays = _named(as_weights(saved.weights, saved.network.weight_shapes))
     if saved.optimizer is not None:
@@ -75,14 +75,14 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
 
 
 def read(path: str | os.PathLike[str]) -> Saved:
-    """Raises ModelFileError, in one line that names the file, if it holds no model that this gpunet can read."""
+    """Raises ModelFileError, one line that names the file, if it holds no model that this gpunet can read."""
     return _read_model(path, formats.read(path, lambda text: _sizes(path, text)))
 
 
 def read_weights(
     path: str | os.PathLike[str], layers: Iterable[Layer], inputs: int | None
 ) -> tuple[Network, list[NDArray[np.floating]], Scale | None]:
-    """The network that the layers describe, the file's weights for it, and what they were trained on, if it is known.
+    """The network that the layers describe, the file's weights for it, and their training scale, if known.
 
     Also takes what PyTorch's `safetensors.torch.save_file(network.state_dict(), path)` writes, which has no text.
     inputs: number of inputs, or None to take the file's.
@@ -105,13 +105,13 @@ def read_weights(
         return network, _take_arrays(path, raw.arrays, network, ())[""], None
     if saved.network != network:
         raise ModelFileError(
-            f"{path}: holds {_words(saved.network)}, but the model is {_words(network)}; gpunet.load makes the file's"
+            f"{path}: holds {_words(saved.network)}, but the model is {_words(network)}; use gpunet.load instead"
         )
     return network, saved.weights, saved.scale
 
 
 def _sizes(path: str | os.PathLike[str], text: str | None) -> dict[str, int]:
-    """The arrays that belong to the described model, and their elements."""
+    """The arrays of the described model, with their numbers of elements."""
     description = _read_text(path, text)
     with _described(path):
         network = Network(tuple(description["widths"]), tuple(description["activations"]))
@@ -134,31 +134,31 @@ def _words(network: Network) -> str:
 def _read_model(path: str | os.PathLike[str], raw: Raw) -> Saved:
     description = _read_text(path, raw.text)
     if description.pop("sha256", None) != _digest(description, raw.arrays):
-        raise ModelFileError(f"{path}: damaged: its content does not have the checksum that was written with it")
+        raise ModelFileError(f"{path}: damaged: the content does not match its checksum")
     with _described(path):
         return _understand(path, description, raw.arrays)
 
 
 @contextlib.contextmanager
 def _described(path: str | os.PathLike[str]) -> Iterator[None]:
-    """What a description can have wrong, as one error."""
+    """Turn every fault of a description into one ModelFileError."""
     try:
         yield
     except ModelFileError:
         raise
     except (ArgumentError, ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-        raise ModelFileError(f"{path}: the description of the model is wrong: {error}") from error
+        raise ModelFileError(f"{path}: the model's description is wrong: {error}") from error
 
 
 def _read_text(path: str | os.PathLike[str], text: str | None) -> dict[str, Any]:
-    """The JSON description, of a format that is known here."""
+    """The JSON description, in a format known to this gpunet."""
     if text is None:
-        raise ModelFileError(f"{path}: not written by gpunet; model.load_weights takes weights that PyTorch wrote")
+        raise ModelFileError(f"{path}: not written by gpunet; use model.load_weights for weights from PyTorch")
     try:
         description = dict(json.loads(text))
         number = whole_number(description["format"])
     except (LookupError, TypeError, ValueError, RecursionError) as error:
-        raise ModelFileError(f"{path}: damaged: the description of the model cannot be read") from error
+        raise ModelFileError(f"{path}: damaged: the model's description cannot be read") from error
     if number is None or number < 1:
         raise ModelFileError(f"{path}: damaged: format {description['format']!r}")
     if number > FORMAT:
@@ -170,7 +170,7 @@ def _read_text(path: str | os.PathLike[str], text: str | None) -> dict[str, Any]
 
 
 def _describe(saved: Saved) -> dict[str, Any]:
-    """The JSON text's content; `_understand` is its reverse."""
+    """The JSON text's content; `_understand` is the inverse."""
     optimizer = saved.optimizer
     state = saved.optimizer_state
     return {
@@ -217,7 +217,7 @@ def _optimizer(values: dict[str, Any]) -> Optimizer:
 def _take_arrays(
     path: str | os.PathLike[str], arrays: Arrays, network: Network, slots: Sequence[str]
 ) -> dict[str, list[NDArray[np.floating]]]:
-    """The weights under "" and each slot's arrays, in the engines' orientation; nothing else may be there."""
+    """The weights under "" and each slot's arrays, in the engines' orientation; other arrays are refused."""
     expected = {prefix: list(_names(network.layers, prefix)) for prefix in ("", *(f"optimizer.{s}." for s in slots))}
     names = [name for part in expected.values() for name in part]
     if missing := [name for name in names if name not in arrays]:
@@ -226,10 +226,10 @@ def _take_arrays(
             f"found {', '.join(sorted(arrays)[:4]) or 'none'}{' and so on' if len(arrays) > 4 else ''}"
         )
     if extra := sorted(arrays.keys() - set(names)):
-        raise ModelFileError(f"{path}: an array {extra[0]!r} that does not belong to {_words(network)}")
+        raise ModelFileError(f"{path}: unexpected array {extra[0]!r}, which does not belong to {_words(network)}")
     taken = {}
     for slot, part in zip(("", *slots), expected.values(), strict=True):
-        # The weights' transposes, as contiguous copies: not views of what a file's reader may have mapped.
+        # Contiguous copies of the transposes, not views of memory that the file's reader may have mapped.
         values = [np.array(arrays[name].T, order="C") for name in part]
         try:
             taken[slot] = as_weights(values, network.weight_shapes, infinite=slot != "")

@@ -193,18 +193,18 @@ FAULTS = {
     "rate": (["--resume", "a.npz", "--learning-rate", 0.1], "--learning-rate: 0.1 contradicts a.npz, .* with 0.002"),
     "exists": (["--checkpoint", "a.npz"], "--checkpoint: a.npz exists; go on with it by --resume a.npz, or choose"),
     "elsewhere": (["--resume", "a.npz", "--checkpoint", "m.npz"], "--checkpoint: m.npz exists"),
-    "suffix": (["--checkpoint", "a.ckpt"], r"a.ckpt: expected a model file, whose name ends in \.safetensors"),
-    "empty": (["--checkpoint", ""], r"expected a model file, whose name ends in \.safetensors"),
+    "suffix": (["--checkpoint", "a.ckpt"], r"a.ckpt: expected a name that ends in \.safetensors"),
+    "empty": (["--checkpoint", ""], r"expected a name that ends in \.safetensors"),
     "every": (["--checkpoint-every", 2], "--checkpoint-every: expected with --checkpoint or --resume"),
     "every-0": (["--checkpoint", "b.npz", "--checkpoint-every", 0], "--checkpoint-every: expected a whole number"),
     "nesterov": (["--resume", "a.npz", "--nesterov"], "--nesterov: yes contradicts a.npz, which was begun with none"),
     "missing": (["--resume", "none.npz"], "none.npz: no such file"),
     "model": (["--resume", "m.npz"], "--resume: m.npz holds a model, but no training to go on with"),
-    "cut": (["--resume", "cut.npz"], "cut.npz: damaged, cut short or no .npz file"),
+    "cut": (["--resume", "cut.npz"], "cut.npz: damaged, truncated or not an .npz file"),
     "data": (["--resume", "a.npz", "--data", "other.npz"], "a.npz was trained on other data than other.npz"),
     "metrics": (["--resume", "a.npz", "--metrics", "./a.npz"], "--metrics: ./a.npz is also the file of --resume"),
     "same": (["--checkpoint", "b.npz", "--metrics", "b.npz"], "--checkpoint: b.npz is also the file of --metrics"),
-    "folder": (["--checkpoint", "none/b.npz"], "--checkpoint: none/b.npz: there is no folder"),
+    "folder": (["--checkpoint", "none/b.npz"], "--checkpoint: none/b.npz: no such folder"),
 }  # fmt: skip
 
 
@@ -262,7 +262,7 @@ def test_a_checkpoint_that_another_training_owns_is_refused(run) -> None:
             status, out, err = run(option, path, *others, "--quiet", data=False)
         assert (status, out) == (2, "")
         assert (
-            err == f"gpunet train: {option}: {path}: another training is saving to it; wait until that has ended, "
+            err == f"gpunet train: {option}: {path}: another training is saving to it; wait until it ends, "
             "or choose another name\n"
         )
     assert run("--resume", "a.npz", "--checkpoint", "b.npz", "--quiet")[0] == 0

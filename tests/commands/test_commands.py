@@ -68,10 +68,10 @@ def test_the_tool_and_its_modules_are_the_same(command: Command) -> None:
         (["evaluate"], "gpunet evaluate: the following arguments are required: MODEL"),
         (["evaluate", "none.npz"], "gpunet evaluate: none.npz: "),
         (["predict", "none.npz", "a.png"], "gpunet predict: none.npz: "),
-        (["predict", "blobs.safetensors", "a.png"], "a network with 8 inputs; expected 784, for pictures of 28 x 28"),
+        (["predict", "blobs.safetensors", "a.png"], "the network has 8 inputs; expected 784, for images of 28 x 28"),
         (
             ["evaluate", "blobs.safetensors"],
-            "a network with 8 inputs and 3 classes, but MNIST (bundled) has 784 inputs",
+            "the network has 8 inputs and 3 classes, but MNIST (bundled) has 784 inputs",
         ),
         (
             ["evaluate", "blobs.safetensors", "--plot", "a.tif"],
@@ -81,14 +81,14 @@ def test_the_tool_and_its_modules_are_the_same(command: Command) -> None:
         (["predict", "blobs.safetensors", ""], "gpunet predict: PICTURE: expected a path, got ''"),
         (["predict", "no\nmodel.npz", "a.png"], r"gpunet predict: no\nmodel.npz: "),
         (["train", "--plot", "a"], "gpunet train: --plot: a: expected a name that ends in .png, .svg, .pdf"),
-        (["train", "--plot", "none/a.png"], "--plot: none/a.png: there is no folder"),
+        (["train", "--plot", "none/a.png"], "--plot: none/a.png: no such folder"),
         (["train", "--plot", ""], "--plot: expected a path, got ''"),
-        (["train", "--save", "a.pkl"], "--save: a.pkl: expected a model file, whose name ends in .safetensors or .npz"),
-        (["train", "--save", "none/a.npz"], "--save: none/a.npz: there is no folder"),
+        (["train", "--save", "a.pkl"], "--save: a.pkl: expected a name that ends in .safetensors or .npz"),
+        (["train", "--save", "none/a.npz"], "--save: none/a.npz: no such folder"),
         (["train", "--save", "folder.npz"], "--save: folder.npz: not a file"),
         (["train", "--save", "data.npz", "--data", "data.npz"], "--save: data.npz is also the file of --data"),
         (["train", "--metrics", "a.png", "--plot", "a.png"], "--plot: a.png is also the file of --metrics"),
-        (["train", "--metrics", "data.npz", "--checkpoint", "no/a.npz"], "--checkpoint: no/a.npz: there is no folder"),
+        (["train", "--metrics", "data.npz", "--checkpoint", "no/a.npz"], "--checkpoint: no/a.npz: no such folder"),
     ],
     ids=str,
 )
@@ -242,22 +242,20 @@ def test_evaluate_takes_what_the_model_was_trained_on(
     assert evaluate.main(["m.npz", "--data", "other.npz", "--quiet"]) == 0
     out, err = capsys.readouterr()
     assert out
-    assert err == "gpunet evaluate: other.npz: other examples than m.npz was trained on (blobs.npz)\n"
+    assert err == "gpunet evaluate: other.npz: not the examples that m.npz was trained on (blobs.npz)\n"
 
     small_npz.rename("moved.npz")
     assert evaluate.main(["m.npz"]) == 2
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("gpunet evaluate: blobs.npz: no such file")
-    assert err.endswith("; m.npz was trained on it, --data gives another path\n")
+    assert err.endswith("; m.npz was trained on it: pass its new path as --data\n")
     assert evaluate.main(["m.npz", "--data", "moved.npz", "--quiet"]) == 0
     assert capsys.readouterr().err == ""  # the same examples, wherever they are
 
     Path("other.npz").rename("blobs.npz")
     assert evaluate.main(["m.npz"]) == 2
-    told = (
-        "gpunet evaluate: blobs.npz: other examples than m.npz was trained on; with --data blobs.npz they are taken\n"
-    )
+    told = "gpunet evaluate: blobs.npz: not the examples that m.npz was trained on; pass --data blobs.npz to use them\n"
     assert capsys.readouterr() == ("", told)
 
 
@@ -399,7 +397,7 @@ def test_predict_goes_on_behind_an_unreadable_picture(command: Command, digit_mo
     result = command("gpunet.predict", digit_model, folder, "none.png", "--json")
     assert result.returncode == 1
     bad, missing = result.stderr.splitlines()
-    assert bad.startswith(f"gpunet predict: {folder}/bad.jpg: not a picture")
+    assert bad.startswith(f"gpunet predict: {folder}/bad.jpg: not a readable image")
     assert missing.startswith("gpunet predict: none.png: no such file")
     zero, one, bad, missing = map(json.loads, result.stdout.splitlines())
     assert (zero["class"], one["class"]) == (7, 2)
@@ -414,7 +412,7 @@ def test_predict_goes_on_behind_an_unreadable_picture(command: Command, digit_mo
     (folder / "empty").mkdir()
     result = command("gpunet.predict", digit_model, folder / "empty")
     assert (result.returncode, result.stdout) == (1, "")
-    assert "no pictures in this folder" in result.stderr
+    assert "no images in this folder" in result.stderr
 
 
 def test_predict_gives_the_networks_own_predictions_of_mnist(
@@ -439,7 +437,7 @@ def test_predict_prints_one_line_a_picture_whatever_its_name(command: Command, d
     result = command("gpunet.predict", digit_model, folder, "--quiet")
     assert result.stdout.splitlines()[0].startswith(rf"{folder}/0\n.png: 7, ")
     assert len(result.stdout.splitlines()) == 2
-    assert result.stderr.startswith(rf"gpunet predict: {folder}/bad\n.jpg: not a picture")
+    assert result.stderr.startswith(rf"gpunet predict: {folder}/bad\n.jpg: not a readable image")
     assert len(result.stderr.splitlines()) == 1
 
 
@@ -505,9 +503,9 @@ def test_colours_show_two_pixels_a_character(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delenv("NO_COLOR", raising=False)
     image = np.array([[0, 255], [255, 0]], np.uint8)
     dark_above, light_above = "\x1b[38;5;232;48;5;255m▀", "\x1b[38;5;255;48;5;232m▀"
-    assert terminal.picture(image, Stream()) == [f"{dark_above}{light_above}\x1b[0m"]
+    assert terminal.drawing(image, Stream()) == [f"{dark_above}{light_above}\x1b[0m"]
     monkeypatch.setenv("NO_COLOR", "1")
-    assert terminal.picture(image, Stream()) == ["  ██", "██  "]
+    assert terminal.drawing(image, Stream()) == ["  ██", "██  "]
 
 
 def test_bars_are_as_long_as_their_shares() -> None:

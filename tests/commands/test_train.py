@@ -183,7 +183,7 @@ FAULTS = {
         "AdamW: weight_decay: expected a number from 0 on",
     ),
     "seed": (["--seed", "-1"], "argument --seed: expected a whole number, 0 or above"),
-    "metrics": (["--metrics", "no/such/folder/m"], "--metrics: no/such/folder/m: there is no folder"),
+    "metrics": (["--metrics", "no/such/folder/m"], "--metrics: no/such/folder/m: no such folder"),
     "huge layer": (["--hidden", "99999999999999999999"], "expected at most 16777216"),
     "metrics on data": (["--metrics", "blobs.npz"], "--metrics: blobs.npz is also the file of --data"),
     "metrics empty": (["--metrics", ""], "--metrics: expected a path, got ''"),
@@ -207,7 +207,7 @@ def test_damaged_data_is_one_clear_line_and_status_2(command: Command, small_npz
     (tmp_path / "cut.npz").write_bytes(small_npz.read_bytes()[:-100])
     result = command("gpunet.train", "--data", "cut.npz")
     assert (result.returncode, result.stdout) == (2, "")
-    assert re.fullmatch(r"gpunet train: cut.npz: not an .npz file, or cut short; .*\n", result.stderr)
+    assert re.fullmatch(r"gpunet train: cut.npz: not an .npz file, or truncated; .*\n", result.stderr)
 
 
 def test_diverging_training_is_one_clear_line_and_status_1(command: Command, tmp_path: Path) -> None:

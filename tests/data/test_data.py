@@ -138,7 +138,7 @@ def test_missing_idx_file_is_named(tmp_path: Path) -> None:
 def test_two_data_sets_in_one_folder_are_refused(tmp_path: Path) -> None:
     folder = idx_folder(tmp_path / "set")
     (folder / "other-train-images-idx3-ubyte").write_bytes(b"")
-    refuse(folder, "could both be meant")
+    refuse(folder, "both match")
 
 
 def damage_idx(folder: Path, name: str, change) -> None:
@@ -261,13 +261,13 @@ def test_nothing_is_unpickled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "a.npz").write_bytes(b"PK\x03\x04 and no more")
-    refuse(tmp_path / "a.npz", "a.npz", "not an .npz file, or cut short")
+    refuse(tmp_path / "a.npz", "a.npz", "not an .npz file, or truncated")
     np.save(tmp_path / "b.npy", np.zeros(3))
     refuse(tmp_path / "b.npy", "not an .npz file")
     with zipfile.ZipFile(tmp_path / "c.npz", "w") as archive:
         for key in ("x_train", "y_train", "x_test", "y_test"):
             archive.writestr(key, "text")
-    refuse(tmp_path / "c.npz", "x_train is no array")
+    refuse(tmp_path / "c.npz", "x_train is not an array")
 
 
 def test_unusable_paths_are_refused(tmp_path: Path) -> None:

@@ -224,7 +224,7 @@ def test_every_picture_gives_a_digit_or_an_error(pixels: np.ndarray) -> None:
 def test_blank_paper_has_no_digit(level: float) -> None:
     rng = np.random.default_rng(0)
     for picture in (np.full((300, 400), level), level + rng.normal(scale=0.01, size=(300, 400))):
-        with pytest.raises(DataError, match="no digit to be seen"):
+        with pytest.raises(DataError, match="no digit found"):
             digits.normalize(np.clip(picture, 0, 1))
 
 
@@ -239,7 +239,7 @@ NOISE = {
 @pytest.mark.parametrize("size", [(60, 60), (300, 400), (640, 480)])
 @pytest.mark.parametrize("kind", NOISE)
 def test_noise_is_no_digit(kind: str, size: tuple[int, int]) -> None:
-    with pytest.raises(DataError, match=r"no digit to be seen; .*; crop the picture to the paper around the digit"):
+    with pytest.raises(DataError, match=r"no digit found; .*; crop the image to the paper around the digit"):
         digits.normalize(NOISE[kind](np.random.default_rng(0), size).astype(float))
 
 
@@ -299,7 +299,7 @@ def test_levels_that_are_no_numbers_are_refused(wrong: float, tmp_path: Path) ->
             digits.read_digit(picture)
 
 
-PICTURE_KINDS: dict[str, Callable[[Path], image_files.Picture]] = {
+PICTURE_KINDS: dict[str, Callable[[Path], image_files.ImageSource]] = {
     "text": str,
     "path": lambda path: path,
     "open file": lambda path: path.open("rb"),
@@ -348,13 +348,13 @@ def test_what_is_read_stays_as_it_is(tmp_path: Path) -> None:
 
 def test_what_is_no_kind_of_picture_is_one_clear_line(tmp_path: Path) -> None:
     seven().save(tmp_path / "a.png")
-    expected = "picture: expected a path, an open file, a PIL image or a NumPy array, got"
+    expected = "image: expected a path, an open file, a PIL image or a NumPy array, got"
     with (tmp_path / "a.png").open() as text:
         for picture, message in (
             (None, f"{expected} NoneType"),
             ([[0, 1]], f"{expected} list"),
             (b"PNG", f"{expected} bytes; wrap bytes in io.BytesIO"),
-            (text, "picture: expected a file that is open for reading bytes, got one for text; open it as 'rb'"),
+            (text, "image: expected a file open for reading bytes, got a text file; open it with 'rb'"),
         ):
             with pytest.raises(ArgumentError) as raised:
                 digits.read_digit(picture)
@@ -367,10 +367,10 @@ def test_what_is_no_kind_of_picture_is_one_clear_line(tmp_path: Path) -> None:
         (np.zeros((9, 9, 5)), "the array: expected (height, width)"),
         (np.full((9, 9), "a"), "the array: expected numbers, got data type <U1"),
         (np.ma.array(np.ones((9, 9)), mask=False), "the array: a masked array, whose mask would be ignored"),
-        (np.zeros((60, 60)), "the array: no digit to be seen"),
+        (np.zeros((60, 60)), "the array: no digit found"),
         (np.broadcast_to(np.uint8(0), (20_000, 20_000)), "the array: more than 120,000,000 pixels"),
-        (Image.new("L", (60, 60)), "the image: no digit to be seen"),
-        (io.BytesIO(b"hello"), "the file: not a picture that can be read"),
+        (Image.new("L", (60, 60)), "the image: no digit found"),
+        (io.BytesIO(b"hello"), "the file: not a readable image"),
         (closed, "the file: cannot be read: "),
     ):
         with pytest.raises(DataError) as raised:
@@ -442,7 +442,7 @@ def bomb(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("size", [(12_000, 12_000), (100_000, 100_000)])  # Pillow itself refuses the second
 def test_a_decompression_bomb_is_refused(size: tuple[int, int], tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(bomb(*size))
-    with pytest.raises(DataError, match=r"a\.png: more than 120,000,000 pixels; make it smaller"):
+    with pytest.raises(DataError, match=r"a\.png: more than 120,000,000 pixels; scale it down"):
         image_files.read_grey(tmp_path / "a.png")
 
 
@@ -455,10 +455,10 @@ def test_what_is_no_picture_is_one_clear_line(tmp_path: Path) -> None:
     seven().save(tmp_path / "a.eps")
     os.mkfifo(tmp_path / "pipe.png")
     for name, reason in {
-        "text.png": "not a picture that can be read; expected a PNG, JPEG or TIFF file",
-        "empty.png": "not a picture",
+        "text.png": "not a readable image; expected a PNG, JPEG or TIFF file",
+        "empty.png": "not a readable image",
         "cut.png": "cannot be read: ",
-        "a.eps": "not a picture",
+        "a.eps": "not a readable image",
         "pipe.png": "not a regular file",
         "none.png": "no such file",
     }.items():

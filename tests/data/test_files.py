@@ -73,7 +73,7 @@ def refuse(*_: object, **__: object) -> None:
     [
         ("", "--save: expected a path, got ''"),
         (f"{LONG}b", "File name too long"),
-        ("none/m.npz", "there is no folder"),
+        ("none/m.npz", "no such folder"),
         ("folder", "not a file; choose another name"),
         ("protected", "the file is write-protected; choose another name"),
         ("nul\0", "null"),
@@ -111,7 +111,7 @@ def test_a_locked_folder_is_known_before_any_work(tmp_path: Path, monkeypatch: p
 def test_a_disk_that_is_too_small_is_known_before_any_work(tmp_path: Path) -> None:
     free = files.shutil.disk_usage(tmp_path).free
     files.check_output("--save", str(tmp_path / "m"), size=free // 2)
-    with pytest.raises(ArgumentError, match=r"^--save: .*m: will have [\d,]+ bytes, but the disk has [\d,]+ left; "):
+    with pytest.raises(ArgumentError, match=r"^--save: .*m: needs [\d,]+ bytes, but the disk has [\d,]+ free; "):
         files.check_output("--save", str(tmp_path / "m"), size=2 * free + 2**30)
 
 

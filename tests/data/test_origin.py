@@ -27,7 +27,7 @@ SHA = "0" * 64
 )
 def test_what_cannot_be_an_origin_is_refused(values: Any) -> None:
     Origin("a.npz", (8, 6), 3, SHA)
-    with pytest.raises(ArgumentError, match=r"^data: expected path, shape, classes and fingerprint; got Origin"):
+    with pytest.raises(ArgumentError, match=r"^data: expected path, shape, classes and fingerprint, got Origin"):
         Origin(*values)
 
 

@@ -96,7 +96,7 @@ def test_drawing_does_not_depend_on_place_size_or_order() -> None:
 
 def test_what_is_no_stroke_is_one_clear_line() -> None:
     for strokes in ([], [np.zeros((0, 3))]):
-        with pytest.raises(DataError, match=r"^no digit to be seen; expected at least one stroke$"):
+        with pytest.raises(DataError, match=r"^no digit found; expected at least one stroke$"):
             digits.from_strokes(strokes)
     for strokes in ([[(0, 1)]], [[0, 1, 2]], [[(0, np.nan, 1)]], [[(0, 0, 0)]], [[(0, 0, -1)]]):
         with pytest.raises(ArgumentError, match=r"^strokes: expected \(points, 3\) finite numbers each"):

@@ -40,7 +40,7 @@ def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     for name in ("curves.png", "report.png", "flowers.svg", "log.pdf", "result.json", "digits.jsonl"):
         assert os.path.getsize(name) > 100, name
     printed = capsys.readouterr().out
-    assert "cut.safetensors: damaged, cut short or no .safetensors file" in printed
+    assert "cut.safetensors: damaged, truncated or not a .safetensors file" in printed
     assert "holds 784-30-10 with sigmoid, softmax, but the model is 784-40-10 with sigmoid, softmax" in printed
     assert '"class": 7' in Path("digits.jsonl").read_text()
 

@@ -41,7 +41,7 @@ def test_pandas_frames_and_series(blobs) -> None:
     frame, series = pandas.DataFrame(x, index=range(100, 160)), pandas.Series(y, index=range(60, 0, -1))
     assert same_results(trained(frame, series), frame, series, trained(x, y), x, y)
     frame["name"] = "a"
-    with pytest.raises(ArgumentError, match=r"x: column 'name' has data type .*; expected numbers: leave"):
+    with pytest.raises(ArgumentError, match=r"x: column 'name' has data type .*; expected numbers: drop"):
         trained(frame, series)
 
 
@@ -64,7 +64,7 @@ def test_pytorch_tensors_on_the_cpu(blobs, torch: Any) -> None:
 def test_tensors_that_numpy_has_no_type_for_are_one_clear_line(blobs, torch: Any) -> None:
     x, y = blobs
     for tensor in (torch.tensor(x).bfloat16(), torch.tensor(x).to_sparse(), torch.tensor(x).to("meta")):
-        with pytest.raises(ArgumentError, match="x: cannot be made into an array: ") as caught:
+        with pytest.raises(ArgumentError, match="x: cannot be converted to an array: ") as caught:
             trained(tensor, y)
         assert "\n" not in str(caught.value)
 
@@ -177,11 +177,11 @@ def test_what_cannot_be_taken_is_one_line_of_advice(blobs) -> None:
     sparse = SimpleNamespace(toarray=lambda: x, nnz=3)
     model = trained(x, y)
     for wrong, message in (
-        (Odd(), "x: cannot be made into an array: 'odd'"),
+        (Odd(), "x: cannot be converted to an array: 'odd'"),
         (sparse, r"x: is a sparse SimpleNamespace; expected a dense array: pass \.toarray\(\)"),
         (x[:0], r"x: no examples: got shape \(0, 8\)"),
         (x[0], r"got \(8,\); for a single example pass x\[None\]"),
-        (x[0].reshape(2, 4), r"4 numbers an example; for a single example pass x\[None\]"),
+        (x[0].reshape(2, 4), r"4 numbers per example; for a single example pass x\[None\]"),
     ):
         with pytest.raises(ArgumentError, match=message):
             model.predict(wrong)

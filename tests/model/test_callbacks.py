@@ -492,7 +492,7 @@ CONSTRUCTION_FAULTS = {
     "schedule": (lambda: LearningRateScheduler(0.1), "schedule: expected a function of the epoch, got 0.1"),
     "arguments": (lambda: LearningRateScheduler(lambda: 1), r"expected schedule\(epoch, rate\) or schedule\(epoch\)"),
     "save-freq": (lambda: ModelCheckpoint("m.npz", save_freq=100), "save_freq: expected 'epoch', got 100: .*launch"),
-    "suffix": (lambda: ModelCheckpoint("m.keras"), r"m.keras: expected a model file, whose name ends in \.safetensors"),
+    "suffix": (lambda: ModelCheckpoint("m.keras"), r"m.keras: expected a name that ends in \.safetensors"),
     "format": (lambda: ModelCheckpoint("{epoch.npz"), "filepath {epoch.npz: "),
     "separator": (lambda: CSVLogger("a.csv", "tab"), "separator: expected one letter, got 'tab'"),
     "filename": (lambda: CSVLogger(""), "filename: expected a path, got ''"),

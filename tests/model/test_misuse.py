@@ -49,7 +49,7 @@ def test_masked_elements_are_refused(blobs, use: str) -> None:
         "rows": lambda: model.predict(list(masked)),
         "weights": lambda: model.set_weights([np.ma.masked_greater(w, 0) for w in model.get_weights()]),
     }
-    assert ": a masked array with masked elements, which would count like others; " in refusal(calls[use])
+    assert ": a masked array with masked elements, whose mask would be ignored; " in refusal(calls[use])
 
 
 def test_a_masked_array_without_masked_elements_is_an_array(blobs) -> None:
@@ -101,7 +101,7 @@ def test_a_column_that_is_no_number_is_named(blobs, pandas: Any) -> None:
         frame = pandas.DataFrame(x).assign(street=wrong)
         message = refusal(lambda frame=frame: new_model().fit(frame, y, verbose=0))
         assert message.startswith("x: column 'street' has data type ")
-        assert message.endswith("expected numbers: leave the column out, or turn it into numbers (pandas.get_dummies)")
+        assert message.endswith("expected numbers: drop the column, or convert it to numbers (pandas.get_dummies)")
 
 
 def test_a_missing_value_is_named(blobs, pandas: Any) -> None:
@@ -117,10 +117,10 @@ def test_names_of_classes_get_advice(blobs, pandas: Any) -> None:
     names = np.array(["cat", "dog", "eel"])[y]
     for labels in (names, names.tolist(), pandas.Series(names), pandas.Series(names, dtype="category")):
         message = refusal(lambda labels=labels: new_model().fit(x, labels, verbose=0))
-        assert message.endswith("; names become numbers by numpy.unique(y, return_inverse=True)")
+        assert message.endswith("; numpy.unique(y, return_inverse=True) turns names into numbers")
 
 
-# What is no array
+# What is not an array
 
 
 def test_generators_and_iterators_get_a_line(blobs) -> None:
@@ -131,7 +131,7 @@ def test_generators_and_iterators_get_a_line(blobs) -> None:
         (zip(x, y, strict=True), "zip"),
     ):
         assert refusal(lambda wrong=wrong: new_model().fit(wrong, y)) == (
-            f"x: is a {kind}; expected an array of all examples: collect what it gives, as in "
+            f"x: is a {kind}; expected an array with all examples: collect its items, as in "
             "x = numpy.stack(list(examples)), and pass targets as y"
         )
         assert refusal(lambda wrong=wrong: new_model().fit(wrong)).startswith(f"x: is a {kind}; ")
@@ -139,10 +139,12 @@ def test_generators_and_iterators_get_a_line(blobs) -> None:
 
 def test_dicts_and_sets_get_a_line(blobs) -> None:
     x, y = blobs
-    assert "x: is a dict; expected an array of all examples: pass what is under one" in refusal(
+    assert "x: is a dict; expected an array with all examples: pass the array of one" in refusal(
         lambda: new_model().fit({"x": x, "y": y})
     )
-    assert "y: is a set; expected an array of all examples, in an order" in refusal(lambda: new_model().fit(x, {0, 1}))
+    assert "y: is a set; expected an array with all examples, and a set has no order" in refusal(
+        lambda: new_model().fit(x, {0, 1})
+    )
 
 
 def test_pairs_in_place_of_x_get_a_line(blobs) -> None:
@@ -153,7 +155,7 @@ def test_pairs_in_place_of_x_get_a_line(blobs) -> None:
     examples = Examples(x, y)
     assert "x: is a Examples" not in refusal(lambda: new_model().fit(examples))
     assert refusal(lambda: new_model().fit(examples)).startswith(expected)
-    assert refusal(lambda: new_model().fit(Dataset(examples, examples, examples))).startswith("x: cannot be made into")
+    assert refusal(lambda: new_model().fit(Dataset(examples, examples, examples))).startswith("x: cannot be converted")
     assert refusal(lambda: new_model().fit(x)) == "y: no targets; expected one for each of the 60 examples"
     assert refusal(lambda: new_model().evaluate(x)) == "y: no targets; expected one for each of the 60 examples"
     assert new_model().predict((x[0], x[1])).shape == (2, 3)  # a tuple of examples
@@ -186,7 +188,7 @@ def test_pytorchs_loaders_and_datasets_get_a_line(blobs) -> None:
 
     loader = DataLoader(tensors, batch_size=10)
     assert refusal(lambda: new_model().fit(loader)) == (
-        "x: is a DataLoader; expected an array of all examples: for a TensorDataset in it pass "
+        "x: is a DataLoader; expected an array with all examples: for a TensorDataset in it pass "
         "x, y = loader.dataset.tensors; fit has batch_size and shuffle"
     )
     assert "x: is a TensorDataset; " in refusal(lambda: new_model().fit(tensors))
@@ -211,10 +213,10 @@ def test_tensorflows_and_keras_datasets_get_a_line() -> None:
             raise AssertionError
 
     mine = type("Mine", (type("PyDataset", (), {"__module__": "keras.src.trainers"}),), {})
-    assert "x: is a BatchDataset; expected an array of all examples: collect it" in refusal(
+    assert "x: is a BatchDataset; expected an array with all examples: collect it" in refusal(
         lambda: new_model().fit(BatchDataset())
     )
-    assert "x: is a Mine; expected an array of all examples: collect its batches" in refusal(
+    assert "x: is a Mine; expected an array with all examples: collect its batches" in refusal(
         lambda: new_model().fit(mine())
     )
 

@@ -345,7 +345,7 @@ FIT_FAULTS = {
     "nan": (lambda m, x, y: m.fit(np.where(x == x[3, 2], np.nan, x), y), ["x: example 3 has NaN"]),
     "overflows-float32": (lambda m, x, y: m.fit(x.astype(float) * 1e300, y), ["x: example 0 has NaN or infinite"]),
     "text": (lambda m, x, y: m.fit(x.astype(str), y), ["x: expected numbers"]),
-    "ragged": (lambda m, x, y: m.fit([[1, 2], [3]], y), ["x: cannot be made into an array"]),
+    "ragged": (lambda m, x, y: m.fit([[1, 2], [3]], y), ["x: cannot be converted to an array"]),
     "fewer-labels": (lambda m, x, y: m.fit(x, y[:-1]), ["y: expected one target for each of the 60", "59"]),
     "label-too-large": (lambda m, x, y: m.fit(x, y + 1), ["y: label 3 is out of range; expected 0 to 2"]),
     "negative-label": (lambda m, x, y: m.fit(x, y - 1), ["y: label -1 is out of range"]),

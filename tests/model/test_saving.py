@@ -136,7 +136,7 @@ def test_weights_that_pytorch_wrote_are_taken(blobs, tmp_path: Path) -> None:
     with torch.no_grad():
         probabilities = torch.softmax(network(torch.from_numpy(blobs[0])), 1).numpy()
     np.testing.assert_allclose(model.predict(blobs[0]), probabilities, rtol=1e-5, atol=1e-6)
-    with pytest.raises(ModelFileError, match=r"not written by gpunet; model\.load_weights takes"):
+    with pytest.raises(ModelFileError, match=r"not written by gpunet; use model\.load_weights"):
         gpunet.load(path)
 
 
@@ -257,7 +257,7 @@ def test_a_small_file_that_unpacks_to_a_huge_one_is_refused(blobs, tmp_path: Pat
         arrays = {name: archive[name] for name in archive.files}
     for change, message in (
         ({"0.weight": np.zeros(10**8, np.uint8)}, "0.weight.npy unpacks to 100,000,128 bytes; expected at most"),
-        ({"other": np.zeros(10**8, np.uint8)}, "an array 'other' that does not belong"),
+        ({"other": np.zeros(10**8, np.uint8)}, "unexpected array 'other', which does not belong"),
         ({"gpunet": np.zeros(10**8, np.uint8)}, "gpunet.npy unpacks to 100,000,128 bytes"),
     ):
         np.savez_compressed(path, **(arrays | change))
@@ -288,8 +288,8 @@ FORGERIES = {
     "header-in-a-large-file": ({}, {"length": 10**9, "size": 2 * 10**9}, "a header of 1,000,000,000 bytes"),
     "array": ({"0.weight": {**WEIGHTS, "data_offsets": [0, 10**11]}}, {}, "the arrays do not fill the file"),
     "file": ({}, {"size": HUGE}, "the arrays do not fill the file"),
-    "other": ({"x": {"dtype": "U8", "shape": [HUGE], "data_offsets": [300, HUGE + 300]}}, {"size": 1}, "'x' that"),
-    "shape": ({"0.bias": {"dtype": "F32", "shape": [2**62], "data_offsets": [0, 24]}}, {}, "0.bias has not the size"),
+    "other": ({"x": {"dtype": "U8", "shape": [HUGE], "data_offsets": [300, HUGE + 300]}}, {"size": 1}, "'x', which"),
+    "shape": ({"0.bias": {"dtype": "F32", "shape": [2**62], "data_offsets": [0, 24]}}, {}, "0.bias does not have"),
     "negative": ({"0.bias": {"dtype": "F32", "shape": [-2, -3], "data_offsets": [0, 24]}}, {}, "damaged"),
     "type": ({"0.bias": {"dtype": "F31", "shape": [6], "data_offsets": [0, 24]}}, {}, "F31"),
     "entry": ({"0.bias": 3}, {}, "damaged"),
@@ -395,25 +395,28 @@ DESCRIPTIONS = {
     "newer": ({"format": 2, "version": "9.1"}, r"written by a newer gpunet \(9.1\) in format 2; .* --upgrade"),
     "format": ({"format": "one"}, "damaged: format 'one'"),
     "widths": ({"widths": [8, 7, 3]}, r"expected arrays of shapes \[\(8, 7\)"),
-    "widths-text": ({"widths": "abc"}, "description of the model is wrong: "),
-    "widths-none": ({"widths": None}, "description of the model is wrong: "),
+    "widths-text": ({"widths": "abc"}, "model's description is wrong: "),
+    "widths-none": ({"widths": None}, "model's description is wrong: "),
     "widths-fraction": ({"widths": [8.0, 6, 3]}, "expected a whole number above 0, got 8.0"),
-    "fewer": ({"widths": [8, 3], "activations": ["softmax"]}, "an array '2.bias' that does not belong to the model"),
+    "fewer": (
+        {"widths": [8, 3], "activations": ["softmax"]},
+        "unexpected array '2.bias', which does not belong to the model",
+    ),
     "more": ({"widths": [8, 6, 3, 3], "activations": ["tanh", "relu", "softmax"]}, "no array '4.weight'"),
     "activation": ({"activations": ["swish", "softmax"]}, "got 'swish'"),
     "seed": ({"seed": -1}, "expected a whole number from 0 on, got -1"),
     "epochs": ({"epochs_trained": None}, "expected a whole number from 0 on, got None"),
     "loss": ({"loss": "mse"}, "loss: expected one of"),
     "no-loss": ({"loss": None}, "a loss without an optimizer, or the reverse"),
-    "optimizer": ({"optimizer": {"name": "rmsprop"}}, "description of the model is wrong: 'rmsprop'"),
-    "optimizer-list": ({"optimizer": [1]}, "description of the model is wrong: "),
+    "optimizer": ({"optimizer": {"name": "rmsprop"}}, "model's description is wrong: 'rmsprop'"),
+    "optimizer-list": ({"optimizer": [1]}, "model's description is wrong: "),
     "optimizer-words": ({"optimizer": {"name": "adam", "lambda": 1}}, "unexpected keyword argument 'lambda'"),
     "rate": ({"optimizer": {"name": "adam", "learning_rate": float("nan")}}, "learning_rate: expected a finite"),
-    "slots": ({"optimizer": {"name": "sgd"}}, "an array 'optimizer.m.0.bias' that does not belong"),
+    "slots": ({"optimizer": {"name": "sgd"}}, "unexpected array 'optimizer.m.0.bias', which does not belong"),
     "updates": ({"updates": -3}, "expected a whole number of updates"),
     "data": ({"data": {"path": None, "shape": [0], "classes": 3, "sha256": ""}}, "data: expected path, shape, classes"),
-    "data-words": ({"data": {"path": None}}, "description of the model is wrong: "),
-    "training": ({"training": 7}, "description of the model is wrong: "),
+    "data-words": ({"data": {"path": None}}, "model's description is wrong: "),
+    "training": ({"training": 7}, "model's description is wrong: "),
 }
 
 
@@ -449,7 +452,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     for wrong in ("model.h5", "model", "", "model.pkl"):
-        with pytest.raises(ArgumentError, match=r"whose name ends in \.safetensors or \.npz"):
+        with pytest.raises(ArgumentError, match=r"a name that ends in \.safetensors or \.npz"):
             gpunet.load(tmp_path / wrong if wrong else wrong)
     with pytest.raises(ArgumentError, match="expected the path of a model file, got 3"):
         gpunet.load(3)

@@ -159,5 +159,5 @@ def test_a_forged_scale_is_refused(pictures: Pair, tmp_path: Path, forged: tuple
     for name, value in zip(("in_bytes", "low", "high"), forged, strict=True):
         object.__setattr__(scale, name, value)
     saving.write(path, dataclasses.replace(saved, scale=scale))
-    with pytest.raises(ModelFileError, match=r"model\.npz: the description of the model is wrong: scale: expected"):
+    with pytest.raises(ModelFileError, match=r"model\.npz: the model's description is wrong: scale: expected"):
         gpunet.load(path)

@@ -178,8 +178,8 @@ def test_nesterovs_momentum_makes_another_training(blobs) -> None:
 
 
 FAULTS = {
-    "alpha": ({"alpha": 1e-4}, r"alpha: gpunet knows alpha=0\.0 only, got 0\.0001"),
-    "learning-rate": ({"learning_rate": "adaptive"}, "learning_rate: gpunet knows learning_rate='constant' only"),
+    "alpha": ({"alpha": 1e-4}, r"alpha: gpunet supports alpha=0\.0 only, got 0\.0001"),
+    "learning-rate": ({"learning_rate": "adaptive"}, "learning_rate: gpunet supports learning_rate='constant' only"),
     "nesterov": (
         {"solver": "sgd", "nesterovs_momentum": "yes"},
         "SGD: nesterov: expected True or False, got 'yes'",

@@ -16,7 +16,7 @@ import gpunet
 from gpunet import Adam, ArgumentError, Dense, Sequential
 
 INTEGER = "sparse_categorical_crossentropy"
-REFUSED = "fit is running in another thread; wait until it has returned, or use a copy"
+REFUSED = "fit is running in another thread; wait until it returns, or use a copy"
 
 
 def new_model(engine: str = "reference") -> Sequential:
@@ -84,7 +84,7 @@ def test_a_second_fit_is_refused(blobs) -> None:
     model = new_model()
     meanwhile = Meanwhile("on_epoch_end", lambda: in_thread(lambda: model.fit(*blobs, verbose=0)))
     model.fit(*blobs, epochs=2, verbose=0, callbacks=[meanwhile])
-    assert str(meanwhile.outcome) == "fit: already running in another thread; wait until it has returned"
+    assert str(meanwhile.outcome) == "fit: already running in another thread; wait until it returns"
     with pytest.raises(ArgumentError, match="fit: already running; a callback cannot call it"):
         model.fit(*blobs, verbose=0, callbacks=[Meanwhile("on_epoch_end", lambda: model.fit(*blobs, verbose=0))])
     assert model.epochs_trained == 3
@@ -97,7 +97,7 @@ def test_a_callback_may_use_the_model_between_epochs_and_not_inside_one(blobs) -
             meanwhile = Meanwhile(moment, lambda use=use: USES[use](model, *blobs))
             model.fit(*blobs, verbose=0, callbacks=[meanwhile])
             assert meanwhile.outcome is not None
-        with pytest.raises(ArgumentError, match=f"^{use}: not possible inside an epoch; on_epoch_end is called when"):
+        with pytest.raises(ArgumentError, match=f"^{use}: not possible during an epoch; call it in on_epoch_end"):
             model.fit(*blobs, verbose=0, callbacks=[Meanwhile("on_progress", lambda use=use: USES[use](model, *blobs))])
 
 
