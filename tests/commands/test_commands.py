@@ -78,7 +78,7 @@ def test_the_tool_and_its_modules_are_the_same(command: Command) -> None:
             "--plot: a.tif: expected a name that ends in .png, .svg",
         ),
         (["evaluate", "blobs.safetensors", "--data", ""], "--data: expected a path, got ''"),
-        (["predict", "blobs.safetensors", ""], "gpunet predict: PICTURE: expected a path, got ''"),
+        (["predict", "blobs.safetensors", ""], "gpunet predict: IMAGE: expected a path, got ''"),
         (["predict", "no\nmodel.npz", "a.png"], r"gpunet predict: no\nmodel.npz: "),
         (["train", "--plot", "a"], "gpunet train: --plot: a: expected a name that ends in .png, .svg, .pdf"),
         (["train", "--plot", "none/a.png"], "--plot: none/a.png: no such folder"),

@@ -43,8 +43,8 @@ FLOATS_FOR_BYTES = (
     "bytes, or floats from 0 to 1"
 )
 BYTES_FOR_FLOATS = (
-    r"x: bytes \(uint8\), which are used as x / 255, but the model was trained on numbers from 0 to 255; expected such "
-    r"numbers: pass \.astype\('float32'\)"
+    r"x: bytes \(uint8\), which are used as x / 255, but the model was trained on numbers from 0 to 255; expected "
+    r"the same range: pass \.astype\('float32'\)"
 )
 
 

@@ -171,7 +171,7 @@ def test_a_page_has_the_data_that_the_model_was_trained_on(command: Command, fas
     fashion.rename(tmp_path / "gone.npz")
     gone = command("gpunet", "page", "m.npz", "-o", "b.html")
     assert gone.returncode == 2
-    assert gone.stderr.endswith("m.npz was trained on it, --data gives another path\n")
+    assert gone.stderr.endswith("m.npz was trained on it: pass its new path as --data\n")
     assert not (tmp_path / "b.html").exists()
 
 
