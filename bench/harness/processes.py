@@ -65,19 +65,9 @@ class Runner(NamedTuple):
             *("--device", self.device, "--batch-sizes", ",".join(map(str, batch_sizes)), "--seconds", str(seconds)),
             *(["--full"] if self.full else []),
         ]
-        caches = {name: str(self.folder / name) for name in CACHES}
-        environment = {**os.environ, **caches, **(NO_GPU if self.device == "cpu" else {})}
-        files = self.folder / "stdout", self.folder / "stderr"
-        with files[0].open("w") as output, files[1].open("w") as errors:
-            limit = None if self.full else seconds + GRACE_SECONDS
-            try:
-                done = subprocess.run(
-                    command, env=environment, stdout=output, stderr=errors, timeout=limit, check=False
-                )
-                reason = _reason(done.returncode, files[1].read_text(errors="replace"))
-            except subprocess.TimeoutExpired:
-                reason = f"stopped after {limit:.0f} s"
-        reports = _reports(files[0].read_text(errors="replace"))
+        limit = None if self.full else seconds + GRACE_SECONDS
+        output, reason = ended(self.folder, command, self.device, limit)
+        reports = _reports(output)
         return [self._checked(report) for report in reports.values()] + _missing(peer, batch_sizes, reports, reason)
 
     def _checked(self, report: dict[str, Any]) -> dict[str, Any]:
@@ -88,6 +78,23 @@ class Runner(NamedTuple):
             return report
         why = f"does other work: loss {loss:.6f} after {report['check_updates']} updates, {expected:.6f} expected"
         return {"name": report["name"], "batch_size": report["batch_size"], "unavailable": why}
+
+
+def ended(folder: Path, command: Sequence[str], device: str, limit: float | None) -> tuple[str, str]:
+    """Run a command for so many seconds at most: its standard output, and why there may be no more of it.
+
+    folder: with room for caches and output.
+    """
+    caches = {name: str(folder / name) for name in CACHES}
+    environment = {**os.environ, **caches, **(NO_GPU if device == "cpu" else {})}
+    files = folder / "stdout", folder / "stderr"
+    with files[0].open("w") as output, files[1].open("w") as errors:
+        try:
+            done = subprocess.run(command, env=environment, stdout=output, stderr=errors, timeout=limit, check=False)
+            reason = _reason(done.returncode, files[1].read_text(errors="replace"))
+        except subprocess.TimeoutExpired:
+            reason = f"stopped after {limit:.0f} s"
+    return files[0].read_text(errors="replace"), reason
 
 
 def _reports(output: str) -> dict[int, dict[str, Any]]:

@@ -1,0 +1,119 @@
+"""`python bench/many.py`: many networks at once, each with a learning rate of its own.
+
+The lecture's network and a small one; `fit_many` beside `fit` one after another, JAX' vmap, torch.func's ensemble
+and scikit-learn's classifier in processes. All in passes that take turns, so that what disturbs the machine for a while
+disturbs all. Writes bench/results/<device>-many.json and a Markdown table beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from gpunet import commandline
+from gpunet.errors import ArgumentError
+from harness import machine, many_table
+from harness.arguments import names, seconds
+from harness.files import RESULTS, write_json, write_text
+from harness.many_runs import CASES, OURS, PEERS, ManyRunner, us_a_network_update
+from harness.passes import LEAST_SECONDS
+from harness.processes import Peer
+
+PROGRAM = "many.py"
+SECONDS, SHORT_SECONDS = 1_800, 240  # for everything
+SHORT_CASES = ("lecture-10-4", "small-32-16")
+MOST_PASSES = 5
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status (see gpunet.commandline)."""
+    return commandline.run(PROGRAM, _many, argv)
+
+
+def _many(argv: Sequence[str] | None) -> int:
+    options = parser().parse_args(argv)
+    until = time.monotonic() + (options.seconds or (SHORT_SECONDS if options.short else SECONDS))
+    cases = options.cases or (SHORT_CASES if options.short else CASES)
+    out = Path(options.out)
+    if not out.is_dir() or not os.access(out, os.W_OK):
+        raise ArgumentError(f"--out: {out}: not a folder that can be written to")
+    facts = machine.describe(on_gpu=False)
+    stem = out / f"{machine.file_name(facts)}-many{'-short' if options.short else ''}"
+    result: dict[str, Any] = {"machine": facts, "passes": 0, "records": [], "unavailable": []}
+    contestants = [*OURS, *(PEERS[name] for name in options.peers)]
+    unfinished = Path(f"{stem}.unfinished.json")
+    with tempfile.TemporaryDirectory() as folder:
+        run = ManyRunner(Path(folder), cases).run
+        for what in measure(run, contestants, cases, result, lambda: until - time.monotonic()):
+            write_json(unfinished, result)  # after each one: nothing is lost if a later one fails
+            print(what, flush=True)
+    unfinished.replace(f"{stem}.json")
+    markdown = many_table.whole(result)
+    write_text(Path(f"{stem}.md"), f"# {facts['device']}, many networks at once\n\n{markdown}")
+    print(markdown)
+    print(f"written: {stem}.json, {stem}.md")
+    return commandline.DONE
+
+
+def measure(
+    run: Callable[[Peer, Sequence[str], float], list[dict[str, Any]]],
+    contestants: Sequence[Peer],
+    cases: Sequence[str],
+    result: dict[str, Any],
+    left: Callable[[], float],
+) -> Iterator[str]:
+    """Passes over all contestants, while there is time for another; the first in any case. Yields who has just run."""
+    for number in range(MOST_PASSES):
+        began = left()
+        for place, contestant in enumerate(contestants):
+            allowed = left() / (len(contestants) - place) if number == 0 else left()
+            _take(result, run(contestant, cases, max(LEAST_SECONDS, allowed)))
+            yield f"pass {number + 1}: {contestant.label}"
+        result["passes"] = number + 1
+        yield f"pass {number + 1} done"
+        if began - left() > left():
+            return
+
+
+def _take(result: dict[str, Any], outcomes: list[dict[str, Any]]) -> None:
+    """Add a process' reports to the records; what could not be timed is said once, and not if another pass could."""
+    for outcome in outcomes:
+        name, case = outcome["name"], outcome["case"]
+        known = [record for record in result["records"] if (record["name"], record["case"]) == (name, case)]
+        if "unavailable" in outcome:
+            if not known and not any((said["name"], said["case"]) == (name, case) for said in result["unavailable"]):
+                result["unavailable"].append(outcome)
+            continue
+        if not known:
+            facts = ("name", "case", "networks", "versions", "check_updates", "check_losses", "first_run_seconds")
+            known = [{**{fact: outcome[fact] for fact in facts}, "us": []}]
+            result["records"] += known
+        known[0]["us"].append(us_a_network_update(outcome))
+
+
+def parser() -> commandline.Parser:
+    parser = commandline.Parser(prog=PROGRAM, description="Many networks at once, beside other frameworks.")
+    add = parser.add_argument
+    add("--peers", type=_peers, default=tuple(PEERS), metavar="NAMES", help=f"of {','.join(PEERS)}, or none (all)")
+    add("--cases", type=_cases, metavar="NAMES", help=f"of {','.join(CASES)} (all): network, batch size, networks")
+    add("--short", action="store_true", help=f"{' and '.join(SHORT_CASES)} only, in {SHORT_SECONDS} s")
+    add("--seconds", type=seconds, help=f"for everything ({SECONDS}; {SHORT_SECONDS} with --short)")
+    add("--out", default=str(RESULTS), metavar="FOLDER", help="for the files (bench/results)")
+    return parser
+
+
+def _peers(text: str) -> tuple[str, ...]:
+    return () if text == "none" else names(text, PEERS)
+
+
+def _cases(text: str) -> tuple[str, ...]:
+    return names(text, CASES)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
