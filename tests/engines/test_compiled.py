@@ -37,7 +37,9 @@ from support.engine_cases import (
 
 if reason := engines.numba_problem():
     refuse_or_skip("CI", reason, allow_module_level=True)
-from gpunet.engines.cpu import compiler, layout, vectors, workers
+import numba
+
+from gpunet.engines.cpu import compiler, intrinsics, layout, loops, vectors, workers
 from gpunet.engines.cpu import engine as compiled
 from gpunet.engines.cpu.engine import CompiledEngine
 from gpunet.engines.cpu.formulas import ACTIVATIONS
@@ -455,6 +457,53 @@ def test_an_error_in_one_thread_ends_the_others() -> None:
 
     with pytest.raises(MemoryError, match="in a thread"):
         workers.run_on_threads(loop, _work_without_a_table(2), 2, lambda updates: None)
+
+
+@pytest.mark.parametrize("after", [1, 2])
+def test_ctrl_c_right_after_a_threads_start_waits_for_it_too(monkeypatch, after) -> None:
+    begun: list[int] = []
+    ended: list[int] = []
+    start = workers._thread.start_new_thread
+
+    def interrupted(function, arguments) -> None:
+        start(function, arguments)
+        while len(begun) <= arguments[0]:
+            time.sleep(0.001)
+        if len(begun) == after:
+            raise KeyboardInterrupt
+
+    def loop(work, thread, threads) -> None:
+        begun.append(thread)
+        while not work.sync[layout.STOP]:
+            time.sleep(0.001)
+        time.sleep(0.02)  # what it is at
+        ended.append(thread)
+
+    monkeypatch.setattr(workers._thread, "start_new_thread", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        workers.run_on_threads(loop, _work_without_a_table(2), 2, lambda updates: None)
+    assert sorted(ended) == list(range(after))
+
+
+@pytest.mark.parametrize("phase", [1, 2**31, 2**32 - 1, 2**32, 2**40])
+def test_however_many_stages_an_epoch_has_their_units_are_claimed(phase) -> None:
+    table, sync = np.zeros(layout.LAYER_TABLE, np.int64), np.zeros(layout.sync_size(2), np.int64)
+    table[layout.SYNC], table[layout.STAGES] = sync.ctypes.data, 1
+    _finish(table.ctypes.data, phase - 1, 1, 1, 2)
+    assert sync[layout.PHASE] == phase
+    assert [_claim(table.ctypes.data, stage, 1, 2) for stage in [phase - 1, phase, phase, phase, phase + 1]] == [
+        *(-1, 0, 1, -1, -1)
+    ]
+
+
+@numba.njit
+def _claim(table, phase, share, units):
+    return loops.claim(intrinsics.ints(table), phase, share, units)
+
+
+@numba.njit
+def _finish(table, phase, made, units, threads):
+    loops.finish(intrinsics.ints(table), phase, made, units, threads)
 
 
 def _work_without_a_table(threads: int) -> layout.Work:

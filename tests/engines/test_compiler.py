@@ -15,7 +15,7 @@ import pytest
 
 import gpunet
 from conftest import command_environment
-from gpunet import engines
+from gpunet import engines, kept
 from support.devices import refuse_or_skip
 
 if reason := engines.numba_problem():
@@ -102,7 +102,7 @@ def test_a_full_disk_costs_only_what_was_to_be_kept(fresh, monkeypatch) -> None:
     def full(source, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(compiler.os, "replace", full)
+    monkeypatch.setattr(kept.files.os, "replace", full)
     assert fresh.relu() == [0, 2]
     assert not list(fresh.folder.iterdir())
 
@@ -121,12 +121,18 @@ def test_what_another_user_put_there_is_not_run(fresh, capfd, monkeypatch) -> No
     fresh.relu()
     capfd.readouterr()
     fresh.start()
-    monkeypatch.setattr(compiler.os, "getuid", lambda: 12345)
+    monkeypatch.setattr(kept.os, "getuid", lambda: 12345)
     (file,) = fresh.folder.glob("relu_rows-*.o")
     if os.stat(file).st_uid == 0:  # the administrator may do anything already
-        monkeypatch.setattr(compiler, "OWNERS_BESIDE_THE_USER", ())
+        monkeypatch.setattr(kept, "OWNERS_BESIDE_THE_USER", ())
     assert fresh.relu() == [0, 2]
     assert capfd.readouterr().err == KEPT
+
+
+def test_what_is_compiled_is_used_without_a_look_at_the_disk(fresh, monkeypatch) -> None:
+    assert fresh.relu() == [0, 2]
+    monkeypatch.setattr(compiler, "_folder", lambda: pytest.fail("asked where machine code is kept"))
+    assert fresh.relu() == [0, 2]
 
 
 def test_another_version_compiles_and_the_same_one_installed_again_does_not(tmp_path) -> None:

@@ -325,6 +325,23 @@ def test_a_forged_header_is_refused_before_memory_is_taken(blobs, tmp_path: Path
     assert "\n" not in str(caught.value)
 
 
+def test_an_array_larger_than_the_models_is_refused_before_it_is_read(blobs, tmp_path: Path) -> None:
+    path, size = tmp_path / "model.safetensors", 10**8
+    trained_model(blobs).save(path)
+    content = path.read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    begin, name = max((entry["data_offsets"][0], name) for name, entry in header.items() if name != "__metadata__")
+    forged(path, {name: {"dtype": "F32", "shape": [size // 4], "data_offsets": [begin, begin + size]}})
+    os.truncate(path, 8 + int.from_bytes(path.read_bytes()[:8], "little") + begin + size)
+    tracemalloc.start()
+    try:
+        with pytest.raises(ModelFileError, match=f"{name} has 100,000,000 bytes; expected at most"):
+            gpunet.load(path)
+        assert tracemalloc.get_traced_memory()[1] < 10**7
+    finally:
+        tracemalloc.stop()
+
+
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), MemoryError()])
 def test_a_file_that_must_not_be_read_says_so(blobs, path: Path, error: Exception, monkeypatch) -> None:
     trained_model(blobs).save(path)

@@ -1,13 +1,12 @@
 """Compiles the compiled engine's functions for this processor, and keeps the machine code on the disk.
 
-What is kept is an object file behind its checksum, in a folder of the user's own. A file's name depends on everything
-that its code depends on: another version, compiler or processor finds nothing and compiles; the same version, installed
-again, finds what it had; and what is damaged is compiled again.
+What is kept is an object file behind its checksum (kept.py), in a folder of the user's own. A file's name depends on
+everything that its code depends on: another version, compiler or processor finds nothing and compiles; the same
+version, installed again, finds what it had; and what is damaged is compiled again.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import functools
 import hashlib
@@ -24,12 +23,11 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core import config
 
+from gpunet import kept
 from gpunet.engines.cpu.layout import Work
 from gpunet.engines.cpu.vectors import FLOAT, I32, I64, Code, VectorFunction
 
 PARAMETERS = {"F": FLOAT.as_pointer(), "N": I32.as_pointer(), "I": I64}
-CHECKSUM_BYTES = 32
-OWNERS_BESIDE_THE_USER = (0,)  # of files that may be run: the administrator can do anything anyway
 
 _addresses: dict[str, int] = {}  # of what was compiled or loaded in this process
 _compiling = threading.RLock()
@@ -54,6 +52,8 @@ def compile_all(
     loops: names in loops.LOOPS.
     check: called before each function; may end this by raising.
     """
+    if has(functions, loops):  # as before every epoch: the disk is not to be asked then
+        return
     wanted: dict[str, Callable[[], str]] = {f.name: functools.partial(_vector_code, f) for f in functions}
     wanted.update((name, functools.partial(_loop_code, name)) for name in loops)
     with _compiling:
@@ -62,11 +62,13 @@ def compile_all(
             if name in _addresses:
                 continue
             check()
-            code = _kept(folder, name)
+            place = folder and folder / f"{name}-{_key()}.o"
+            code = kept.read(place) if place else None
             if code is None:
                 _announce(folder)
                 code = _machine_code(write())
-                _keep(folder, name, code)
+                if place:
+                    kept.write(place, code)
             _addresses[name] = _loaded(name, code)
 
 
@@ -182,37 +184,6 @@ def _key() -> str:
     return hashlib.sha256(b"\0".join([*(part.encode() for part in parts), *sources])).hexdigest()[:16]
 
 
-def _kept(folder: Path | None, name: str) -> bytes | None:
-    """What was kept of a function, if it is whole and this user's: it will be run."""
-    if folder is None:
-        return None
-    try:
-        with open(folder / f"{name}-{_key()}.o", "rb") as file:
-            if hasattr(os, "getuid") and os.fstat(file.fileno()).st_uid not in (os.getuid(), *OWNERS_BESIDE_THE_USER):
-                return None
-            content = file.read()
-    except OSError:
-        return None
-    checksum, code = content[:CHECKSUM_BYTES], content[CHECKSUM_BYTES:]
-    return code if checksum == hashlib.sha256(code).digest() else None
-
-
-def _keep(folder: Path | None, name: str, code: bytes) -> None:
-    """Keep a function's machine code; where that fails, the next process compiles again."""
-    if folder is None:
-        return
-    part = None
-    try:
-        descriptor, part = tempfile.mkstemp(dir=folder, suffix=".part")
-        with open(descriptor, "wb") as file:
-            file.write(hashlib.sha256(code).digest() + code)
-        os.replace(part, folder / f"{name}-{_key()}.o")
-    except OSError:
-        if part is not None:
-            with contextlib.suppress(OSError):
-                os.unlink(part)
-
-
 _announced = False
 
 
@@ -221,7 +192,7 @@ def _announce(folder: Path | None) -> None:
     global _announced
     if not _announced:
         _announced = True
-        kept = (
+        until = (
             "kept for the next run" if folder else "each time, as it cannot be kept: name a folder in NUMBA_CACHE_DIR"
         )
-        print(f"compiling for this processor, {kept}", file=sys.stderr, flush=True)
+        print(f"compiling for this processor, {until}", file=sys.stderr, flush=True)

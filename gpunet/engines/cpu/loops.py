@@ -243,12 +243,15 @@ def next_phase(table, seen, thread):
 
 @compiled
 def claim(table, phase, share, units):
-    """A unit of a share of this stage that nobody has claimed; -1 if there is none, or the stage is over."""
+    """A unit of a share of this stage that nobody has claimed; -1 if there is none, or the stage is over.
+
+    The counter has the stage's lower 32 bits above the next unit's number: of another stage, what is left is no unit.
+    """
     counter = at(ints(table[SYNC]), NEXT + 16 * share)
     while True:
         found = atomic_get(counter)
-        unit = found & 0xFFFFFFFF
-        if found >> 32 != phase or unit >= units:
+        unit = found ^ (phase << 32)
+        if unit < 0 or unit >= units:
             return -1
         if atomic_swap_if(counter, found, found + 1):
             return unit

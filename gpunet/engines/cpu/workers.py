@@ -7,7 +7,7 @@ import contextlib
 import ctypes
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sized
 from queue import Empty, SimpleQueue
 
 from gpunet.engines.base import Progress
@@ -81,12 +81,14 @@ def run_on_threads(
     Whatever ends the wait, such as Ctrl-C, ends the threads too: when this returns or raises, none is running. Ctrl-C
     may come at any moment, so nothing here waits with a lock of Python's library, which it could leave taken for ever.
     """
+    begun: list[int] = []  # by the threads themselves: Ctrl-C may come between a thread's start and a count of it
     outcomes: list[BaseException | None] = []
     bell: SimpleQueue[None] = SimpleQueue()
     first_core, pace = _current_core(), pace or Pace(count)
     work.sync[ACTIVE] = pace.active
 
     def run(thread: int) -> None:
+        begun.append(thread)
         outcome: BaseException | None = None
         try:
             if count > 1:
@@ -97,7 +99,7 @@ def run_on_threads(
         outcomes.append(outcome)
         bell.put(None)
 
-    started, since, phases, sleeps = 0, time.perf_counter(), 0, 0
+    since, phases, sleeps = time.perf_counter(), 0, 0
 
     def look() -> None:
         nonlocal since, phases, sleeps
@@ -108,7 +110,6 @@ def run_on_threads(
     try:
         for thread in range(count):
             _thread.start_new_thread(run, (thread,))
-            started += 1
         while len(outcomes) < count:
             try:
                 bell.get(timeout=AIR_SECONDS)
@@ -117,19 +118,22 @@ def run_on_threads(
                 progress(int(work.sync[DONE]))
         look()
     except BaseException:
-        _stop_in_any_case(work, outcomes, started)
+        _stop_in_any_case(work, begun, outcomes)
         raise
     for error in outcomes:
         if error is not None:
             raise error
 
 
-def _stop_in_any_case(work: Work, outcomes: Sequence[BaseException | None], started: int) -> None:
-    """Nobody may touch the weights before the threads have ended; a second Ctrl-C does not change that."""
+def _stop_in_any_case(work: Work, begun: Sized, outcomes: Sized) -> None:
+    """Nobody may touch the weights before the threads have ended; a second Ctrl-C does not change that.
+
+    A thread that begins only now finds that it is to stop before it does anything.
+    """
     while True:
         with contextlib.suppress(KeyboardInterrupt):
             work.sync[STOP] = 1  # seen at the next stage
-            while len(outcomes) < started:
+            while len(outcomes) < len(begun):
                 time.sleep(0.001)
             return
 
