@@ -110,8 +110,8 @@ class Output:
             self._stopped, self.failed = True, not isinstance(error, BrokenPipeError)
             _discard(self._stream)
             if self._program is not None:
-                reason = error.strerror if self.failed else "nobody reads it any more"
-                print(f"{self._program}: the output cannot be written: {reason}; the work goes on", file=sys.stderr)
+                reason = error.strerror if self.failed else "its reader has gone"
+                print(f"{self._program}: the output cannot be written: {reason}; the work continues", file=sys.stderr)
 
 
 @contextlib.contextmanager

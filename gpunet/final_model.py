@@ -46,9 +46,9 @@ class FinalModel:
             return ""
         if not (self._saved or self.failures):
             if interruption.at_once or not self._model.epochs_trained:
-                return f"; nothing was saved: {'it ended at once' if interruption.at_once else 'no epoch was over'}"
+                return f"; nothing was saved: {'stopped at once' if interruption.at_once else 'no epoch finished'}"
             self.save()
-        return f"; the model of then is in {self._path}" if self._saved else ""
+        return f"; the model as of then is in {self._path}" if self._saved else ""
 
     def _write(self, path: str | Path) -> None:
         origin = Origin.of(self._dataset, self._path_of_data)

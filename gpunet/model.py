@@ -89,13 +89,13 @@ class Sequential:
 
     @turns.short
     def add(self, layer: Layer) -> None:
-        """Put a layer behind the others; possible until the model has weights."""
+        """Append a layer; possible until the model has weights."""
         if not isinstance(layer, Input | Dense | Activation):
             raise ArgumentError(f"add: expected an Input, Dense or Activation layer, got {shown(layer)}")
         if any(layer is other for other in self.layers):
             raise ArgumentError(
                 f"add: this {type(layer).__name__} layer is in the model already; layers do not share weights: make "
-                "one for each place"
+                "a new one"
             )
         if self._network is not None:
             raise ArgumentError("add: the model already has its weights; make a new Sequential to change its layers")
@@ -154,13 +154,13 @@ class Sequential:
         initial_epoch: int = 0,
         nb_epoch: int | None = None,
     ) -> History:
-        """Train for a number of epochs; may be called again to go on.
+        """Train for a number of epochs; call it again to continue.
 
         x:                (examples, inputs), or images (examples, height, width). uint8 counts as bytes of an image
                           and is scaled to x / 255 when a batch is used; everything else is taken as float32. What
                           NumPy takes, PyTorch's tensors, and arrays on the GPU, which stay there.
-        y:                targets in the form of the loss, one an example.
-        batch_size:       examples an update, up to their number; the last batch of an epoch may be smaller. 32 if not
+        y:                targets as the loss expects them, one per example.
+        batch_size:       examples per update, up to their number; the last batch of an epoch may be smaller. 32 if not
                           given, or all if there are fewer.
         epochs:           number of the epoch to end with, counted from 1; 1 if not given. `nb_epoch` was its name in
                           2016.
@@ -528,7 +528,7 @@ class Sequential:
     def _present_engine(self) -> Engine | None:
         """The engine, if there is one; one that is lost is left, with a warning."""
         if self._engine is not None and (why := self._engine.lost):
-            warn(f"{why}: the model goes on from the weights of its last whole epoch")
+            warn(f"{why}: the model continues from the weights of its last whole epoch")
             self._leave_engine()
         return self._engine
 

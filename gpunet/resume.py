@@ -1,4 +1,4 @@
-"""What of a training's options is in a checkpoint, and how a training goes on from one.
+"""Which of a training's options are in a checkpoint, and how a training resumes from one.
 
 A checkpoint is a model file (gpunet/saving) with the optimizer's state and, as its "training", the options that decide
 the weights (gpunet/training_options.py), a fingerprint of the data and the engine's name. `gpunet.load` reads it like
@@ -25,7 +25,7 @@ from gpunet.saving import Saved
 OPTIONS = (
     Option("--checkpoint", metavar="FILE", help="save the training to FILE (.safetensors or .npz), to be resumed"),
     Option("--checkpoint-every", type=commandline.whole_number, metavar="N", help="save every N epochs (1)"),
-    Option("--resume", metavar="FILE", help="go on with the training saved in FILE, with its settings, and save to it"),
+    Option("--resume", metavar="FILE", help="resume the training saved in FILE, with its settings, and save to it"),
 )
 
 
@@ -64,8 +64,8 @@ def settle(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Save
         value, given = settings[option.name], getattr(options, option.name)
         if saved is not None and given not in (None, value):
             raise ArgumentError(
-                f"{option.flag}: {_words(given)} contradicts {options.resume}, which was begun with "
-                f"{_words(value)}; leave the option out, or begin anew without --resume"
+                f"{option.flag}: {_words(given)} contradicts {options.resume}, which was started with "
+                f"{_words(value)}; leave the option out, or start anew without --resume"
             )
         setattr(options, option.name, value if given is None else given)
     if saved is not None:
@@ -136,7 +136,7 @@ def _settings(parser: argparse.ArgumentParser, path: str, saved: Saved) -> dict[
             words += option.words(value)
     except (LookupError, TypeError, ValueError) as error:
         raise ModelFileError(
-            f"--resume: {path} holds a model, but no training to go on with; expected a file from --checkpoint"
+            f"--resume: {path} holds a model, but no training to resume; expected a file from --checkpoint"
         ) from error
     parsed = parser.parse_args(words)
     return {"data": path_of_data, **{name: getattr(parsed, name) for name in training_options.defaults()}}
@@ -154,9 +154,7 @@ def _require_unused(options: argparse.Namespace) -> None:
     if path is not None and not (options.resume is not None and files.same_file(path, options.resume)):
         saving.as_path(path)
         if os.path.lexists(path):
-            raise ArgumentError(
-                f"--checkpoint: {path} exists; go on with it by --resume {path}, or choose another name"
-            )
+            raise ArgumentError(f"--checkpoint: {path} exists; resume it with --resume {path}, or choose another name")
 
 
 def _words(value: object) -> str:

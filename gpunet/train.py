@@ -97,12 +97,12 @@ def _train_with(options: argparse.Namespace, saved: saving.Saved | None, records
                 metrics.result = {"test_loss": test_loss, "test_accuracy": test_accuracy}
             accuracy = f"test accuracy {100 * test_accuracy:.2f} %, loss {test_loss:.4f}"
             print(f"{accuracy}, after {timing.summary()}", flush=True)
-            final.save()  # in front of what is worth less
+            final.save()  # before plots and metrics, which matter less
             if not options.quiet and (line := final.invitation()):
                 print(line, flush=True)
     except KeyboardInterrupt:
         commandline.ignore_interrupts()
-        kept = f"; --resume {checkpointer.path} goes on" if checkpointer else final.save_interrupted(interruption)
+        kept = f"; continue with --resume {checkpointer.path}" if checkpointer else final.save_interrupted(interruption)
         print(f"interrupted after {timing.summary()}{timing.last_epoch()}{kept}", flush=True)
         status = interruption.exit_status
     finally:
@@ -223,10 +223,10 @@ def _introduce(options: argparse.Namespace, dataset: Dataset, model: Sequential,
 
 
 def _introduce_resumed(options: argparse.Namespace, saved: saving.Saved, engine: str) -> None:
-    """Say where training goes on, and whether it can end with the same bits as if it had not stopped."""
+    """Print where training resumes, and whether the result can be the same bits as without the interruption."""
     print(f"resume  {options.resume}: {saved.epochs_trained} of {options.epochs} epochs are done", flush=True)
     if before := resume.another_engine(saved, engine):
-        print(f"resume  begun with the engine {before}, goes on with {engine}: the last digits may differ", flush=True)
+        print(f"resume  started with engine {before}, continues with {engine}: the last digits may differ", flush=True)
 
 
 if __name__ == "__main__":

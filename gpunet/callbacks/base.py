@@ -20,7 +20,7 @@ class Callback:
     """Override what you need; the names and arguments are Keras'. Epochs count from 0.
 
     logs at the end of an epoch: loss, accuracy, seconds, updates, and with validation data val_loss, val_accuracy.
-    What a callback adds to them, those behind it in the list see, and History keeps.
+    What a callback adds to them, callbacks after it in the list see, and History keeps.
     params: "epochs" planned, "steps", the updates an epoch, and "do_validation", whether there is validation data.
     Set `self.model.stop_training = True` to end training after the epoch.
     """
@@ -39,12 +39,12 @@ class Callback:
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None: ...
 
     def on_progress(self, updates: int) -> None:
-        """updates: how many of this epoch have been started; called as often as the engine comes up for air."""
+        """updates: how many of this epoch have been started; called whenever the engine checks its progress."""
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None: ...
 
     def on_divergence(self, error: TrainingDivergedError) -> None:
-        """The loss is no longer finite; the model is as before the epoch.
+        """The loss became NaN or infinite; the model is as before the epoch.
 
         `fit` raises the error, unless `self.model.stop_training = True` is set here.
         """

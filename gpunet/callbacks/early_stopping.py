@@ -16,7 +16,7 @@ class EarlyStopping(Monitor):
     baseline:             patience counts on until the quantity is better than this, too.
     restore_best_weights: end with the weights of the best epoch, however training ends; the optimizer's state stays.
     start_from_epoch:     epochs before this one do not count.
-    What it has counted is in no file: a training that is resumed in Python counts anew.
+    Its state is not saved: a training resumed in Python counts anew.
     """
 
     best: float | None

@@ -41,7 +41,7 @@ class ReduceLROnPlateau(Monitor):
     """Multiplies the learning rate by `factor` when a quantity has not become better for `patience` epochs.
 
     cooldown: epochs after a reduction that do not count.  min_lr: the rate does not fall below it.
-    What it has counted is in no file: a training that is resumed in Python counts anew.
+    Its state is not saved: a training resumed in Python counts anew.
     Adds learning_rate, of the epoch that has ended, to the logs.
     """
 

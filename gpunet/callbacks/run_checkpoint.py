@@ -57,7 +57,7 @@ class RunCheckpoint(Callback):
                     self._save(path)
                 except OutputError:
                     continue
-                raise OutputError(f"--checkpoint: {error}; --resume {path} goes on") from error
+                raise OutputError(f"--checkpoint: {error}; continue with --resume {path}") from error
             raise
 
     def _save(self, path: str | os.PathLike[str] | None = None) -> None:

@@ -7,7 +7,7 @@ from gpunet.errors import TrainingDivergedError
 
 
 class TerminateOnNaN(Callback):
-    """Ends training, with a printed line and no error, when the loss is no longer finite.
+    """Ends training, with a printed line and no error, when the loss becomes NaN or infinite.
 
     The model is then as it was before that epoch (in Keras its weights are NaN).
     raise_error: True raises TrainingDivergedError, as `fit` does without this callback.

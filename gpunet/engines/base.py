@@ -1,4 +1,4 @@
-"""The seam between a model and the engines that compute: an engine trains a whole epoch.
+"""The interface between a model and the engines that compute: an engine trains a whole epoch.
 
 Conventions, everywhere: float32, row-major; activations (batch, units); weights (inputs, units); bias (units,); the
 loss is the mean over the batch, in nats. Images that are uint8 count as bytes: the first layer reads x / 255.
@@ -35,7 +35,7 @@ class EpochStatistics:
 
 @dataclass
 class OptimizerState:
-    """Where an optimizer stands: updates made so far, and for each slot one array for each array of weights."""
+    """An optimizer's state: updates made so far, and for each slot one array for each array of weights."""
 
     updates: int = 0
     slots: dict[str, list[NDArray[np.floating]]] = field(default_factory=dict)
@@ -68,12 +68,12 @@ class Engine(abc.ABC):
 
     @property
     def lost(self) -> str | None:
-        """Why the engine can do nothing any more, weights and state included; None while it works."""
+        """Why the engine is unusable, weights and state included; None while it works."""
         return None
 
     @abc.abstractmethod
     def _allocate(self) -> None:
-        """Make room for weights and optimizer state; the state is zero."""
+        """Allocate weights and optimizer state; the state is zero."""
 
     @property
     def weights(self) -> list[NDArray[np.floating]]:
@@ -114,7 +114,7 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def _back_up(self) -> None:
-        """Keep weights and optimizer state aside."""
+        """Back up weights and optimizer state."""
 
     @abc.abstractmethod
     def _restore(self) -> None:
@@ -154,7 +154,7 @@ class Engine(abc.ABC):
     ) -> EpochStatistics:
         """One update for each `batch_size` examples of `order`; the last batch may be smaller.
 
-        An epoch ends whole, or not at all: after an error or Ctrl-C weights and optimizer state are as before it.
+        Epochs are atomic: an error or Ctrl-C rolls back weights and optimizer state.
 
         images:  (examples, inputs) uint8 or float32, from `upload`.
         labels:  (examples,) int32 classes, or (examples, classes) float32 probabilities, from `upload`.
@@ -176,7 +176,7 @@ class Engine(abc.ABC):
             raise
 
     def undo_epoch(self) -> None:
-        """Bring back weights and optimizer state from before the last `train_epoch`."""
+        """Restore weights and optimizer state from before the last `train_epoch`."""
         self._restore()
 
     def _require_shapes(self, name: str, arrays: Sequence[NDArray[np.floating]]) -> None:

@@ -96,14 +96,14 @@ def test_whatever_is_signalled_keeps_what_it_says(folder: Path, expected: list[W
         assert trial["err"] in ("", "gpunet train: interrupted\n")
         if trial["file"]:
             epochs = epochs_of(f"{trial['trial']}{path.suffix}", expected)
-        told = f"; the model of then is in {path}\n", f"; --resume {path} goes on\n"
+        told = f"; the model as of then is in {path}\n", f"; continue with --resume {path}\n"
         if trial["out"].endswith(told):
             kept += 1
             assert trial["file"]
             assert epochs == epochs_told(trial["out"])
         elif not trial["out"]:  # while it began
             assert (trial["status"], trial["err"]) in ((-15, ""), (130, "gpunet train: interrupted\n"))
-        elif not trial["out"].endswith("; nothing was saved: no epoch was over\n"):  # when it was over
+        elif not trial["out"].endswith("; nothing was saved: no epoch finished\n"):  # when it was over
             assert trial["file"]
             assert epochs == campaign.EPOCHS == epochs_told(trial["out"])
     assert kept > SIGNALS / 4

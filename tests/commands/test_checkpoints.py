@@ -90,7 +90,7 @@ def test_resumed_training_ends_with_the_same_bits(run, monkeypatch, options: str
         signal_after(updates, signal.SIGTERM, patch)
         status, out, err = run(*words, "--checkpoint", "part.safetensors", "--checkpoint-every", 3)
     assert (status, err) == (143, "")
-    assert out.splitlines()[-1].endswith("; --resume part.safetensors goes on")
+    assert out.splitlines()[-1].endswith("; continue with --resume part.safetensors")
     epochs = (updates - 1) // 6  # the one that was under way is not counted, unless it was at its last update
     position = gpunet.load("part.safetensors").epochs_trained
     assert position in (epochs, epochs + 1)
@@ -129,7 +129,9 @@ def test_an_option_is_added_in_one_place(run, monkeypatch) -> None:
     assert run("--resume", "a.npz", data=False)[0] == 0
     assert run("--resume", "old.npz", data=False)[0] == 0
     assert taken == [0.25, None]
-    assert "--dropout: 0.5 contradicts a.npz, which was begun with 0.25" in run("--resume", "a.npz", "--dropout=0.5")[2]
+    assert (
+        "--dropout: 0.5 contradicts a.npz, which was started with 0.25" in run("--resume", "a.npz", "--dropout=0.5")[2]
+    )
 
 
 def test_a_finished_training_only_tells_its_result_again(run) -> None:
@@ -154,8 +156,8 @@ def test_another_engine_that_goes_on_is_told(run) -> None:
     assert resume.another_engine(saved, "reference") is None
     assert resume.another_engine(saved, "tiled") == "reference"
     saving.write("b.npz", dataclasses.replace(saved, training={**saved.training, "engine": "tiled"}))
-    assert "begun with the engine tiled, goes on with" in run("--resume", "b.npz")[1]
-    assert "goes on with" not in run("--resume", "a.npz", "--engine", "reference")[1]
+    assert "started with engine tiled, continues with" in run("--resume", "b.npz")[1]
+    assert "continues with" not in run("--resume", "a.npz", "--engine", "reference")[1]
 
 
 def test_it_is_saved_every_so_many_epochs_and_at_the_end(run, monkeypatch) -> None:
@@ -188,18 +190,18 @@ def test_a_checkpoint_is_a_model_like_any_other(run, blobs) -> None:
 
 
 FAULTS = {
-    "epochs": (["--resume", "a.npz", "--epochs", 3], "--epochs: 3 contradicts a.npz, which was begun with 2; leave"),
-    "hidden": (["--resume", "a.npz", "--hidden"], "--hidden: none contradicts a.npz, which was begun with 500 500"),
+    "epochs": (["--resume", "a.npz", "--epochs", 3], "--epochs: 3 contradicts a.npz, which was started with 2; leave"),
+    "hidden": (["--resume", "a.npz", "--hidden"], "--hidden: none contradicts a.npz, which was started with 500 500"),
     "rate": (["--resume", "a.npz", "--learning-rate", 0.1], "--learning-rate: 0.1 contradicts a.npz, .* with 0.002"),
-    "exists": (["--checkpoint", "a.npz"], "--checkpoint: a.npz exists; go on with it by --resume a.npz, or choose"),
+    "exists": (["--checkpoint", "a.npz"], "--checkpoint: a.npz exists; resume it with --resume a.npz, or choose"),
     "elsewhere": (["--resume", "a.npz", "--checkpoint", "m.npz"], "--checkpoint: m.npz exists"),
     "suffix": (["--checkpoint", "a.ckpt"], r"a.ckpt: expected a name that ends in \.safetensors"),
     "empty": (["--checkpoint", ""], r"expected a name that ends in \.safetensors"),
     "every": (["--checkpoint-every", 2], "--checkpoint-every: expected with --checkpoint or --resume"),
     "every-0": (["--checkpoint", "b.npz", "--checkpoint-every", 0], "--checkpoint-every: expected a whole number"),
-    "nesterov": (["--resume", "a.npz", "--nesterov"], "--nesterov: yes contradicts a.npz, which was begun with none"),
+    "nesterov": (["--resume", "a.npz", "--nesterov"], "--nesterov: yes contradicts a.npz, which was started with none"),
     "missing": (["--resume", "none.npz"], "none.npz: no such file"),
-    "model": (["--resume", "m.npz"], "--resume: m.npz holds a model, but no training to go on with"),
+    "model": (["--resume", "m.npz"], "--resume: m.npz holds a model, but no training to resume"),
     "cut": (["--resume", "cut.npz"], "cut.npz: damaged, truncated or not an .npz file"),
     "data": (["--resume", "a.npz", "--data", "other.npz"], "a.npz was trained on other data than other.npz"),
     "metrics": (["--resume", "a.npz", "--metrics", "./a.npz"], "--metrics: ./a.npz is also the file of --resume"),
@@ -231,7 +233,7 @@ def test_settings_that_only_a_person_can_have_written_are_refused(run) -> None:
     for changes, message in (
         ({"epochs": 1}, "the training's position is missing or beyond its end"),
         ({"activation": "--version"}, "argument --activation: invalid choice"),
-        ({"hidden": ["--quiet"]}, "no training to go on with"),
+        ({"hidden": ["--quiet"]}, "no training to resume"),
         ({"hidden": [7]}, "weights: expected arrays of shapes"),
         ({"epochs": {}}, "argument --epochs: expected a whole number"),
     ):
@@ -242,7 +244,7 @@ def test_settings_that_only_a_person_can_have_written_are_refused(run) -> None:
         assert message in err
     good.training = {"settings": settings, "data": {"path": 5}}
     saving.write("a.npz", good)
-    assert "no training to go on with" in run("--resume", "a.npz", data=False)[2]
+    assert "no training to resume" in run("--resume", "a.npz", data=False)[2]
 
 
 def test_data_that_the_checkpoint_names_and_that_is_not_there(run, monkeypatch, tmp_path: Path) -> None:
@@ -291,7 +293,9 @@ def test_a_training_that_cannot_be_saved_in_the_end_is_saved_beside_it(run, monk
     status, _, err = run("--epochs", 2, "--checkpoint", "a.npz", "--quiet")
     assert status == 1
     place = re.fullmatch(
-        r"gpunet train: --checkpoint: a\.npz: cannot be written: No space left on device; --resume (\S+) goes on\n", err
+        r"gpunet train: --checkpoint: a\.npz: cannot be written: No space left on device; "
+        r"continue with --resume (\S+)\n",
+        err,
     ).group(1)
     assert saving.read(place).epochs_trained == 2
     assert run("--resume", place, "--quiet")[0] == 0
@@ -321,7 +325,9 @@ def test_a_signal_saves_first(small_npz: Path, tmp_path: Path, command: Command,
         finally:
             process.kill()
     assert (process.returncode, errors) == (status, "")
-    epochs = int(re.search(r"^interrupted after (\d+) epochs: .*goes on$", rest, re.MULTILINE).group(1))
+    epochs = int(
+        re.search(r"^interrupted after (\d+) epochs: .*; continue with --resume .*$", rest, re.MULTILINE).group(1)
+    )
     assert 200 <= epochs == gpunet.load(tmp_path / "a.npz").epochs_trained
 
 

@@ -294,7 +294,7 @@ def test_a_report_is_drawn_for_whoever_does_not_read_the_table(blobs_model: Path
             text=True,
             check=False,
         )
-    told = "gpunet evaluate: the output cannot be written: No space left on device; the work goes on\n"
+    told = "gpunet evaluate: the output cannot be written: No space left on device; the work continues\n"
     assert (result.returncode, result.stderr) == (1, told)
     assert (small_npz.parent / "report.png").read_bytes().startswith(b"\x89PNG")
 

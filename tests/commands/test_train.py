@@ -307,7 +307,7 @@ def test_ctrl_c_ends_cleanly_with_the_results_so_far(tmp_path: Path) -> None:
     records = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
     assert [record["epoch"] for record in records] == list(range(1, epochs + 1))
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
-    assert rest.splitlines()[-1].endswith("; the model of then is in s.npz")
+    assert rest.splitlines()[-1].endswith("; the model as of then is in s.npz")
     assert gpunet.load(tmp_path / "s.npz").epochs_trained == epochs
 
 
@@ -328,7 +328,7 @@ def test_a_closed_pipe_stops_only_the_printing(tmp_path: Path, small_npz: Path, 
         ["bash", "-c", line], cwd=tmp_path, env=command_environment(), capture_output=True, text=True, check=False
     )
     assert (result.returncode, len(result.stdout.splitlines())) == (0, 1)
-    told = "gpunet train: the output cannot be written: nobody reads it any more; the work goes on\n"
+    told = "gpunet train: the output cannot be written: its reader has gone; the work continues\n"
     assert result.stderr == ("" if "2>" in redirection else told)
     assert gpunet.load(tmp_path / "s.npz").epochs_trained == 300
 
@@ -340,7 +340,7 @@ def test_a_full_output_stops_only_the_printing(tmp_path: Path, small_npz: Path) 
     result = subprocess.run(
         ["bash", "-c", line], cwd=tmp_path, env=command_environment(), capture_output=True, text=True, check=False
     )
-    told = "gpunet train: the output cannot be written: No space left on device; the work goes on\n"
+    told = "gpunet train: the output cannot be written: No space left on device; the work continues\n"
     assert (result.returncode, result.stderr) == (1, told)
     assert gpunet.load(tmp_path / "s.npz").epochs_trained == 3
 
@@ -428,10 +428,10 @@ def test_a_signal_saves_the_model_of_the_last_whole_epoch(
     assert err == ""
     assert out.startswith(f"interrupted after {epochs} epoch")
     if not epochs:
-        assert out.endswith("; nothing was saved: no epoch was over\n")
+        assert out.endswith("; nothing was saved: no epoch finished\n")
         assert os.listdir() == ["blobs.npz"]
         return
-    assert out.endswith("; the model of then is in s.npz\n")
+    assert out.endswith("; the model as of then is in s.npz\n")
     saved = gpunet.load("s.npz")
     assert saved.epochs_trained == epochs
     monkeypatch.setattr(ReferenceEngine, "update", update)

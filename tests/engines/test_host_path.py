@@ -363,7 +363,7 @@ def test_a_model_that_was_asked_to_run_on_a_gpu_that_broke_says_so_and_can_be_sa
         model.predict(blobs[0])
     with pytest.raises(DeviceError, match=r"device cuda: .*cudaErrorIllegalAddress"):
         model.fit(*blobs, epochs=1, verbose=0)
-    with pytest.warns(UserWarning, match=r"cudaErrorIllegalAddress.*the model goes on from the weights of its last"):
+    with pytest.warns(UserWarning, match=r"cudaErrorIllegalAddress.*the model continues from the weights of its last"):
         assert same(model.get_weights(), weights)
     model.save(tmp_path / "kept.npz")
     assert same(gpunet.load(tmp_path / "kept.npz", device="cpu").get_weights(), weights)

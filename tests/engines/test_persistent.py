@@ -373,7 +373,7 @@ def test_a_block_that_is_never_heard_of_ends_the_launch_with_an_error(altered) -
     images, labels, weights = problem(SMALL, 40, input_bytes=True)
     engine = PersistentEngine(SMALL, Adam(0.01), weights, device, patience=500)
     uploaded = engine.upload(images), engine.upload(labels)
-    message = r"block [0-3] waited in vain for the activations of hidden layer 1 of update 8; nothing of this epoch"
+    message = r"block [0-3] timed out waiting for the activations of hidden layer 1 of update 8; nothing of this epoch"
     with pytest.raises(DeviceError, match=message):
         engine.train_epoch(*uploaded, np.arange(40, dtype=np.int32), 1)
     for one, other in zip(engine.weights, weights, strict=True):

@@ -102,7 +102,7 @@ Method = Callable[Concatenate[Owner, Arguments], Result]
 def crossing(method: Method[Owner, Arguments, Result]) -> Method[Owner, Arguments, Result]:
     """A method that calls CuPy: no other thread does so meanwhile, and its GPU is the current one.
 
-    Such methods may call one another. DeviceError takes the place of CUDA's and CuPy's errors, and tells of a lost GPU.
+    Such methods may call one another. DeviceError takes the place of CUDA's and CuPy's errors, and reports a lost GPU.
     """
 
     @functools.wraps(method)

@@ -22,7 +22,7 @@ from gpunet.layers import Network
 from gpunet.optimizers import Optimizer
 
 KERNEL = "persistent_epoch"
-PATIENCE = 1 << 20  # polls of a packet, each some 0.5 us or more, before a launch is given up
+PATIENCE = 1 << 20  # polls of a packet, each about 0.5 us or more, before a launch is given up
 
 
 class PersistentEngine(CudaEngine):
@@ -149,7 +149,7 @@ class _Epoch:
         failed, block, exchange, update = device.download(self._status).tolist()
         if failed:
             raise DeviceError(
-                f"engine persistent: block {block} waited in vain for {plan.exchange_name(exchange)} of update "
+                f"engine persistent: block {block} timed out waiting for {plan.exchange_name(exchange)} of update "
                 f"{update + 1}; nothing of this epoch is kept; use engine='tiled'"
             )
 

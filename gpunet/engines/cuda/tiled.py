@@ -1,7 +1,7 @@
 """The tiled CUDA engine: one launch per fused operation, any size of network and batch, every GPU from sm_52 on.
 
-The way of an update: dense_forward for every layer, softmax_cross_entropy, then from the last layer to the first
-dense_backward and dense_update: 9 launches for three layers. Which update it is stands on the device (see
+An update: dense_forward for every layer, softmax_cross_entropy, then from the last layer to the first
+dense_backward and dense_update: 9 launches for three layers. The update counter lives on the device (see
 kernels/batch.cuh), so the launches of every update are the same ones; on a GPU they are captured once as CUDA graphs.
 Between the first and the last update of an epoch nothing is allocated, copied or waited for.
 """
