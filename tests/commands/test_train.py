@@ -216,14 +216,14 @@ def test_diverging_training_is_one_clear_line_and_status_1(command: Command, tmp
     options = ["--hidden", "--optimizer", "sgd", "--learning-rate", "1e30", "--batch-size", "10", "--quiet"]
     result = command("gpunet.train", "--data", "a.npz", *options)
     assert (result.returncode, result.stdout) == (1, "")
-    assert re.fullmatch(r"gpunet train: the loss became NaN or infinite at update \d of epoch 1: .*\n", result.stderr)
+    assert re.fullmatch(r"gpunet train: the loss became NaN or infinite at update \d of epoch 1; .*\n", result.stderr)
 
 
 def test_a_last_update_that_spoils_the_weights_is_a_failure(command: Command, small_npz: Path, tmp_path: Path) -> None:
     options = ["--hidden", "--optimizer", "sgd", "--learning-rate", "1e39", "--batch-size", "50", "--epochs", "1"]
     result = command("gpunet.train", "--data", small_npz, *options, "--metrics", "m", "--quiet")
     assert (result.returncode, result.stdout) == (1, "")
-    assert re.fullmatch(r"gpunet train: the loss became NaN or infinite at update 1 of epoch 1: .*\n", result.stderr)
+    assert re.fullmatch(r"gpunet train: the loss became NaN or infinite at update 1 of epoch 1; .*\n", result.stderr)
     assert "NaN" not in (tmp_path / "m").read_text()
 
 
