@@ -1,4 +1,4 @@
-"""`gpunet`, or `python -m gpunet`: one tool with the subcommands train, evaluate, predict and doctor."""
+"""`gpunet`, or `python -m gpunet`: one tool with the subcommands train, evaluate, predict, page and doctor."""
 
 from __future__ import annotations
 

@@ -107,7 +107,7 @@ def usable_cores() -> int:
 
 def _quotas() -> Iterator[float]:
     """The quotas, in cores, of the process' control group and of all its parents: each counts."""
-    for folder, top in _control_groups():
+    for folder, top in _control_groups(PROCESS):
         while True:
             if (quota := _quota(folder)) is not None:
                 yield quota
@@ -128,13 +128,15 @@ def _quota(folder: Path) -> float | None:
     return None
 
 
-def _control_groups() -> Iterator[tuple[Path, Path]]:
+@functools.cache  # asked before every epoch and prediction; the limits themselves may change
+def _control_groups(process: Path) -> list[tuple[Path, Path]]:
     """The folder of each control group that may limit the process' time, and the topmost visible folder above it."""
     try:
-        groups = [line.split(":", 2) for line in (PROCESS / "cgroup").read_text().splitlines()]
-        mounts = [line.split() for line in (PROCESS / "mountinfo").read_text().splitlines()]
+        groups = [line.split(":", 2) for line in (process / "cgroup").read_text().splitlines()]
+        mounts = [line.split() for line in (process / "mountinfo").read_text().splitlines()]
     except (OSError, UnicodeDecodeError):  # not Linux, or hidden
-        return
+        return []
+    found = []
     for group in groups:
         if len(group) != 3:
             continue
@@ -147,7 +149,8 @@ def _control_groups() -> Iterator[tuple[Path, Path]]:
             kind, _, options = fields[fields.index("-") + 1 :][:3]
             if kind == ("cgroup" if controllers else "cgroup2") and (not controllers or "cpu" in options.split(",")):
                 top = Path(_unescaped(fields[4]))
-                yield top / _below(path, _unescaped(fields[3])), top
+                found.append((top / _below(path, _unescaped(fields[3])), top))
+    return found
 
 
 def _below(path: str, root: str) -> str:

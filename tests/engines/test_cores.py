@@ -53,6 +53,14 @@ def test_the_process_own_group_limits_the_cores(system: System, quota, cores) ->
     assert threads.usable_cores() == cores
 
 
+def test_its_groups_are_looked_for_once_and_their_limits_every_time(system: System) -> None:
+    system.says("0::/job\n", system.version_2())
+    for limit in (1, 3):
+        system.has("groups/job/cpu.max", f"{limit}00000 100000\n")
+        assert threads.usable_cores() == limit
+        (system.folder / "mountinfo").unlink(missing_ok=True)
+
+
 def test_so_does_every_group_that_it_is_in(system: System) -> None:
     system.says("0::/user/job/step\n", system.version_2())
     system.has("groups/user/job/step/cpu.max", "300000 100000\n")

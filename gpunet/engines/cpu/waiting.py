@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import platform
 import sys
 
@@ -15,6 +16,7 @@ FUTEX_CALL = _FUTEX_CALLS.get(platform.machine(), 0) if sys.platform == "linux" 
 KIND_OF_WAITING = FUTEX if FUTEX_CALL else WAIT_ON_ADDRESS if sys.platform == "win32" else SHORT_SLEEP
 
 
+@functools.cache
 def addresses() -> tuple[int, int]:
     """The C functions to wait with and to wake with."""
     if KIND_OF_WAITING == FUTEX:
