@@ -59,15 +59,17 @@ def _accuracy(result: dict[str, Any], path: Path) -> Path:
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
     updates = {record["batch_size"]: record["updates"] for record in records}
     of_seeds = [[100 * r["test_accuracy"] for r in records if r["batch_size"] == size] for size in updates]
-    accuracies = [statistics.median(values) for values in of_seeds]
-    beyond = [[abs(end(values) - statistics.median(values)) for values in of_seeds] for end in (min, max)]
+    accuracies = [statistics.fmean(values) for values in of_seeds]
+    beyond = [statistics.stdev(values) if len(values) > 1 else 0.0 for values in of_seeds]
     axes.errorbar(list(updates), accuracies, yerr=beyond, marker="o", linewidth=2.5, capsize=3)
     for (size, count), accuracy in zip(updates.items(), accuracies, strict=True):
         place = {"xytext": (-6, -12), "textcoords": "offset points", "ha": "right", "fontsize": 8}
         axes.annotate(f"{count:,} updates", (size, accuracy), **place)
     axes.set(xscale="log", xlabel="batch size", ylabel="test accuracy, %")
     axes.margins(x=0.15, y=0.08)
-    axes.set_title(f"MNIST after {records[0]['epochs']} epochs; {result['machine']['device']}", fontsize=11)
+    seeds = max(map(len, of_seeds))
+    over = f", mean and deviation of {seeds} seeds" if seeds > 1 else ""
+    axes.set_title(f"MNIST after {records[0]['epochs']} epochs{over}; {result['machine']['device']}", fontsize=11)
     axes.grid(visible=True, alpha=0.25)
     return _save(figure, path)
 

@@ -10,9 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpunet.engines import Choice, Engine
+from gpunet import History, Sequential, fit_many, losses
+from gpunet.engines import DEVICE_OF, Choice, Engine
 from gpunet.engines.base import Array
-from harness.workload import EXAMPLES, NETWORK, Workload, batches, epoch_updates, lecture_weights, optimizer
+from harness.workload import EXAMPLES, NETWORK, Workload, batches, epoch_updates, lecture_model, optimizer
+
+Record = dict[str, Any]
 
 LAST_UPDATES = 500  # whose losses' spread is looked at
 SURE_SECONDS = 0.5  # the least time from which the time of an update is worked out
@@ -40,53 +43,81 @@ def _train(engine: Engine, images: Array, labels: Array, order: NDArray[np.int32
     return time.perf_counter() - started
 
 
-def same_updates(name: str, batch_size: int, work: Workload, updates: int, seed: int) -> dict[str, Any]:
-    """So many updates: time, loss and accuracy, and how much the loss jumps about.
+def same_updates(name: str, batch_size: int, work: Workload, updates: int, seeds: Sequence[int]) -> list[Record]:
+    """So many updates, all seeds side by side: loss and accuracy, and how much the loss jumps about; a record a seed.
 
-    The spread is the standard deviation of the batches' losses over the last LAST_UPDATES updates.
+    The spread is the standard deviation of the batches' losses over the last LAST_UPDATES updates. They are made one by
+    one, with the same batches for all seeds. seconds: see `_records`.
     """
-    engine = make_engine(name, lecture_weights(seed))
-    images, labels = engine.upload(work.images), engine.upload(work.labels)
-    order = batches(seed, updates, batch_size)
-    last = LAST_UPDATES * batch_size
-    parts = [order[first : min(first + EXAMPLES, len(order) - last)] for first in range(0, len(order) - last, EXAMPLES)]
-    seconds = sum(_train(engine, images, labels, part, batch_size) for part in parts)
-    losses = [
-        engine.train_epoch(images, labels, order[first : first + batch_size], batch_size).loss
-        for first in range(len(order) - last, len(order), batch_size)
+    models = _models(name, batch_size, work, seeds)
+    most, last = (updates - LAST_UPDATES) * batch_size, LAST_UPDATES * batch_size
+    epochs, rest = divmod(most, EXAMPLES)
+    started = time.perf_counter()
+    if epochs:
+        _fit(models, work.images, work.labels, batch_size, epochs)
+    if rest:
+        _fit(models, work.images[:rest], work.labels[:rest], batch_size)
+    seconds = time.perf_counter() - started
+    first = min(rest, EXAMPLES - last)  # the next ones
+    last_losses: list[list[float]] = [[] for _ in models]
+    for start in range(first, first + last, batch_size):
+        batch = slice(start, start + batch_size)
+        histories = _fit(models, work.images[batch], work.labels[batch], batch_size)
+        for of_model, history in zip(last_losses, histories, strict=True):
+            of_model += history.history["loss"]
+    records = _records(name, batch_size, work, models, seeds, seconds * updates / (updates - LAST_UPDATES))
+    for record, of_model in zip(records, last_losses, strict=True):
+        record |= {"epochs": updates * batch_size / EXAMPLES, "updates": updates}
+        record["loss_spread"] = statistics.pstdev(of_model)
+    return records
+
+
+def batch_accuracy(name: str, batch_size: int, work: Workload, epochs: int, seeds: Sequence[int]) -> list[Record]:
+    """Loss and accuracy after a fixed number of epochs, all seeds side by side; a record a seed."""
+    models = _models(name, batch_size, work, seeds)
+    started = time.perf_counter()
+    _fit(models, work.images, work.labels, batch_size, epochs)
+    records = _records(name, batch_size, work, models, seeds, time.perf_counter() - started)
+    for record in records:
+        record |= {"epochs": epochs, "updates": epochs * epoch_updates(batch_size)}
+    return records
+
+
+def _models(name: str, batch_size: int, work: Workload, seeds: Sequence[int]) -> list[Sequential]:
+    """The lecture's network for each seed, which is of its start and its orders; what is compiled is compiled."""
+    models = []
+    for seed in [*seeds, seeds[0]]:
+        models.append(lecture_model(seed))
+        models[-1].compile(optimizer(), losses.INTEGER, device=DEVICE_OF[name], engine=name)
+    _fit([models.pop()], work.images[:batch_size], work.labels[:batch_size], batch_size)
+    return models
+
+
+def _fit(
+    models: Sequence[Sequential], images: NDArray[Any], labels: NDArray[Any], batch_size: int, epochs: int = 1
+) -> list[History]:
+    histories = fit_many(models, images, labels, batch_size, epochs, verbose=0)
+    for history in histories:
+        if history.error is not None:
+            raise history.error
+    return histories
+
+
+def _records(
+    name: str, batch_size: int, work: Workload, models: Sequence[Sequential], seeds: Sequence[int], seconds: float
+) -> list[Record]:
+    """With the loss over the whole training set, and the accuracy on the test set, as they are now.
+
+    seconds: of all seeds together; a record's are its equal part of them.
+    """
+    return [
+        {
+            "name": f"gpunet {name}",
+            "batch_size": batch_size,
+            "seed": seed,
+            "seconds": seconds / len(seeds),
+            "train_loss": model.evaluate(work.images, work.labels)[0],
+            "test_accuracy": model.evaluate(work.test_images, work.test_labels)[1],
+        }
+        for seed, model in zip(seeds, models, strict=True)
     ]
-    return {
-        "name": f"gpunet {name}",
-        "batch_size": batch_size,
-        "seed": seed,
-        "updates": updates,
-        "epochs": updates * batch_size / EXAMPLES,
-        "seconds": seconds * updates / (updates - LAST_UPDATES),  # the last ones were made one by one
-        **_learnt(engine, images, labels, work),
-        "loss_spread": statistics.pstdev(losses),
-    }
-
-
-def batch_accuracy(name: str, batch_size: int, work: Workload, epochs: int, seed: int) -> dict[str, Any]:
-    """Loss and accuracy after a fixed number of epochs."""
-    engine = make_engine(name, lecture_weights(seed))
-    images, labels = engine.upload(work.images), engine.upload(work.labels)
-    order = batches(seed, epochs * EXAMPLES, 1)
-    parts = [order[first : first + EXAMPLES] for first in range(0, len(order), EXAMPLES)]
-    seconds = sum(_train(engine, images, labels, part, batch_size) for part in parts)
-    return {
-        "name": f"gpunet {name}",
-        "batch_size": batch_size,
-        "seed": seed,
-        "epochs": epochs,
-        "updates": epochs * epoch_updates(batch_size),
-        "seconds": seconds,
-        **_learnt(engine, images, labels, work),
-    }
-
-
-def _learnt(engine: Engine, images: Array, labels: Array, work: Workload) -> dict[str, float]:
-    """The loss over the whole training set, and the accuracy on the test set, with the weights as they are now."""
-    train_loss, _ = engine.evaluate(images, labels)
-    _, accuracy = engine.evaluate(engine.upload(work.test_images), engine.upload(work.test_labels))
-    return {"train_loss": train_loss, "test_accuracy": accuracy}

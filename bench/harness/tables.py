@@ -130,14 +130,16 @@ def same_updates(result: Result) -> str:
 
 
 def update_times(result: Result) -> list[tuple[str, int, float, float]]:
-    """(engine, batch size, us an update in the part on equal updates, us in the speed part), where there are both."""
+    """(engine, batch size, us an update in the part on equal updates, us in the speed part), where there are both.
+
+    Not where several seeds were trained at once: an update of one among several takes another time than one alone.
+    """
     times = {(record["name"], record["batch_size"]): record["us_per_update"] for record in result.get("speed", ())}
     found = []
     for records in _by_batch_size(result["same_updates"]):
         key = records[0]["name"], records[0]["batch_size"]
-        if key in times:
-            here = statistics.median(1e6 * record["seconds"] / record["updates"] for record in records)
-            found.append((*key, here, times[key]))
+        if key in times and len(records) == 1:
+            found.append((*key, 1e6 * records[0]["seconds"] / records[0]["updates"], times[key]))
     return found
 
 
@@ -174,15 +176,20 @@ def _learnt(records: Sequence[Result]) -> list[str]:
 
 
 def _over_seeds(records: Sequence[Result], name: str, form: str, factor: float = 1) -> str:
-    """The median, and the range if there are several."""
-    values = sorted(factor * record[name] for record in records)
-    middle = f"{statistics.median(values):{form}}"
-    return middle if len(values) == 1 else f"{middle} ({values[0]:{form}} to {values[-1]:{form}})"
+    """The mean, and the standard deviation if there are several and they differ."""
+    values = [factor * record[name] for record in records]
+    middle = f"{statistics.fmean(values):{form}}"
+    return middle if len(set(values)) == 1 else f"{middle} ± {statistics.stdev(values):{form}}"
 
 
 def _seeds_note(records: Sequence[Result]) -> list[str]:
     seeds = len({record.get("seed", 0) for record in records})
-    return [f"Medians over {seeds} seeds, with their range."] if seeds > 1 else []
+    if seeds == 1:
+        return []
+    return [
+        f"Means over {seeds} seeds, and their standard deviations. The seeds were trained at once (`fit_many`); "
+        f"seconds are those of all, divided by {seeds}."
+    ]
 
 
 def why(record: Result) -> str:

@@ -39,9 +39,13 @@ class Workload:
         np.savez(path, **{name: getattr(self, name) for name in names}, **weights)
 
 
-def lecture_weights(seed: int = SEED) -> list[NDArray[np.floating]]:
+def lecture_model(seed: int = SEED) -> Sequential:
     layers = [Dense(500, "sigmoid", input_dim=784), Dense(500, "sigmoid"), Dense(10, "softmax")]
-    return Sequential(layers, seed=seed).get_weights()
+    return Sequential(layers, seed=seed)
+
+
+def lecture_weights(seed: int = SEED) -> list[NDArray[np.floating]]:
+    return lecture_model(seed).get_weights()
 
 
 def batches(seed: int, updates: int, batch_size: int) -> NDArray[np.int32]:

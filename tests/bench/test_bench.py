@@ -53,7 +53,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(speed_passes, "PASSES", 2)
     monkeypatch.setattr(speed_passes, "EXTRA_PASSES", 0)
     monkeypatch.setattr(learning, "LAST_UPDATES", 5)
-    monkeypatch.setattr(batch_speed, "_affordable_updates", lambda names, work, seeds: 20)
+    monkeypatch.setattr(batch_speed, "_affordable_updates", lambda names, work: 20)
+    assert len(batch_speed.SEEDS) == 5
+    monkeypatch.setattr(batch_speed, "SEEDS", (0, 1))
     monkeypatch.setattr(batch_speed, "ACCURACY_BATCH_SIZES", (25_000, 50_000))
     monkeypatch.setattr(batch_speed, "ACCURACY_EPOCHS", 1)
 
@@ -75,16 +77,17 @@ def test_a_run_measures_every_part_and_writes_whole_files(tmp_path: Path, capsys
     assert one["epoch_seconds"] == pytest.approx(one["us_per_update"] / 20)
     assert one["times_faster_than_lecture"] == pytest.approx(166 / one["epoch_seconds"])
     assert thousand["examples_per_second"] == pytest.approx(50_000 / thousand["epoch_seconds"])
-    assert [(record["batch_size"], record["updates"]) for record in result["same_updates"]] == [(1, 20), (10, 20)]
-    assert [record["updates"] for record in result["batch_accuracy"]] == [2, 1]
+    same_updates = [(record["batch_size"], record["seed"], record["updates"]) for record in result["same_updates"]]
+    assert same_updates == [(1, 0, 20), (1, 1, 20), (10, 0, 20), (10, 1, 20)]
+    accuracy = [(record["seed"], record["updates"]) for record in result["batch_accuracy"]]
+    assert accuracy == [(0, 2), (1, 2), (0, 1), (1, 1)]
     assert result["why"]["operations"] == 2 * 100 * 784 * 500
     assert result["machine"].keys() >= {"device", "date", "revision", "numpy", "Python"}
     markdown = file.with_suffix(".md").read_text()
     for heading in ("### Speed", "### Same time, same updates", "### Too large a batch", "### Why"):
         assert heading in markdown
     assert "1 | 166 | gpunet reference" in markdown
-    chosen = engines.choose(workload.NETWORK, 1, "cpu").engine
-    assert f"gpunet {chosen}, batch size 1: " in markdown
+    assert "Means over 2 seeds, and their standard deviations. The seeds were trained at once" in markdown
     assert not list(tmp_path.glob("*.part*"))
     assert markdown.split("\n\n", 1)[1] in capsys.readouterr().out
 
@@ -269,12 +272,43 @@ def test_rows_that_stay_unsteady_are_marked() -> None:
     assert "~ more than a fifth apart" in tables.speed(result)
 
 
-def test_several_seeds_are_a_median_with_its_range() -> None:
+def test_several_seeds_are_a_mean_with_its_deviation() -> None:
     common = {"name": "gpunet tiled", "batch_size": 10, "epochs": 5, "updates": 7, "seconds": 1.0, "train_loss": 0.5}
     records = [{**common, "seed": seed, "test_accuracy": 0.9 + seed / 100} for seed in range(3)]
     table = tables.batch_accuracy(records)
-    assert "| 91.00 (90.00 to 92.00) % |" in table
+    assert "| 1.00 | 0.5000 | 91.00 ± 1.00 % |" in table
     assert "3 seeds" in table
+    assert "± " not in tables.batch_accuracy(records[:1])
+
+
+@pytest.mark.parametrize("batch_size", [1, 10])
+def test_each_seed_learns_what_a_model_alone_learns(batch_size: int, monkeypatch) -> None:
+    """The orders are the model's own, and the last updates those of a model that goes on, batch by batch."""
+    monkeypatch.setattr(learning, "LAST_UPDATES", 3)
+    monkeypatch.setattr(learning, "EXAMPLES", 10 * batch_size)
+    work, name = workload.load(), "reference"
+    monkeypatch.setattr(learning, "_records", lambda name, size, work, models, seeds, seconds: [*map(learnt, models)])
+
+    def learnt(model: Any) -> dict[str, Any]:
+        return {"weights": model.get_weights(), "epochs": model.epochs_trained}
+
+    few = dataclasses.replace(work, images=work.images[: 10 * batch_size], labels=work.labels[: 10 * batch_size])
+    records = learning.same_updates(name, batch_size, few, 17, (3, 4))
+    losses = []
+    for seed, record in zip((3, 4), records, strict=True):
+        model = workload.lecture_model(seed)
+        model.compile(workload.optimizer(), "sparse_categorical_crossentropy", engine=name)
+        model.fit(few.images, few.labels, batch_size, verbose=0)
+        model.fit(few.images[: 4 * batch_size], few.labels[: 4 * batch_size], batch_size, verbose=0)
+        spread = []
+        for first in range(4 * batch_size, 7 * batch_size, batch_size):
+            batch = slice(first, first + batch_size)
+            spread += model.fit(few.images[batch], few.labels[batch], batch_size, verbose=0).history["loss"]
+        assert all(map(np.array_equal, model.get_weights(), record["weights"]))
+        assert (record["epochs"], record["updates"]) == (17 * batch_size / (10 * batch_size), 17)
+        assert record["loss_spread"] == pytest.approx(np.std(spread))
+        losses.append(record["loss_spread"])
+    assert losses[0] != losses[1]
 
 
 @pytest.mark.parametrize("file", RESULTS, ids=lambda file: file.stem)
@@ -282,6 +316,8 @@ def test_an_update_takes_as_long_in_one_part_as_in_the_other(file: Path) -> None
     result = json.loads(file.read_text())
     if "passes" not in result or "same_updates" not in result:
         pytest.skip("measured in one pass, or in part")
+    if len({record.get("seed", 0) for record in result["same_updates"]}) > 1:
+        pytest.skip("its seeds were trained at once, which is another time")
     times = tables.update_times(result)
     assert times
     for name, batch_size, here, there in times:

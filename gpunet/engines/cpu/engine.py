@@ -112,6 +112,10 @@ class CompiledEngine(Engine):
     ) -> None:
         compile_loops(self.network, self.optimizer.rule, self._job(True, batch_size).loop)
 
+    def release(self) -> None:
+        with self._inferring:
+            self._plans.clear()  # a large batch's workspace is larger than the network
+
     def _train_epoch(
         self, images: NDArray[Any], labels: NDArray[Any], order: NDArray[np.int32], batch_size: int, progress: Progress
     ) -> EpochStatistics:
