@@ -10,7 +10,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gpunet import commandline, engines, files, saving, training_options
@@ -39,11 +39,20 @@ def parse(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
     return options
 
 
-def owned(options: argparse.Namespace) -> contextlib.AbstractContextManager[None]:
-    """No other training reads or writes the checkpoint that this one writes. Raises ArgumentError if one does."""
-    if options.checkpoint:
-        return files.owned("--checkpoint", options.checkpoint)
-    return files.owned("--resume", options.resume) if options.resume else contextlib.nullcontext()
+@contextlib.contextmanager
+def owned(options: argparse.Namespace) -> Iterator[None]:
+    """No other training reads or writes the checkpoint and the model that this one writes, until it has ended.
+
+    Raises ArgumentError if one does.
+    """
+    option, checkpoint = ("--checkpoint", options.checkpoint) if options.checkpoint else ("--resume", options.resume)
+    with contextlib.ExitStack() as stack:
+        if checkpoint:
+            stack.enter_context(files.owned(option, checkpoint))
+        # One path for both options is refused later, in words of its own.
+        if options.save and not (checkpoint and os.path.realpath(options.save) == os.path.realpath(checkpoint)):
+            stack.enter_context(files.owned("--save", options.save))
+        yield
 
 
 def settle(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Saved | None:

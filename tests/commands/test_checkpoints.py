@@ -259,7 +259,12 @@ def test_data_that_the_checkpoint_names_and_that_is_not_there(run, monkeypatch, 
 
 def test_a_checkpoint_that_another_training_owns_is_refused(run) -> None:
     run("--epochs", 2, "--checkpoint", "a.npz", "--quiet")
-    for option, path, others in (("--resume", "a.npz", []), ("--checkpoint", "b.npz", ["--resume", "a.npz"])):
+    for option, path, others in (
+        ("--resume", "a.npz", []),
+        ("--checkpoint", "b.npz", ["--resume", "a.npz"]),
+        ("--save", "a.npz", []),  # would take the checkpoint's place
+        ("--save", "c.npz", ["--resume", "a.npz"]),
+    ):
         with files.owned(option, path):
             status, out, err = run(option, path, *others, "--quiet", data=False)
         assert (status, out) == (2, "")
