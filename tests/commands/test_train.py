@@ -394,7 +394,7 @@ def test_a_disk_without_room_for_the_model_is_known_before_training(small_npz: P
         assert train.main([*QUICK, "--epochs", "1", "--save", "s.npz"]) == status
         out, err = capsys.readouterr()
         assert bool(out) == (status == 0)
-        told = "gpunet train: --save: s.npz: will have 252 bytes, but the disk has 251 left"
+        told = "gpunet train: --save: s.npz: needs 252 bytes, but the disk has 251 free"
         assert err.startswith(told if status else "")
 
 
