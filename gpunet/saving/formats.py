@@ -108,13 +108,12 @@ def _safetensors_from_file(path: Path, sizes: Sizes) -> Raw:
             )
         if unknown := metadata.keys() - {TEXT, "format"}:  # PyTorch and other libraries write "format"
             raise ModelFileError(f"{path}: not written by gpunet: metadata {', '.join(sorted(unknown))}")
-        text = metadata.get(TEXT)
-        elements = sizes(text)
         parts = sorted((*entry["data_offsets"], name) for name, entry in header.items())
         bounds = [0, *(end for _, end, _ in parts)]
         if [begin for begin, _, _ in parts] != bounds[:-1] or bounds[-1] != size - 8 - length:
             raise ValueError("the arrays do not fill the file")
-        arrays = {}
+        text = metadata.get(TEXT)
+        elements, arrays = sizes(text), {}
         for begin, end, name in parts:
             _require_known(path, name, elements)
             dtype, shape = np.dtype(TYPES[header[name]["dtype"]]), header[name]["shape"]

@@ -287,6 +287,11 @@ FORGERIES = {
     "header": ({}, {"length": 10**11}, "a header of 100,000,000,000 bytes in a file of"),
     "header-in-a-large-file": ({}, {"length": 10**9, "size": 2 * 10**9}, "a header of 1,000,000,000 bytes"),
     "array": ({"0.weight": {**WEIGHTS, "data_offsets": [0, 10**11]}}, {}, "the arrays do not fill the file"),
+    "array-of-a-stranger": (
+        {"__metadata__": {}, "0.weight": {**WEIGHTS, "data_offsets": [0, 10**11]}},
+        {},
+        "the arrays do not fill the file",
+    ),
     "file": ({}, {"size": HUGE}, "the arrays do not fill the file"),
     "other": ({"x": {"dtype": "U8", "shape": [HUGE], "data_offsets": [300, HUGE + 300]}}, {"size": 1}, "'x', which"),
     "shape": ({"0.bias": {"dtype": "F32", "shape": [2**62], "data_offsets": [0, 24]}}, {}, "0.bias does not have"),
