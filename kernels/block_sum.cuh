@@ -2,7 +2,7 @@
 //
 //   put (by all threads), as often as needed; finish; then every thread may ask for any total
 //
-// Two halves take turns, so that one barrier a round is enough: a half is written again only behind the other's
+// Two halves take turns, so that one barrier a round is enough: a half is written again only after the other's
 // barrier, which nobody passes before it has read its totals.
 #pragma once
 #include "warp.cuh"

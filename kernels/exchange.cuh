@@ -14,7 +14,7 @@
 //
 // Why a packet is never overwritten before all have read it: packets of even and odd updates lie apart. A block
 // publishes for update t only after it has received all of update t - 1; each of those was published by a block that
-// had passed a barrier behind its reading of update t - 2, which lies where t is written now. For this every block must
+// had passed a barrier after its reading of update t - 2, which lies where t is written now. For this every block must
 // own a neuron of every hidden layer. Nothing is stored before the loads of update t - 1 have answered: a branch on their
 // tags and a barrier lie between. And were a packet overwritten too early all the same, its reader would find a wrong
 // tag and wait until it gives up: an error, never a wrong number.
@@ -70,7 +70,7 @@ struct Exchange {
     }
 
     // Calls take(example, numbers) with this thread's columns of a layer, example by example, when they have arrived.
-    // Behind the last neuron, numbers are 0. meanwhile() is done while the first packets are on their way.
+    // After the last neuron, numbers are 0. meanwhile() is done while the first packets are on their way.
     template <int LAYER, class Meanwhile, class Take>
     __device__ __forceinline__ void receive(int exchange, Meanwhile meanwhile, Take take) const {
         using Group = Arrivals<LAYER>;
@@ -101,7 +101,7 @@ struct Exchange {
     }
 
     // Asks for all packets of a group, again for those that are there: without a condition, so that all loads are issued
-    // before the first is waited for. Places behind the last neuron count as the last run's, examples as the last one.
+    // before the first is waited for. Places after the last neuron count as the last run's, examples as the last one.
     template <int LAYER>
     __device__ __forceinline__ void ask(int exchange, int example, Arrivals<LAYER>& arrivals) const {
         constexpr int COLUMNS = columns(LAYER);
@@ -129,7 +129,7 @@ struct Exchange {
         for (int e = 0; e < arrivals.EXAMPLES; ++e) {
 #pragma unroll
             for (int column = 0; column < COLUMNS; ++column) {
-                // In a run that begins with a neuron, or that was asked for in place of another, what is behind the last
+                // In a run that begins with a neuron, or that was asked for in place of another, what is after the last
                 // neuron never comes.
                 const bool ragged = width(LAYER) % run_length(COLUMNS, column) != 0;
                 const bool real = !ragged || column_place(COLUMNS, column) < width(LAYER);

@@ -21,7 +21,7 @@ __device__ __forceinline__ float4 scaled_input_sums(float4 sums) {
                        scaled_input_sum(sums.z), scaled_input_sum(sums.w));
 }
 
-// Behind its last number, every example has one more, which is 1: the input whose weight is the bias.
+// After its last number, every example has one more, which is 1: the input whose weight is the bias.
 constexpr float ONE = INPUT_BYTES ? 255.0f : 1.0f;
 
 // Row r of a batch is row order[r] of x; without an order, row r. Rows are padded, and read, as in matrix.cuh.
@@ -55,7 +55,7 @@ struct Input {
     }
 };
 
-// The same with the 1 behind every row, for the sum that is the bias' gradient. What follows the 1 is of no use, and
+// The same with the 1 after every row, for the sum that is the bias' gradient. What follows the 1 is of no use, and
 // beyond the last row the other factor's 0 is enough.
 struct InputWithOne : Input {
     __device__ __forceinline__ float4 values(Four four, bool inside, int column) const {

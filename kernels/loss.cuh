@@ -38,11 +38,11 @@ __device__ __forceinline__ Largest warp_largest(const float* numbers, int count,
 
 struct RowLoss {
     float loss;  // in nats
-    bool hit;    // the first largest logit is at the first largest target
+    bool correct;    // the first largest logit is at the first largest target
 };
 
 // z (classes) logits, target: the row's own; every lane gets the result.
-// dz (dz_size) is written: the gradient of the mean over `rows` rows' losses, and zeros behind it.
+// dz (dz_size) is written: the gradient of the mean over `rows` rows' losses, and zeros after it.
 __device__ __forceinline__ RowLoss row_loss(
         const float* z, const Target* target, int classes, int rows, float* dz, int dz_size, int lane) {
     const Largest guess = warp_largest(z, classes, lane);

@@ -43,7 +43,7 @@ struct Matrix {
     }
 };
 
-// Writes four neighbours of a row; what lies behind the last column stays 0.
+// Writes four neighbours of a row; what lies after the last column stays 0.
 __device__ __forceinline__ void write_four(float* data, int columns, int row, int column, float4 v) {
     if (column + 1 >= columns) v.y = 0.0f;
     if (column + 2 >= columns) v.z = 0.0f;

@@ -53,7 +53,7 @@ struct Columns {
         each_run<COLUMNS>([&](auto first, auto length) { write_run<length.value>(at(example, first.value), numbers + first.value); });
     }
 
-    // The 1 behind the last neuron, of every example.
+    // The 1 after the last neuron, of every example.
     __device__ __forceinline__ void put_ones() const {
 #pragma unroll 1
         for (int example = threadIdx.x; example < BATCH; example += THREADS) {
@@ -125,7 +125,7 @@ struct HiddenLayer {
     // Into the next hidden layer; the last one's are in OutputLayer, and this is not used.
     Slice<OWNED, columns(LAST ? LAYER : LAYER + 1), arrays_in_shared(LAST ? LAYER - 1 : HIDDEN + LAYER)> outgoing;
     Columns<LAYER> activations;  // of the whole layer
-    Columns<LAYER> gradients;    // d(mean loss)/d(pre-activation), 0 behind the last neuron; not in layer 1
+    Columns<LAYER> gradients;    // d(mean loss)/d(pre-activation), 0 after the last neuron; not in layer 1
     InTurns<Rows<OWNED>> own_activations;
     Rows<OWNED> own_gradients;
 
@@ -194,7 +194,7 @@ struct Block {
 };
 
 // Where a weight lies in global memory. All layers follow one another; of each (inputs + 1, padded(units)) weights,
-// the last row being the biases. The optimizer's slots likewise, each layer's one behind the other.
+// the last row being the biases. The optimizer's slots likewise, each layer's one after the other.
 __device__ constexpr int matrix_size(int layer) { return (width(layer - 1) + 1) * padded(width(layer)); }
 __device__ constexpr int matrix_start(int layer) {
     return layer == 1 ? 0 : matrix_start(layer - 1) + matrix_size(layer - 1);
@@ -213,7 +213,7 @@ struct State {
 };
 
 // Calls work(number in the block, its place in the state) for every weight that this thread keeps in one of the slices.
-// The bias lies behind the weights of all inputs, there as here.
+// The bias lies after the weights of all inputs, there as here.
 template <int LAYER, class Work>
 __device__ __forceinline__ void each_incoming(HiddenLayer<LAYER>& layer, const State& state, Work work) {
     layer.incoming.each([&](float& number, int array, int row, int column) {

@@ -6,7 +6,7 @@
 // Arrays  images, targets: as in dense_forward.cu and softmax_cross_entropy.cu, gathered through order (examples,).
 //         weights_in and slots_in are read at the start; weights_out and slots_out are written at the end, if all went
 //         well (persistent_block.cuh has their layout). constants: optimizer.cuh.
-//         packets, status, patience: exchange.cuh. losses (examples,) float32 and hits (examples,) uint8 are written in
+//         packets, status, patience: exchange.cuh. losses (examples,) float32 and correct (examples,) uint8 are written in
 //         the epoch's order.
 // Launch  cooperative, BLOCKS blocks of THREADS threads, SHARED_FLOATS floats of dynamic shared memory; updates
 //         first_update to last_update - 1 of the epoch. Where an epoch is cut into launches changes no bit.
@@ -66,7 +66,7 @@ __device__ __forceinline__ void receive(
     }
 }
 
-// Numbers of a layer with the 1 behind them.
+// Numbers of a layer with the 1 after them.
 template <int LAYER>
 __device__ __forceinline__ void with_one(float (&numbers)[columns(LAYER)]) {
 #pragma unroll
@@ -167,7 +167,7 @@ __device__ __forceinline__ void step_first(Block& block, const Update& update, X
 
 // The steps of an update that wait until the next one has time for them: while the neurons of a hidden layer are on
 // their way between the blocks, those of weights that are needed next. A part before their packets are asked for,
-// since asking too early is in vain, and a part while the answers are on their way.
+// since asking too early is useless, and a part while the answers are on their way.
 template <int LAYER>
 __device__ __forceinline__ void steps_before_asking(Block& block, const Update& update) {
     if constexpr (LAYER < HIDDEN) step_incoming<LAYER + 1>(block, update);
@@ -185,11 +185,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) persistent_epoch(
         const float* __restrict__ weights_in, const float* __restrict__ slots_in,
         float* __restrict__ weights_out, float* __restrict__ slots_out,
         const float* __restrict__ constants,
-        Packet* packets, int* status, int patience, float* __restrict__ losses, unsigned char* __restrict__ hits) {
+        Packet* packets, int* status, int patience, float* __restrict__ losses, unsigned char* __restrict__ correct) {
     DYN_SHARED(float, memory);
     Block block(memory);
     load(block, {const_cast<float*>(weights_in), const_cast<float*>(slots_in)});
-    const Epoch epoch{images, targets, order, batch_size, examples, constants, losses, hits, first_update};
+    const Epoch epoch{images, targets, order, batch_size, examples, constants, losses, correct, first_update};
     Update update = epoch.update(0), before{};  // nothing was before: its steps must not be made
     Fetched fetched;
     fetched.find(epoch, update);
@@ -252,7 +252,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) persistent_epoch(
             }
         });
         if constexpr (!GRADIENTS_IN_EVERY_WARP) __syncthreads();  // own gradients are there
-        // A barrier lies behind this update's last wait, and one before the next one's first: all threads read the same.
+        // A barrier lies after this update's last wait, and one before the next one's first: all threads read the same.
         const bool lost = *block.gave_up;
         repeat<STEPS_TIMES>([&] { step_first(block, update, x); });
         if (lost) return;

@@ -20,7 +20,7 @@ struct Epoch {
     int batch_size, examples;
     const float* constants;
     float* losses;
-    unsigned char* hits;
+    unsigned char* correct;
     int first_update;  // of the launch
 
     __device__ __forceinline__ Update update(int turn) const {

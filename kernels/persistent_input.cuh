@@ -1,7 +1,7 @@
 // persistent_input.cuh: a thread's columns of the input, from shared memory or from where the images lie.
 //
 // Images are read in words: rows are padded with zeros to whole words (matrix.cuh).
-// Bytes count as byte / 255, and are scaled once a sum; the 1 behind them, whose weight is the bias, is then 255.
+// Bytes count as byte / 255, and are scaled once a sum; the 1 after them, whose weight is the bias, is then 255.
 #pragma once
 #include "input.cuh"
 #include "persistent_network.cuh"
@@ -26,7 +26,7 @@ __device__ __forceinline__ void read_inputs(const unsigned char* from, float* to
     for (int i = 0; i < LENGTH; ++i) to[i] = byte_as_float(word, i);
 }
 
-// Inputs of a batch in shared memory, with the 1 and zeros behind it. All threads read them.
+// Inputs of a batch in shared memory, with the 1 and zeros after it. All threads read them.
 struct StagedInputs {
     static constexpr int STRIDE = padded(INPUTS + 1) + 4;  // elements; the last ones are for columns that are not there
     static constexpr int WORDS = STRIDE / WORD;

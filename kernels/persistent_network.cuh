@@ -8,9 +8,9 @@
 // Layers count from 1; layer 0 is the input. Every block owns a range of each hidden layer's neurons, at most
 // owned(layer) of them. The output layer is in every block.
 //
-// What comes from a whole layer are its neurons' numbers and, behind them, a 1: the bias is the weight of that one. A
+// What comes from a whole layer are its neurons' numbers and, after them, a 1: the bias is the weight of that one. A
 // thread looks after columns(layer) of them: runs of 4 neighbours as long as there are 4 left, then of 2, then of 1, so
-// that a run is one access to memory. In run number i, the thread's neighbours lie behind those of the thread before.
+// that a run is one access to memory. In run number i, the thread's neighbours lie after those of the thread before.
 #pragma once
 #include "activation.cuh"
 #include "matrix.cuh"

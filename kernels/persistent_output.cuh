@@ -3,7 +3,7 @@
 //   p = softmax(logits);  loss = -sum over classes of target * log p;  gradient = (p - target) / rows
 //
 // Up to 16 classes take half a warp an example, up to 32 a warp, one lane a class; more go through loss.cuh. The gradients
-// are written first. What the loss is made of is kept in shared memory, and block 0 writes losses and hits when it has time
+// are written first. What the loss is made of is kept in shared memory, and block 0 writes losses and correctness when it has time
 // for them: in the next update, while it waits for other blocks.
 #pragma once
 #include "persistent_block.cuh"
@@ -66,11 +66,11 @@ __device__ __forceinline__ void loss_by_lanes(Block& block, const Update& update
         // Where a target is 0, the logit may be as small as it likes.
         const float expected = sum_of_lanes(lane < CLASSES && wanted != 0.0f ? wanted * (z - peak) : 0.0f);
 #endif
-        const bool hit = first_largest(z, peak) == label;
+        const bool correct = first_largest(z, peak) == label;
         if (real && lane == 0 && (!LOSS_IN_EVERY_WARP || threadIdx.x == 0)) {
             output.outcomes.at(example, 0) = total;
             output.outcomes.at(example, 1) = expected;
-            output.outcomes.at(example, 2) = hit;
+            output.outcomes.at(example, 2) = correct;
         }
     }
     if constexpr (LOSS_IN_EVERY_WARP) {
@@ -80,7 +80,7 @@ __device__ __forceinline__ void loss_by_lanes(Block& block, const Update& update
     }
 }
 
-// More classes than lanes: a warp an example. Losses and hits are written at once.
+// More classes than lanes: a warp an example. Losses and correctness are written at once.
 __device__ __forceinline__ void loss_by_warps(Block& block, const Epoch& epoch, const Update& update) {
     OutputLayer& output = block.output;
     const int lane = threadIdx.x % 32;
@@ -99,7 +99,7 @@ __device__ __forceinline__ void loss_by_warps(Block& block, const Epoch& epoch, 
             &output.gradients.at(example, 0), CLASSES, lane);
         if (blockIdx.x == 0 && lane == 0) {
             epoch.losses[update.batch.first + example] = result.loss;
-            epoch.hits[update.batch.first + example] = result.hit;
+            epoch.correct[update.batch.first + example] = result.correct;
         }
     }
     __syncthreads();
@@ -113,13 +113,13 @@ __device__ __forceinline__ void output_and_loss(Block& block, const Epoch& epoch
     }
 }
 
-// Losses and hits of an update whose outcomes are kept; a barrier lies between.
+// Losses and correctness of an update whose outcomes are kept; a barrier lies between.
 __device__ __forceinline__ void write_losses(const Block& block, const Epoch& epoch, const Update& update) {
     if (CLASSES > 32 || blockIdx.x != 0) return;
 #pragma unroll 1
     for (int example = THREADS - 1 - threadIdx.x; example < update.batch.rows; example += THREADS) {
         const Rows<OUTCOME>& outcomes = block.output.outcomes;
         epoch.losses[update.batch.first + example] = logf(outcomes.at(example, 0)) - outcomes.at(example, 1);
-        epoch.hits[update.batch.first + example] = outcomes.at(example, 2) != 0.0f;
+        epoch.correct[update.batch.first + example] = outcomes.at(example, 2) != 0.0f;
     }
 }

@@ -151,7 +151,7 @@ __device__ __forceinline__ void multiply_tile(
     carrier_b.store(b_panels[0], first_k);
     __syncthreads();
 
-    // A round has no condition: with one around the reads, the compiler would move them behind the multiply-adds, to
+    // A round has no condition: with one around the reads, the compiler would move them after the multiply-adds, to
     // where their numbers are stored. So the last panel has its own multiply-adds.
     int current = 0;
     for (int next = first_k + TILE_K; next < last_k; next += TILE_K) {
@@ -177,7 +177,7 @@ __device__ __forceinline__ float4 four_products(const Products& products, int i,
 // Sums the tile over the blocks that split k among them (gridDim.z). Returns true in the one block, the last to
 // arrive, that holds the whole sum afterwards; the others are done.
 //
-//   partials  room for gridDim.z x tiles x TILE_M x TILE_N floats, where the blocks leave their shares
+//   partials  workspace for gridDim.z x tiles x TILE_M x TILE_N floats, where the blocks leave their shares
 //   arrivals  one counter a tile, 0 before the launch and again after it
 __device__ __forceinline__ bool sum_over_split(float* partials, unsigned* arrivals, Products& products) {
     if (gridDim.z == 1) return true;

@@ -3,12 +3,12 @@
 //   p[r,c]  = exp(z[r,c] - max(z[r])) / sum over k of exp(z[r,k] - max(z[r]))
 //   loss[r] = - sum over c of target[r,c] log p[r,c]                             in nats
 //   dz[r,c] = (p[r,c] - target[r,c]) / rows                                      of the mean loss over the batch
-//   hit[r]  = 1 if the first largest logit is at the first largest target, else 0
+//   correct[r]  = 1 if the first largest logit is at the first largest target, else 0
 //
 // Arrays  row-major, rows padded to a multiple of 4 (matrix.cuh): logits z and dz (batch_size, classes) float32.
 //         -DTARGETS_ARE_CLASSES=1: targets (any number,) int32; =0: (any number, classes) float32, each summing to 1.
 //         Targets are picked through order (examples,) int32 if gather = 1, else taken as they lie.
-//         losses (examples,) float32 and hits (examples,) uint8 are written in the epoch's order. cursors: batch.cuh.
+//         losses (examples,) float32 and correct (examples,) uint8 are written in the epoch's order. cursors: batch.cuh.
 // Launch  one warp a row: block (32 * 4), grid ceil(batch_size / 4), no shared memory.
 // Range   any batch_size and classes >= 1; finite for any logits whose differences are.
 // Cost    logits read once from DRAM and twice more from cache, gradient written once: 8 classes bytes a row.
@@ -23,7 +23,7 @@ extern "C" __global__ void __launch_bounds__(32 * ROWS_PER_BLOCK, 8) softmax_cro
         const float* __restrict__ logits, const Target* __restrict__ targets,
         const int* __restrict__ order, int gather,
         int* cursors, int batch_size, int examples, int classes,
-        float* __restrict__ dz, float* __restrict__ losses, unsigned char* __restrict__ hits) {
+        float* __restrict__ dz, float* __restrict__ losses, unsigned char* __restrict__ correct) {
     const int update = cursors[FORWARD];
     const Batch batch = batch_at(update, batch_size, examples);
     const int lane = threadIdx.x % 32;
@@ -37,6 +37,6 @@ extern "C" __global__ void __launch_bounds__(32 * ROWS_PER_BLOCK, 8) softmax_cro
         dz + (size_t)row * padded(classes), padded(classes), lane);
     if (lane == 0) {
         losses[batch.first + row] = result.loss;
-        hits[batch.first + row] = result.hit;
+        correct[batch.first + row] = result.correct;
     }
 }

@@ -61,7 +61,7 @@ def choose(
 ) -> Choice:
     """The engine for a network and batch size on a device, as far as `device` and `engine` leave it open.
 
-    optimizer: Adam if not given, which needs the most room.
+    optimizer: Adam if not given, which needs the most memory.
 
     Raises ArgumentError for an unknown name, DeviceError if what was asked for cannot be had.
     """

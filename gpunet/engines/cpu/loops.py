@@ -210,7 +210,7 @@ def rouse(table, word):
 def next_phase(table, seen, thread):
     """Wait for another stage than the one seen last, counted from the start; -1 when there is nothing more to do.
 
-    A thread looks at the counter for a while, and for less long where that was in vain before. Then it sleeps: what it
+    A thread looks at the counter for a while, and for less long where that did not help before. Then it sleeps: what it
     waits for may need this very core.
     """
     sync = ints(table[SYNC])
@@ -339,13 +339,16 @@ def gather(table, x, example):
 
 @compiled
 def softmax_loss(table, position, row, rows, thread):
-    """Loss, hit and d(mean loss)/d(logits) of one example: the row of its batch of `rows`, at `position` of the order.
+    """Loss, correctness and d(mean loss)/d(logits) of one example: the row of its batch of `rows`, at `position`.
 
     dz is written twice: in panels of units for the update; transposed, in blocks of LANES examples, for the way back.
     """
-    last, room = table[LAYERS] - 1, floats(table[WORKSPACE])
-    classes, logits = entry(table, last, UNITS), at(room, entry(table, last, Y) + row * entry(table, last, Y_STRIDE))
-    powers = at(room, scratch_of(table, thread))
+    last, workspace = table[LAYERS] - 1, floats(table[WORKSPACE])
+    classes, logits = (
+        entry(table, last, UNITS),
+        at(workspace, entry(table, last, Y) + row * entry(table, last, Y_STRIDE)),
+    )
+    powers = at(workspace, scratch_of(table, thread))
     best = 0
     for c in range(1, classes):
         if logits[c] > logits[best]:
@@ -377,8 +380,8 @@ def softmax_loss(table, position, row, rows, thread):
         target = targets[c] if one_hot else np.float32(c == label)
         value = (np.float32(powers[c] / total) - target) / np.float32(rows)
         panel = c // WIDE
-        room[dz + panel * WIDE * rows + row * vectors_of(classes, panel) * LANES + c % WIDE] = value
-        room[transposed + c * LANES] = value
+        workspace[dz + panel * WIDE * rows + row * vectors_of(classes, panel) * LANES + c % WIDE] = value
+        workspace[transposed + c * LANES] = value
 
 
 # Layers, tile by tile
@@ -387,18 +390,18 @@ def softmax_loss(table, position, row, rows, thread):
 @compiled
 def forward_tile(table, layer, x, first, last, panel, thread):
     """y = activation(x weights + bias) of the examples from first to last, in one panel of units."""
-    room = floats(table[WORKSPACE])
+    workspace = floats(table[WORKSPACE])
     steps, units = entry(table, layer, INPUTS) + 1, entry(table, layer, UNITS)
     vectors, stride = vectors_of(units, panel), entry(table, layer, Y_STRIDE)
-    z = at(room, scratch_of(table, thread))
+    z = at(workspace, scratch_of(table, thread))
     weights = at(floats(table[WEIGHTS]), entry(table, layer, FIRST_WEIGHT) + panel * WIDE * steps)
     x_stride = entry(table, layer, X_STRIDE)
-    call(table[ROWS], z, at(room, x + first * x_stride), x_stride, weights, steps, last - first, vectors, 1)
+    call(table[ROWS], z, at(workspace, x + first * x_stride), x_stride, weights, steps, last - first, vectors, 1)
     y = entry(table, layer, Y) + first * stride
-    call(entry(table, layer, ACTIVATE), at(room, y + panel * WIDE), stride, z, last - first, vectors)
+    call(entry(table, layer, ACTIVATE), at(workspace, y + panel * WIDE), stride, z, last - first, vectors)
     if units < panel * WIDE + vectors * LANES:
         for row in range(last - first):
-            room[y + row * stride + units] = 1
+            workspace[y + row * stride + units] = 1
 
 
 @compiled
@@ -408,13 +411,13 @@ def backward_tile(table, layer, rows, unit, block, thread):
 
     Where a tile has less than LANES of either, what lies beyond them is computed too, and used by nobody.
     """
-    room = floats(table[WORKSPACE])
+    workspace = floats(table[WORKSPACE])
     inputs, units, previous = (
         entry(table, layer, INPUTS) + 1,
         entry(table, layer, UNITS),
         entry(table, layer - 1, UNITS),
     )
-    scratch = at(room, scratch_of(table, thread))
+    scratch = at(workspace, scratch_of(table, thread))
     straight = at(scratch, LANES * LANES)
     dz_of_units = entry(table, layer, DZ_TRANSPOSED) + block * LANES * units
     weights = at(floats(table[WEIGHTS]), entry(table, layer, FIRST_WEIGHT))
@@ -422,32 +425,32 @@ def backward_tile(table, layer, rows, unit, block, thread):
         stride = vectors_of(units, part) * LANES
         call(
             table[ROWS], scratch, at(weights, part * WIDE * inputs + unit * stride), stride,
-            at(room, dz_of_units + part * WIDE * LANES), min(stride, units - part * WIDE),
+            at(workspace, dz_of_units + part * WIDE * LANES), min(stride, units - part * WIDE),
             min(LANES, previous - unit), 1, 1 if part == 0 else 0,
         )  # fmt: skip
     examples = min(LANES, rows - block * LANES)
     y_stride = entry(table, layer - 1, Y_STRIDE)
     y = entry(table, layer - 1, Y) + block * LANES * y_stride + unit
     call(table[TRANSPOSE], straight, LANES, scratch, LANES)
-    call(entry(table, layer - 1, SLOPES), straight, LANES, at(room, y), y_stride, examples)
+    call(entry(table, layer - 1, SLOPES), straight, LANES, at(workspace, y), y_stride, examples)
     part = unit // WIDE
     stride = vectors_of(previous, part) * LANES
     dz = entry(table, layer - 1, DZ) + part * WIDE * rows + block * LANES * stride + unit % WIDE
-    call(table[COPY], at(room, dz), stride, straight, examples, 1)
+    call(table[COPY], at(workspace, dz), stride, straight, examples, 1)
     if layer > 1:
         transposed = entry(table, layer - 1, DZ_TRANSPOSED) + (block * previous + unit) * LANES
         call(table[TRANSPOSE], scratch, LANES, straight, LANES)
-        call(table[COPY], at(room, transposed), LANES, scratch, min(LANES, previous - unit), 1)
+        call(table[COPY], at(workspace, transposed), LANES, scratch, min(LANES, previous - unit), 1)
 
 
 @compiled
 def update_tile(table, layer, update, rows, panel, first, last, thread):
     """weights, slots <- optimizer(x^T dz), of the inputs from first to last; the gradient stays in the cache."""
-    room = floats(table[WORKSPACE])
+    workspace = floats(table[WORKSPACE])
     units = entry(table, layer, UNITS)
-    vectors, gradient = vectors_of(units, panel), at(room, scratch_of(table, thread))
-    x = at(room, inputs_of(table, layer, update) + first)
-    dz = at(room, entry(table, layer, DZ) + panel * WIDE * rows)
+    vectors, gradient = vectors_of(units, panel), at(workspace, scratch_of(table, thread))
+    x = at(workspace, inputs_of(table, layer, update) + first)
+    dz = at(workspace, entry(table, layer, DZ) + panel * WIDE * rows)
     call(table[COLUMNS], gradient, x, entry(table, layer, X_STRIDE), dz, rows, last - first, vectors, 1)
     inputs = entry(table, layer, INPUTS) + 1
     w = entry(table, layer, FIRST_WEIGHT) + panel * WIDE * inputs + first * vectors * LANES
@@ -606,27 +609,27 @@ def gather_one(table, update):
 def complete_dz(table, layer, panel):
     """A panel of a layer's dz, from what the panels of the layer after it have made; the last layer's is complete."""
     if layer < table[LAYERS] - 1:
-        room, units = floats(table[WORKSPACE]), entry(table, layer, UNITS)
+        workspace, units = floats(table[WORKSPACE]), entry(table, layer, UNITS)
         dz, y = entry(table, layer, DZ) + panel * WIDE, entry(table, layer, Y) + panel * WIDE
         sums, stride = entry(table, layer + 1, SUMS) + panel * WIDE, entry(table, layer + 1, SUMS_STRIDE)
         vectors = vectors_of(units, panel)
         panels = panels_in(entry(table, layer + 1, UNITS))
-        call(table[SUM_PANELS], at(room, dz), at(room, sums), stride, panels, vectors)
-        call(entry(table, layer, SLOPES), at(room, dz), LANES, at(room, y), LANES, vectors)
+        call(table[SUM_PANELS], at(workspace, dz), at(workspace, sums), stride, panels, vectors)
+        call(entry(table, layer, SLOPES), at(workspace, dz), LANES, at(workspace, y), LANES, vectors)
 
 
 @compiled
 def backward_one(table, layer, update, panel, thread):
     """A panel's update, and its sums for the previous layer's dz."""
     complete_dz(table, layer, panel)
-    room = floats(table[WORKSPACE])
+    workspace = floats(table[WORKSPACE])
     inputs, units, stride = entry(table, layer, INPUTS), entry(table, layer, UNITS), entry(table, layer, SUMS_STRIDE)
-    sums = at(room, entry(table, layer, SUMS) + panel * stride)
+    sums = at(workspace, entry(table, layer, SUMS) + panel * stride)
     w = entry(table, layer, FIRST_WEIGHT) + panel * WIDE * (inputs + 1)
     call(
         table[BACKWARD], at(floats(table[WEIGHTS]), w), at(floats(table[SLOT_1]), w), at(floats(table[SLOT_2]), w),
-        inputs + 1, at(room, entry(table, layer, X)), at(room, entry(table, layer, DZ) + panel * WIDE), sums,
-        at(room, scratch_of(table, thread)), vectors_of(units, panel),
+        inputs + 1, at(workspace, entry(table, layer, X)), at(workspace, entry(table, layer, DZ) + panel * WIDE), sums,
+        at(workspace, scratch_of(table, thread)), vectors_of(units, panel),
         at(floats(table[CONSTANTS]), update * MOST_CONSTANTS),
     )  # fmt: skip
     for n in range(inputs, stride):  # the bias's, and what lies beyond it: nobody's dz
@@ -637,19 +640,19 @@ def backward_one(table, layer, update, panel, thread):
 def update_and_forward_one(table, update, panel, thread):
     """A panel's update in the first layer, and its y for the next example."""
     complete_dz(table, int64(0), panel)
-    room = floats(table[WORKSPACE])
+    workspace = floats(table[WORKSPACE])
     inputs, units = entry(table, 0, INPUTS) + 1, entry(table, 0, UNITS)
-    vectors, z = vectors_of(units, panel), at(room, scratch_of(table, thread))
+    vectors, z = vectors_of(units, panel), at(workspace, scratch_of(table, thread))
     w, y = entry(table, 0, FIRST_WEIGHT) + panel * WIDE * inputs, entry(table, 0, Y)
     call(
         table[FORWARD], at(floats(table[WEIGHTS]), w), at(floats(table[SLOT_1]), w), at(floats(table[SLOT_2]), w),
-        ints_of_32(table[AWAKE_ROWS]), table[AWAKE], at(room, inputs_of(table, 0, update)),
-        at(room, entry(table, 0, DZ) + panel * WIDE), at(room, inputs_of(table, 0, update + 1)), z, vectors,
+        ints_of_32(table[AWAKE_ROWS]), table[AWAKE], at(workspace, inputs_of(table, 0, update)),
+        at(workspace, entry(table, 0, DZ) + panel * WIDE), at(workspace, inputs_of(table, 0, update + 1)), z, vectors,
         at(floats(table[CONSTANTS]), update * MOST_CONSTANTS),
     )  # fmt: skip
-    call(entry(table, 0, ACTIVATE), at(room, y + panel * WIDE), 0, z, 1, vectors)
+    call(entry(table, 0, ACTIVATE), at(workspace, y + panel * WIDE), 0, z, 1, vectors)
     if units < panel * WIDE + vectors * LANES:
-        room[y + units] = 1
+        workspace[y + units] = 1
 
 
 in_batches = loop_over(units_in_batches, share_in_batches, do_in_batches)

@@ -76,7 +76,7 @@ _compiling = threading.Lock()
 def machine_code(programs: Sequence[Program], announce: Callable[[str], None]) -> list[bytes]:
     """Each program's cubin: from disk, or compiled now, as many at a time as there are cores, and kept for the next.
 
-    announce: told in a line before something is compiled.
+    announce: called with a line before something is compiled.
     Raises CompileError for the first that the compiler refuses; what NVRTC raises where it cannot be had.
     """
     with _compiling:  # who waits here for the same kernels, for a model in another thread, finds them kept
@@ -168,7 +168,7 @@ def _compile(wanted: Program) -> tuple[bytes, str]:
 
 
 def _compiler() -> str:
-    """Which NVRTC this is: its version, and the version of its wheel, which tells builds of one version apart."""
+    """Which NVRTC this is: its version, and the version of its wheel, which distinguishes builds of one version."""
     return ", ".join([str(load_nvrtc().getVersion()), *_wheels()])
 
 

@@ -55,7 +55,7 @@ class Module(Protocol):
         """How many blocks of so many threads a multiprocessor holds at once. Loads the kernel, if it was not yet."""
 
     def local_bytes(self, kernel: str) -> int:
-        """Memory of a thread for what found no room in registers: 0, or the kernel is slower than it should be."""
+        """Memory of a thread for what did not fit into registers: 0, or the kernel is slower than it should be."""
 
 
 class Graph(Protocol):
@@ -116,7 +116,7 @@ REFUSED = (1, 701, 720, 801)  # what a driver says that does not make a cooperat
 class CudaDevice:
     """A CUDA device, through CuPy. DeviceError is all that it raises of CUDA's, in words that a user can act on.
 
-    announce: told once, in a line, before kernels are compiled that no process has kept.
+    announce: called once, with a line, before kernels are compiled that no process has kept.
     folder:   of the kernel sources, if not the project's own.
     index:    which GPU, as CUDA counts those that it may use.
     """

@@ -202,7 +202,7 @@ def _check_support(system: System, facts: dict[str, str]) -> None:
 
 
 def _check_use(system: System, facts: dict[str, str]) -> None:
-    """What no question tells: whether other programs leave room for this one, and all parts work together."""
+    """What no question answers: whether other programs leave memory for this one, and all parts work together."""
     try:
         system.try_out()
     except DeviceError as error:
@@ -229,7 +229,7 @@ class Machine:
     def import_cupy(self) -> str:
         cache_folders.ensure("CUPY_CACHE_DIR", "~/.cupy/kernel_cache")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what CuPy warns of, the diagnosis tells in a line
+            warnings.simplefilter("ignore")  # what CuPy warns of, the diagnosis says in a line
             import cupy
 
         return str(cupy.__version__)
@@ -259,7 +259,7 @@ class Machine:
         return sorted(nvrtc.load().getSupportedArchs())
 
     def nvrtc_path(self) -> str:
-        """The library that is loaded, as the operating system tells it."""
+        """The library that is loaded, as the operating system reports it."""
         maps = Path("/proc/self/maps")
         if maps.exists():
             for line in maps.read_text().splitlines():

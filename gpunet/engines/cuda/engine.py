@@ -210,7 +210,7 @@ class EpochData:
 
 
 def pad_columns(array: NDArray[Any]) -> NDArray[Any]:
-    """A matrix with zeros behind every row, to a multiple of 4 columns; a vector as it is."""
+    """A matrix with zeros after every row, to a multiple of 4 columns; a vector as it is."""
     if array.ndim == 1 or array.shape[1] == padded(array.shape[1]):
         return array
     wide = np.zeros((len(array), padded(array.shape[1])), array.dtype)

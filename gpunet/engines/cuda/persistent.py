@@ -29,7 +29,7 @@ class PersistentEngine(CudaEngine):
     """See Engine. device: where to run; patience: polls before waiting ends with an error; adjust: changes the plan,
     for measurements.
 
-    Raises DeviceError when an epoch's batch size leaves no room for the network.
+    Raises DeviceError when an epoch's batch size leaves no space for the network.
     """
 
     name: ClassVar[str] = "persistent"
@@ -89,7 +89,7 @@ class _Epoch:
         # Blocks that are done must not write what others may still have to read.
         self._new_state = [device.empty(array.shape, np.float32) for array in state]
         for array, new in zip(state, self._new_state, strict=True):
-            device.copy(array, new)  # the zeros behind rows: the kernel writes only what is real
+            device.copy(array, new)  # the zeros after rows: the kernel writes only what is real
         self._packets, self._no_packets = (device.zeros(self.plan.packets, np.uint64) for _ in range(2))
         self._status = device.zeros(4, np.int32)
         self._try_out()

@@ -198,7 +198,7 @@ class Plan:
         return 2 * (self.threads // 32) * self.batch * max(self.most_owned, self.network.classes)
 
     def _staging(self) -> Iterator[int]:
-        """Inputs, with the 1 and zeros behind them, and targets, of two updates."""
+        """Inputs, with the 1 and zeros after them, and targets, of two updates."""
         row = padded(self.network.inputs + 1) + 4
         inputs = self.batch * row // (4 if self.input_bytes else 1)
         target = self.batch * _stride(1 if self.classes_as_targets else padded(self.network.classes))
