@@ -7,6 +7,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -374,7 +375,7 @@ def test_a_model_whose_folder_went_away_is_among_the_temporary_files(small_npz: 
     Path("folder").mkdir()
 
     def remove_then_evaluate(*arguments: object) -> list[float]:
-        Path("folder").rmdir()
+        shutil.rmtree("folder")  # with the lock that the training keeps in it
         return evaluate(*arguments)
 
     monkeypatch.setattr(gpunet.Sequential, "evaluate", remove_then_evaluate)
