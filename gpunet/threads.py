@@ -8,6 +8,7 @@ import math
 import os
 import re
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -66,9 +67,13 @@ def _count() -> int:
     return usable_cores()
 
 
-_alone = threading.Lock()
-_users_of_one_thread = 0
-_limited: Any = None
+class _User:
+    """One computation that wants a single BLAS thread. It ends with its frame, even where Ctrl-C cuts the end short."""
+
+
+_alone = threading.RLock()  # a user may end within it, when its frame is collected
+_users: weakref.WeakSet[_User] = weakref.WeakSet()
+_limited: Any = None  # the limit in force, which knows the numbers of threads of before
 
 
 @contextlib.contextmanager
@@ -78,18 +83,28 @@ def one_blas_thread() -> Iterator[None]:
     With more, the order of its sums depends on their number, and they wait for one another in busy loops: next to
     another busy process that took up to sixty times as long as a single thread.
     """
-    global _users_of_one_thread, _limited
-    with _alone:
-        if _users_of_one_thread == 0:
-            _limited = _blas().limit(limits=1, user_api="blas")
-        _users_of_one_thread += 1
+    global _limited
+    user = _User()
     try:
+        with _alone:
+            if not _users:
+                _lift()
+                _limited = _blas().limit(limits=1, user_api="blas")
+            _users.add(user)
         yield
     finally:
         with _alone:
-            _users_of_one_thread -= 1
-            if _users_of_one_thread == 0:
-                _limited.restore_original_limits()
+            _users.discard(user)
+            if not _users:
+                _lift()
+
+
+def _lift() -> None:
+    """Give back the threads that a limit has taken, if one is in force."""
+    global _limited
+    if _limited is not None:
+        _limited.restore_original_limits()
+        _limited = None
 
 
 @functools.cache

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,15 @@ def _blas_threads() -> set[int]:
     return {library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"}
 
 
+@pytest.fixture
+def nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No computation of another test counts, not even one that still runs in a thread."""
+    monkeypatch.setattr(threads, "_users", weakref.WeakSet())
+    monkeypatch.setattr(threads, "_limited", None)
+    threads._blas.cache_clear()  # libraries that other tests loaded since
+
+
+@pytest.mark.usefixtures("nobody_else")
 def test_the_reference_engine_computes_with_one_thread_and_gives_the_others_back() -> None:
     images, labels, weights = problem(SMALL, 4)
     engine, seen = ReferenceEngine(SMALL, Adam(), weights), []
@@ -119,6 +129,7 @@ def test_the_reference_engine_computes_with_one_thread_and_gives_the_others_back
         assert _blas_threads() == before
 
 
+@pytest.mark.usefixtures("nobody_else")
 def test_of_two_that_want_one_blas_thread_the_first_to_end_leaves_it_to_the_other() -> None:
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
         before = _blas_threads()
@@ -128,4 +139,32 @@ def test_of_two_that_want_one_blas_thread_the_first_to_end_leaves_it_to_the_othe
         first.__exit__(None, None, None)
         assert _blas_threads() == {1}
         second.__exit__(None, None, None)
+        assert _blas_threads() == before
+
+
+class _InterruptedLock:
+    """A lock after whose first release Ctrl-C arrives."""
+
+    def __init__(self) -> None:
+        self.released = 0
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, *error: object) -> None:
+        self.released += 1
+        if self.released == 1:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.usefixtures("nobody_else")
+def test_a_computation_that_ctrl_c_ends_at_its_start_gives_the_threads_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_alone", _InterruptedLock())
+    with threadpoolctl.threadpool_limits(2, user_api="blas"):
+        before = _blas_threads()
+        with pytest.raises(KeyboardInterrupt), threads.one_blas_thread():
+            pass
+        assert _blas_threads() == before
+        with threads.one_blas_thread():
+            assert _blas_threads() == {1}
         assert _blas_threads() == before
