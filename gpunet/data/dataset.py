@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpunet.errors import DataError
+from gpunet import class_names
+from gpunet.errors import ArgumentError, DataError
 
 VALIDATION_SHARE = 6  # one in six training examples: MNIST's 10,000 of 60,000
 
@@ -20,12 +23,49 @@ class Examples(NamedTuple):
     labels: NDArray[np.int32]
 
 
-class Dataset(NamedTuple):
-    """Unpacks as `(x_train, y_train), (x_val, y_val), (x_test, y_test) = load_mnist()`."""
+@contextlib.contextmanager
+def _as_data_errors() -> Iterator[None]:
+    """What is said of names, as errors of data."""
+    try:
+        yield
+    except ArgumentError as error:
+        raise DataError(str(error)) from error
 
+
+class Table(NamedTuple):
+    """The columns of a table: the one that has the classes, and those that are the inputs, in their order."""
+
+    target: str
+    columns: tuple[str, ...]
+
+
+class _Parts(NamedTuple):
     train: Examples
     validation: Examples
     test: Examples
+
+
+class Dataset(_Parts):
+    """Unpacks as `(x_train, y_train), (x_val, y_val), (x_test, y_test) = load_mnist()`.
+
+    class_names: where the labels were text, the names that the numbers stand for; else None.
+    table:       where the examples are rows of a table, its columns; else None.
+    """
+
+    class_names: tuple[str, ...] | None
+    table: Table | None
+
+    def __new__(
+        cls,
+        train: Examples,
+        validation: Examples,
+        test: Examples,
+        class_names: tuple[str, ...] | None = None,
+        table: Table | None = None,
+    ) -> Dataset:
+        dataset = super().__new__(cls, train, validation, test)
+        dataset.class_names, dataset.table = class_names, table
+        return dataset
 
     @property
     def inputs(self) -> int:
@@ -34,6 +74,8 @@ class Dataset(NamedTuple):
 
     @property
     def classes(self) -> int:
+        if self.class_names is not None:
+            return len(self.class_names)
         return 1 + max(int(part.labels.max()) for part in self)
 
     @property
@@ -43,7 +85,7 @@ class Dataset(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Images and labels as read from files, and their names in messages (a path, or path and key)."""
+    """Images and labels (numbers, or text) as read from files, and their names in messages: a path, or path and key."""
 
     images: NDArray[Any]
     labels: NDArray[Any]
@@ -51,13 +93,16 @@ class Part(NamedTuple):
     labels_name: str
 
 
-def split(train: Part, test: Part, validation: Part | None = None) -> Dataset:
+@_as_data_errors()
+def split(train: Part, test: Part, validation: Part | None = None, *, table: Table | None = None) -> Dataset:
     """Check that the parts fit together; without a validation part, split one off the end of the training part.
 
+    table: the columns, where these are rows of a table.
     Raises DataError, naming the file.
     """
-    train_examples = _examples(train)
-    others = [(part, _examples(part)) for part in (test, validation) if part is not None]
+    names = _class_names(train)
+    train_examples = _examples(train, names)
+    others = [(part, _examples(part, names)) for part in (test, validation) if part is not None]
     for part, part_examples in others:
         _require(
             train_examples.images.shape[1:] == part_examples.images.shape[1:],
@@ -82,7 +127,7 @@ def split(train: Part, test: Part, validation: Part | None = None) -> Dataset:
     )
     _require(
         classes >= 2,
-        f"{train.labels_name}: all labels are 0; expected at least two classes",
+        f"{train.labels_name}: all labels are {class_names.of(names, 0)}; expected at least two classes",
     )
     for part, part_examples in others:
         largest = int(part_examples.labels.max())
@@ -92,18 +137,30 @@ def split(train: Part, test: Part, validation: Part | None = None) -> Dataset:
         )
     test_examples = others[0][1]
     if validation is not None:
-        return Dataset(train_examples, others[1][1], test_examples)
+        return Dataset(train_examples, others[1][1], test_examples, names, table)
     first = examples - examples // VALIDATION_SHARE
     return Dataset(
         Examples(train_examples.images[:first], train_examples.labels[:first]),
         Examples(train_examples.images[first:], train_examples.labels[first:]),
         test_examples,
+        names,
     )
 
 
-def _examples(part: Part) -> Examples:
-    """The part's images as uint8 or finite float32, and its labels as int32."""
+def _class_names(train: Part) -> tuple[str, ...] | None:
+    """The names in the training labels, if they are text; None for numbers."""
+    return class_names.distinct(train.labels_name, train.labels) if class_names.are_names(train.labels) else None
+
+
+def _examples(part: Part, names: tuple[str, ...] | None) -> Examples:
+    """The part's images as uint8 or finite float32, and its labels as int32. names: of the classes, for text."""
     images, labels = part.images, part.labels
+    if names is not None:
+        _require(
+            class_names.are_names(labels),
+            f"{part.labels_name}: {labels.dtype}, but the training labels are names; expected the same",
+        )
+        labels = class_names.numbered(part.labels_name, labels, names)
     _require(
         images.dtype.kind in "uifb",
         f"{part.images_name}: data type {images.dtype}; expected numbers",
@@ -117,7 +174,8 @@ def _examples(part: Part) -> Examples:
     one_hot = "; convert one-hot labels with labels.argmax(1)" if labels.ndim == 2 else ""
     _require(
         labels.dtype.kind in "buif" and labels.ndim == 1,
-        f"{part.labels_name}: {labels.dtype} of shape {labels.shape}; expected whole numbers, one per example{one_hot}",
+        f"{part.labels_name}: {labels.dtype} of shape {labels.shape}; expected whole numbers or names, one per "
+        f"example{one_hot}",
     )
     _require(
         labels.dtype.kind != "f" or bool((np.floor(labels) == labels).all()),  # NaN is unequal, infinity out of range

@@ -56,7 +56,7 @@ def _member(archive: Any, key: str, path: Path) -> NDArray[Any]:
         array = archive[key]
     except ValueError as error:
         if "allow_pickle" in str(error):
-            raise DataError(f"{path}: {key} holds Python objects; expected numbers") from error
+            raise DataError(f"{path}: {key} holds Python objects; expected numbers, or text (dtype=str)") from error
         raise
     if not isinstance(array, np.ndarray):
         raise DataError(f"{path}: {key} is not an array")

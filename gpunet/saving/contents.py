@@ -185,7 +185,7 @@ def _describe(saved: Saved) -> dict[str, Any]:
         "updates": None if state is None else state.updates,
         "training": saved.training,
         "scale": saved.scale and asdict(saved.scale),
-        "data": saved.data and asdict(saved.data),
+        "data": saved.data and {name: value for name, value in asdict(saved.data).items() if value or name == "path"},
     }
 
 

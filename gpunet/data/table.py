@@ -1,0 +1,163 @@
+"""Reader for tables, .csv and .parquet: one column has the classes, all others are numbers.
+
+pandas reads the files (pip install 'gpunet[tables]'). A table has no parts of its own: of the rows of each
+class a sixth is for testing and a sixth for validation. Which rows depends on the table alone.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpunet.class_names import listed
+from gpunet.data.dataset import Dataset, Part, Table, split
+from gpunet.errors import DataError, first_line
+
+READERS: dict[str, tuple[str, dict[str, Any]]] = {
+    ".csv": ("read_csv", {"low_memory": False}),  # or pandas warns of columns whose type changes on the way
+    ".tsv": ("read_csv", {"low_memory": False, "sep": "\t"}),
+    ".parquet": ("read_parquet", {}),
+}
+SUFFIXES = tuple(READERS)
+PART = 6  # one in six rows of each class is for testing, and another for validation
+ORDER_SEED = 0  # of the order in which rows are dealt out
+
+
+def is_table(path: str | Path) -> bool:
+    """Whether the name is a table's; `.csv.gz` counts."""
+    return _suffix(Path(path)) in READERS
+
+
+def read_table(path: Path, target: str | None) -> Dataset:
+    """The table's rows as examples of classes.
+
+    target: the column that has the classes.
+    Raises DataError, naming the file, if it cannot be read, or a column cannot be used.
+    """
+    frame = read_frame(path)
+    names = [str(column) for column in frame.columns]
+    if target is None:
+        raise DataError(f"{path}: which column has the classes? Give one as --target: {listed(names)}")
+    if target not in names:
+        raise DataError(f"{path}: there is no column {target!r} for --target; there are {listed(names)}")
+    labels = _labels(path, frame[target])
+    columns = tuple(name for name in names if name != target)
+    if not columns:
+        raise DataError(f"{path}: there is no column but {target!r}; expected columns with numbers")
+    table, x = Table(target, columns), numbers(path, frame, columns)
+    train, test, validation = (
+        Part(x[rows], labels[rows], f"{path}: columns", f"{path}: {target}") for rows in _dealt(path, labels)
+    )
+    return split(train, test, validation, table=table)
+
+
+def read_frame(path: Path) -> Any:
+    """The table as pandas' DataFrame, with at least one row and no column twice."""
+    try:
+        pandas = importlib.import_module("pandas")
+    except ImportError as error:
+        raise DataError(f"{path}: reading tables needs pandas ({error}); pip install 'gpunet[tables]'") from error
+    reader, options = READERS[_suffix(path)]
+    try:
+        frame = getattr(pandas, reader)(path, **options)
+    except MemoryError:
+        raise
+    except ImportError as error:  # of what reads Parquet; its text has several lines of advice
+        raise DataError(f"{path}: reading Parquet needs pyarrow; pip install 'gpunet[tables]'") from error
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or first_line(error)}") from error
+    except Exception as error:  # pandas and pyarrow have no common error for a damaged file
+        raise DataError(f"{path}: not a readable {_suffix(path)} file: {first_line(error)}") from error
+    if not len(frame) or not len(frame.columns):
+        raise DataError(f"{path}: has {len(frame)} rows and {len(frame.columns)} columns; expected some")
+    frame.columns = frame.columns.map(str)
+    if frame.columns[0] == "Unnamed: 0":  # as pandas calls it
+        raise DataError(
+            f"{path}: the first column has no name, as an index that pandas wrote, and a network would learn from it: "
+            "write the table with index=False, or give the column a name"
+        )
+    if not frame.columns.is_unique:
+        raise DataError(f"{path}: column {frame.columns[frame.columns.duplicated()][0]!r} is there twice")
+    return frame
+
+
+def numbers(path: Path, frame: Any, columns: tuple[str, ...]) -> NDArray[np.float32]:
+    """(rows, columns) of the frame. Raises DataError, naming the column, for one that has anything but numbers."""
+    if missing := [name for name in columns if name not in frame.columns]:
+        raise DataError(f"{path}: there is no column {missing[0]!r}; there are {listed(list(frame.columns))}")
+    array = np.empty((len(frame), len(columns)), np.float32)
+    for position, name in enumerate(columns):
+        column = frame[name]
+        if getattr(column.dtype, "kind", "O") not in "buif":
+            raise DataError(
+                f"{path}: column {name!r} has {_what(column)}; expected numbers: leave the column out, or convert it "
+                "(pandas.get_dummies)"
+            )
+        if (absent := np.asarray(column.isna())).any():
+            raise DataError(
+                f"{path}: column {name!r} has no value in row {1 + int(absent.argmax())}; expected numbers: fill it "
+                "in, or drop the row"
+            )
+        with np.errstate(over="ignore"):  # what is too large becomes infinite
+            array[:, position] = column.to_numpy(dtype=np.float64)
+        if not (finite := np.isfinite(array[:, position])).all():
+            raise DataError(
+                f"{path}: column {name!r} has {column.iloc[int(finite.argmin())]} in row {1 + int(finite.argmin())}; "
+                "expected finite numbers that float32 can hold"
+            )
+    return array
+
+
+def _labels(path: Path, column: Any) -> NDArray[Any]:
+    """The classes of the rows: whole numbers if they are 0, 1, ... without a gap, else text."""
+    name = column.name
+    if (absent := np.asarray(column.isna())).any():
+        raise DataError(f"{path}: column {name!r} has no class in row {1 + int(absent.argmax())}")
+    kind = getattr(column.dtype, "kind", "O")
+    if kind in "iuf":
+        values = column.to_numpy(dtype=np.float64)
+        if not (np.floor(values) == values).all():
+            raise DataError(
+                f"{path}: column {name!r} has fractions, such as {values[np.floor(values) != values][0]:g}; expected "
+                "classes: names, or whole numbers"
+            )
+        whole: NDArray[Any] = values.astype(np.int64)
+        distinct = np.unique(whole)
+        if np.array_equal(distinct, np.arange(len(distinct))):
+            return whole
+        return np.array([str(number) for number in whole.tolist()], np.str_)
+    return np.array([str(value) for value in column], np.str_)
+
+
+def _dealt(path: Path, labels: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
+    """(train, test, validation): rows in a random order that is always the same, of each class in equal shares."""
+    order = np.random.default_rng(ORDER_SEED).permutation(len(labels))
+    shuffled = labels[order]
+    part = np.zeros(len(order), np.int8)
+    for label in np.unique(labels):
+        own = np.flatnonzero(shuffled == label)
+        share = len(own) // PART
+        part[own[:share]], part[own[share : 2 * share]] = 1, 2
+    if not part.any():
+        raise DataError(
+            f"{path}: no class has {PART} rows, of which one could be for testing and one for validation; expected more"
+        )
+    train, test, validation = (order[part == number] for number in range(3))
+    return train, test, validation
+
+
+def _what(column: Any) -> str:
+    """What a column has, for a message."""
+    if column.map(lambda value: isinstance(value, str)).any():
+        text = next(value for value in column if isinstance(value, str))
+        return f"text, such as {text[:30]!r}"
+    return f"the data type {column.dtype}"
+
+
+def _suffix(path: Path) -> str:
+    name = path.name.lower().removesuffix(".gz")
+    return Path(name).suffix
