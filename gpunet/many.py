@@ -1,6 +1,6 @@
 """fit_many: many networks at once, each trained as `fit` trains it.
 
-The calling thread does everything that is Python's: it goes through each model's steps (training.py), callbacks
+The calling thread does everything that is Python's: it goes through each model's steps (epoch_loop.py), callbacks
 included, and hands each epoch to a thread of its own, in which the engine makes it. A model that has begun goes on to
 its end before another one takes its place, so that its arrays stay in the processor's cache.
 """
@@ -20,11 +20,12 @@ from numpy.typing import ArrayLike, NDArray
 from gpunet import engines, threads
 from gpunet.callbacks import Callback, History
 from gpunet.engines import Engine
+from gpunet.epoch_loop import EpochTask, Steps, steps, thrown
 from gpunet.errors import ArgumentError, DeviceError, NotCompiledError, first_line, shown, warn
+from gpunet.fit_arguments import Checks, FitArguments, Training, check_verbose, hint_at_class_0
 from gpunet.keras_names import explained
-from gpunet.model import Sequential, check_verbose, hint_at_class_0
+from gpunet.model import Sequential
 from gpunet.progress_of_many import ProgressOfMany
-from gpunet.training import Checks, EpochTask, Steps, Training, thrown
 
 AIR_SECONDS = 0.05  # how often the calling thread looks at the progress, and for Ctrl-C
 MOST_TOLD = 3  # errors in the one warning
@@ -133,7 +134,8 @@ def _planned(
     )
     for number, (model, size, last, hooks, first) in enumerate(each):
         with _named(number):
-            training = model.planned(checks, x, y, size, last, hooks, validation_split, validation_data, shuffle, first)
+            arguments = FitArguments(x, y, size, last, hooks, validation_split, validation_data, shuffle, first)
+            training = model.planned(arguments, checks)
         for hook in training.callbacks:
             for other, earlier in enumerate(trainings):
                 if any(hook is known for known in earlier.callbacks):
@@ -271,7 +273,7 @@ class _Member:
         self.number, self.history = number, History()
         self.lane = (engines.DEVICE_OF[training.choice.engine], training.choice.gpu)  # where it takes a place
         self.hooks: list[Callback] = [display, *training.callbacks, self.history]
-        self.steps: Steps = model.steps(training, self.hooks, uploads)
+        self.steps: Steps = steps(model, training, self.hooks, uploads)
         self.errand: _Errand | None = None
         self._reported = 0
         self._error: Exception | None = None  # of a callback while the epoch goes on

@@ -1,34 +1,29 @@
-"""Sequential: the thin, Keras-like face of a network. It checks, shuffles and counts; an engine computes."""
+"""Sequential: the thin, Keras-like face of a network. It checks and counts; an engine computes."""
 
 from __future__ import annotations
 
 import copy
 import os
 from collections.abc import Callable, Iterable, Sequence
-from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpunet import engines, losses, optimizers, saving, turns
+from gpunet import engines, losses, optimizers, saving, seeds, turns
 from gpunet.arrays import as_images, as_optimizer_state, as_targets, as_weights
 from gpunet.callbacks import Callback, History, ProgressDisplay
-from gpunet.callbacks.base import check_callback
-from gpunet.checks import require_count, require_positive_integer
-from gpunet.engines import Choice, Engine, OptimizerState
-from gpunet.engines.base import on_host
-from gpunet.errors import ArgumentError, DeviceError, NotCompiledError, TrainingDivergedError, shown, warn
+from gpunet.checks import require_count
+from gpunet.engines import Engine, OptimizerState
+from gpunet.epoch_loop import run_alone, steps
+from gpunet.errors import ArgumentError, NotCompiledError, shown
+from gpunet.fit_arguments import Checks, FitArguments, Training, check_verbose, hint_at_class_0
 from gpunet.keras_names import explained, no_attribute
 from gpunet.layers import Activation, Dense, Input, Layer, Network, network_of
 from gpunet.optimizers import Optimizer
 from gpunet.scale import Scale
-from gpunet.training import Arrays, Checks, EpochTask, Steps, Training, Upload, as_engine_uploads, run_alone
+from gpunet.session import Session
 from gpunet.turns import Turns
-
-PREDICT_BATCH = 1000  # the batch size for which an engine is chosen where nothing was trained
-DEFAULT_BATCH = 32  # Keras'
-START, SHUFFLE = 0, 1  # what a seed is used for; the keys keep the two streams of random numbers apart
 
 
 class Sequential:
@@ -46,22 +41,14 @@ class Sequential:
 
     @explained
     def __init__(self, layers: Iterable[Layer] | None = None, *, seed: int | None = None) -> None:
-        drawn = int(np.random.SeedSequence().generate_state(1)[0]) if seed is None else seed
-        self.seed = require_count("seed", drawn)
+        self.seed = require_count("seed", seeds.drawn_seed() if seed is None else seed)
         self.layers: list[Layer] = []
         self.loss: str | None = None
         self.optimizer: Optimizer | None = None
         self.stop_training = False
         self.epochs_trained = 0  # over all calls of fit; decides the next shuffle
         self.scale: Scale | None = None  # of the examples it was trained on; None if that is not known
-        self._device, self._engine_name = "auto", "auto"
-        self._network: Network | None = None
-        # As the last whole epoch, or whoever set them, left them: up to date while there is no engine, and all that is
-        # left where an engine is lost.
-        self._weights: list[NDArray[np.floating]] = []
-        self._optimizer_state: OptimizerState | None = None  # likewise; None if nothing was trained yet
-        self._choice: Choice | None = None  # of the engine
-        self._engine: Engine | None = None
+        self._session = Session()
         self._turns = Turns()
         if layers is not None and not isinstance(layers, Iterable):
             raise ArgumentError(f"layers: expected a list of layers, got {shown(layers)}")
@@ -77,10 +64,7 @@ class Sequential:
         """For copies and pickles: the weights and where the optimizer stands instead of the engine that holds them."""
         with self._turns.lock:
             self._turns.require("copy")
-            state = self.__dict__ | {"_choice": None}  # an engine is chosen anew where the copy is used
-            if self._engine is not None:
-                held = {f"_{what}": self._held(what) for what in ("weights", "optimizer_state")}
-                state |= {"_engine": None, **held}
+            state = self.__dict__ | {"_session": copy.copy(self._session)}
         del state["_turns"]
         return state
 
@@ -97,7 +81,7 @@ class Sequential:
                 f"add: this {type(layer).__name__} layer is in the model already; layers do not share weights: make "
                 "a new one"
             )
-        if self._network is not None:
+        if self._session.network is not None:
             raise ArgumentError("add: the model already has its weights; make a new Sequential to change its layers")
         self.layers.append(layer)
 
@@ -132,10 +116,8 @@ class Sequential:
         new_optimizer, new_loss = optimizers.get(optimizer), losses.get(loss)
         engines.check_device(device, engine)
         network_of(self.layers, inputs=1 if self._inputs is None else self._inputs)
-        self._weights, self._engine = self._held("weights"), None
-        self._choice = self._optimizer_state = None
+        self._session.restart(device, engine)
         self.optimizer, self.loss = new_optimizer, new_loss
-        self._device, self._engine_name = device, engine
 
     @explained
     @turns.training
@@ -177,10 +159,10 @@ class Sequential:
                           weights of the last whole epoch.
         """
         check_verbose(verbose)
-        training = self.planned(
-            Checks(), x, y, batch_size, epochs, callbacks, validation_split, validation_data, shuffle, initial_epoch,
-            nb_epoch,
-        )  # fmt: skip
+        arguments = FitArguments(
+            x, y, batch_size, epochs, callbacks, validation_split, validation_data, shuffle, initial_epoch, nb_epoch
+        )
+        training = self.planned(arguments, Checks())
         if self.epochs_trained == 0:
             hint_at_class_0(training.train[1], training.network.classes)
         history = History()
@@ -191,7 +173,7 @@ class Sequential:
             for hook in hooks:
                 hook.on_progress(updates)
 
-        run_alone(self.steps(training, hooks), progress)
+        run_alone(steps(self, training, hooks), progress)
         return history
 
     @explained
@@ -209,8 +191,7 @@ class Sequential:
         scale.require("x", self.scale)
         network = network_of(self.layers, images.shape[1])
         targets = as_targets("y", y, str(self.loss), network.classes, len(images))
-        self._build(network)
-        engine, (uploaded_images, uploaded_targets) = self._engine_with(self._present_choice(), images, targets)
+        engine, (uploaded_images, uploaded_targets) = self._engine_for(network, images, targets)
         return list(engine.evaluate(uploaded_images, uploaded_targets))
 
     @explained
@@ -219,15 +200,14 @@ class Sequential:
         """Probabilities (examples, classes) float32. batch_size, verbose: as in `evaluate`."""
         images, scale = as_images("x", x, self._inputs)
         scale.require("x", self.scale)
-        self._build(network_of(self.layers, images.shape[1]))
-        engine, (uploaded,) = self._engine_with(self._present_choice(), images)
+        engine, (uploaded,) = self._engine_for(network_of(self.layers, images.shape[1]), images)
         return engine.predict(uploaded)
 
     @turns.short
     def get_weights(self) -> list[NDArray[np.floating]]:
         """Copies of weights (inputs, units) and bias (units,), layer after layer."""
-        self._build(self.network)
-        return [array.copy() for array in self._held("weights")]
+        self._session.build(self.network, self.seed)
+        return [array.copy() for array in self._session.weights]
 
     @turns.short
     def set_weights(self, weights: Sequence[ArrayLike]) -> None:
@@ -237,12 +217,10 @@ class Sequential:
         """
         network = self.network
         arrays = as_weights(weights, network.weight_shapes)
-        self._build(network)
+        self._session.build(network, self.seed)
         if not self._turns.training:
             self.scale = None
-        self._weights = arrays
-        if (engine := self._present_engine()) is not None:
-            engine.weights = arrays
+        self._session.weights = arrays
 
     @property
     @turns.short
@@ -254,8 +232,7 @@ class Sequential:
         """
         self._require_compiled("optimizer_state")
         assert self.optimizer is not None
-        state = self._held("optimizer_state")
-        return copy.deepcopy(state) or OptimizerState.at_start(self.optimizer, self.network)
+        return copy.deepcopy(self._session.optimizer_state) or OptimizerState.at_start(self.optimizer, self.network)
 
     @optimizer_state.setter
     @turns.short
@@ -263,11 +240,8 @@ class Sequential:
         self._require_compiled("optimizer_state")
         assert self.optimizer is not None
         checked = as_optimizer_state(state, self.optimizer, self.network)
-        self._build(self.network)
-        if (engine := self._present_engine()) is not None:
-            engine.optimizer_state = checked
-        else:
-            self._optimizer_state = checked
+        self._session.build(self.network, self.seed)
+        self._session.optimizer_state = checked
 
     @explained
     def save(self, path: str | os.PathLike[str], *, include_optimizer: bool = False) -> None:
@@ -302,7 +276,7 @@ class Sequential:
         Raises ModelFileError, before anything has changed, if the file is damaged or belongs to another network.
         """
         network, weights, scale = saving.read_weights(path, self.layers, self._inputs)
-        self._build(network)
+        self._session.build(network, self.seed)
         self.set_weights(weights)
         self.scale = scale
 
@@ -318,247 +292,35 @@ class Sequential:
     @property
     def network(self) -> Network:
         """The network that the layers describe; ArgumentError if they do not say the number of inputs."""
-        return self._network or network_of(self.layers)
+        return self._session.network or network_of(self.layers)
 
-    def planned(
-        self,
-        checks: Checks,
-        x: ArrayLike,
-        y: ArrayLike | None,
-        batch_size: int | None,
-        epochs: int | None,
-        callbacks: Sequence[Callback] | None,
-        validation_split: float,
-        validation_data: tuple[ArrayLike, ArrayLike] | None,
-        shuffle: bool,
-        initial_epoch: int,
-        nb_epoch: int | None = None,
-    ) -> Training:
+    def planned(self, arguments: FitArguments, checks: Checks) -> Training:
         """The arguments of `fit`, checked. For this package; changes nothing."""
         self._require_compiled("fit")
-        if epochs is not None and nb_epoch is not None:
-            raise ArgumentError(f"epochs={epochs!r} and nb_epoch={nb_epoch!r} mean the same; give one")
-        last = require_positive_integer("epochs", next((e for e in (epochs, nb_epoch) if e is not None), 1))
-        first = require_count("initial_epoch", initial_epoch)
-        checked_callbacks = _check_callbacks(callbacks)
-        train, validation, network, scale = self._check_examples(checks, x, y, validation_split, validation_data)
-        size = _check_batch_size(batch_size, len(train[0]))
+        numbers, callbacks = arguments.epoch_numbers(), arguments.callback_list()
+        examples = arguments.examples(checks, self.layers, self._inputs, str(self.loss), self.scale)
+        size = arguments.size_of_batches(len(examples.train[0]))
         assert self.optimizer is not None
         optimizers.get(self.optimizer).check()  # it may have been replaced since `compile`
-        choice = engines.choose(network, size, self._device, self._engine_name, self.optimizer)
-        return Training(range(first, last), size, train, validation, network, scale, choice, shuffle, checked_callbacks)
-
-    def steps(self, training: Training, hooks: Sequence[Callback], upload: Upload = as_engine_uploads) -> Steps:
-        """Go through a training, and yield each epoch as a task to be done. For this package."""
-        self._build(training.network)
-        for hook in hooks:
-            hook.set_model(self)
-            hook.set_params(
-                {
-                    "epochs": training.epochs.stop,
-                    "steps": training.epoch_updates,
-                    "do_validation": training.validation is not None,
-                }
-            )
-        arrays = *training.train, *(training.validation or ())
-        engine, uploaded = self._engine_with(training.choice, *arrays, batch_size=training.batch_size, upload=upload)
-        self.stop_training = False
-        begun: list[Callback] = []
-        try:
-            for hook in hooks:
-                hook.on_train_begin()
-                begun.append(hook)
-            for epoch in training.epochs:
-                for hook in hooks:
-                    hook.on_epoch_begin(epoch)
-                order = self._next_order(len(training.train[0]), training.shuffle)
-                task = EpochTask(engine, uploaded, order, training.batch_size)
-                try:
-                    yield from self._counted(task, training.scale)
-                    for hook in hooks:
-                        hook.on_epoch_end(epoch, task.logs)
-                except DeviceError as error:
-                    if engine.lost is None or self._engine is not engine:
-                        raise
-                    self._leave_engine()
-                    raise DeviceError(f"{error}; the model keeps the weights of its last whole epoch") from error
-                except TrainingDivergedError as error:
-                    self.stop_training = False
-                    diverged = TrainingDivergedError(error.update, epoch + 1)
-                    for hook in hooks:
-                        hook.on_divergence(diverged)
-                    if not self.stop_training:
-                        raise diverged from None
-                if self.stop_training:
-                    break
-        finally:
-            try:
-                for hook in begun:
-                    hook.on_train_end()
-            finally:
-                engine.release()  # what comes next, another fit perhaps, needs the memory
-
-    def _counted(self, task: EpochTask, scale: Scale) -> Steps:
-        """Yield the task; the model counts it as a whole when it is done, and not at all if anything comes between."""
-        counted = False
-        self._turns.in_epoch = True
-        try:
-            yield task
-            joined = scale.joined(self.scale)
-            self._weights, self.scale, self.epochs_trained = task.weights, joined, self.epochs_trained + 1
-            counted = True
-        finally:
-            self._turns.in_epoch = False
-            if task.done and not counted:
-                task.undo()
-
-    def _next_order(self, examples: int, shuffle: bool) -> NDArray[np.int32]:
-        """The order of the examples in the next epoch; a function of seed and epoch alone."""
-        if not shuffle:
-            return np.arange(examples, dtype=np.int32)
-        return self._random(SHUFFLE, self.epochs_trained).permutation(examples).astype(np.int32)
-
-    def _random(self, *key: int) -> np.random.Generator:
-        return np.random.default_rng(np.random.SeedSequence(self.seed, spawn_key=key))
+        device, engine_name = self._session.device, self._session.engine_name
+        choice = engines.choose(examples.network, size, device, engine_name, self.optimizer)
+        return Training(numbers, size, *examples, choice, arguments.shuffle, callbacks)
 
     @property
     def _inputs(self) -> int | None:
         """The number of inputs, as far as it is known before any data."""
-        if self._network is not None:
-            return self._network.inputs
+        if self._session.network is not None:
+            return self._session.network.inputs
         return getattr(self.layers[0], "inputs", None) if self.layers else None
-
-    def _check_examples(
-        self,
-        checks: Checks,
-        x: ArrayLike,
-        y: ArrayLike | None,
-        validation_split: float,
-        validation_data: tuple[ArrayLike, ArrayLike] | None,
-    ) -> tuple[Arrays, Arrays | None, Network, Scale]:
-        """(training, validation, network, scale of all that is trained on), checked and in the engines' form.
-
-        Changes nothing.
-        """
-        images, scale = checks.images("x", x, self._inputs)
-        scale.require("x", self.scale)
-        network = network_of(self.layers, images.shape[1])
-        targets = checks.targets("y", y, str(self.loss), network.classes, len(images))
-        if validation_data is not None:
-            pair: Any = validation_data
-            if not isinstance(pair, tuple | list) or len(pair) != 2:
-                several = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
-                raise ArgumentError(f"validation_data: expected a pair (x, y), got {type(pair).__name__}{several}")
-            val_images, val_scale = checks.images("validation_data x", validation_data[0], network.inputs)
-            val_scale.require("validation_data x", scale, whose="x is")
-            val_targets = checks.targets(
-                "validation_data y", validation_data[1], str(self.loss), network.classes, len(val_images)
-            )
-            return (images, targets), (val_images, val_targets), network, scale
-        first = int(len(images) * (1 - _check_share("validation_split", validation_split)))  # as Keras rounds it
-        if first == 0:
-            raise ArgumentError(
-                f"validation_split: {validation_split!r} leaves nothing of {len(images)} examples to train on"
-            )
-        if first == len(images):
-            return (images, targets), None, network, scale
-        return (images[:first], targets[:first]), (images[first:], targets[first:]), network, scale
 
     def _require_compiled(self, method: str) -> None:
         if self.loss is None:
             raise NotCompiledError(f"{method}: the model is not compiled; call model.compile(loss=...) first")
 
-    def _build(self, network: Network) -> None:
-        """Give the model its first weights, if it has none: Glorot uniform, biases zero.
-
-        Source: Glorot & Bengio, Understanding the difficulty of training deep feedforward neural networks (2010),
-        equation 16: uniform in +-sqrt(6 / (inputs + units)).
-        """
-        if self._network is not None:
-            return
-        weights: list[NDArray[np.floating]] = []
-        for layer, (inputs, units) in enumerate(network.sizes):
-            limit = np.sqrt(6 / (inputs + units))
-            start = self._random(START, layer).uniform(-limit, limit, (inputs, units))
-            weights += [start.astype(np.float32), np.zeros(units, np.float32)]
-        self._weights = weights  # when all are there: memory may run out on the way
-        self._network = network
-
-    def _present_choice(self) -> Choice:
-        """For predict and evaluate: the engine that trains, if there is one; moving to another would be for nothing."""
-        self._present_engine()
-        if self._choice is None:
-            self._choice = engines.choose(self.network, PREDICT_BATCH, self._device, self._engine_name)
-        return self._choice
-
-    def _engine_with(
-        self, choice: Choice, *arrays: NDArray[Any], batch_size: int | None = None, upload: Upload = as_engine_uploads
-    ) -> tuple[Engine, list[Any]]:
-        """The engine of a choice, and arrays where it wants them; with a batch size, ready to train on the first two.
-
-        Where a GPU refuses (it may lack the memory) what was not asked for by name, the next best engine serves, with a
-        warning. Not once `fit` has its engine, which holds the weights that it trains.
-        """
-        while True:
-            try:
-                return self._prepared(choice, arrays, batch_size, upload)
-            except DeviceError as error:
-                other = engines.instead_of(choice, self.network, self._device, self._engine_name)
-                if self._turns.training and batch_size is None:
-                    raise
-                if self._engine is not None:
-                    self._engine.release()
-                if other is None:
-                    raise
-                line = f"device {engines.DEVICE_OF[other.engine]}, engine {other.engine}: {error}"
-            # Out of the handler, so that nothing of the failed attempt holds memory any more.
-            warn(line)
-            choice = other
-
-    def _prepared(
-        self, choice: Choice, arrays: Sequence[NDArray[Any]], batch_size: int | None, upload: Upload
-    ) -> tuple[Engine, list[Any]]:
-        engine = self._use(choice)
-        uploaded = [upload(engine, array) for array in arrays]
-        if batch_size is not None:
-            validation = (uploaded[2], uploaded[3]) if len(uploaded) > 2 else None
-            engine.prepare(uploaded[0], uploaded[1], len(arrays[0]), batch_size, validation)
-        return engine, uploaded
-
-    def _present_engine(self) -> Engine | None:
-        """The engine, if there is one; one that is lost is left, with a warning."""
-        if self._engine is not None and (why := self._engine.lost):
-            warn(f"{why}: the model continues from the weights of its last whole epoch")
-            self._leave_engine()
-        return self._engine
-
-    def _leave_engine(self) -> None:
-        """Do without an engine that is lost. Weights are kept at every epoch's end; the optimizer starts anew."""
-        self._engine = self._choice = self._optimizer_state = None
-
-    def _held(self, what: str) -> Any:
-        """`weights` or `optimizer_state`, from the engine if there is one."""
-        engine = self._present_engine()
-        if engine is not None:
-            try:
-                return getattr(engine, what)
-            except DeviceError:
-                if engine.lost is None:
-                    raise
-                self._present_engine()
-        return getattr(self, f"_{what}")
-
-    def _use(self, choice: Choice) -> Engine:
-        """The engine, made at first use; weights and optimizer state move if it is another one than before."""
-        if self._engine is not None and self._engine.name != choice.engine:
-            self._weights, self._optimizer_state = self._held("weights"), self._held("optimizer_state")
-            self._engine = None  # frees its memory before the next one takes some
-        if self._engine is None:
-            self._engine = choice.make(self.network, self.optimizer or optimizers.SGD(), self._weights)
-            if self._optimizer_state is not None:
-                self._engine.optimizer_state = self._optimizer_state
-        self._choice = choice
-        return self._engine
+    def _engine_for(self, network: Network, *arrays: NDArray[Any]) -> tuple[Engine, list[Any]]:
+        """The engine that predicts and evaluates, and the arrays where it wants them."""
+        self._session.build(network, self.seed)
+        return self._session.engine_to_compute(self.optimizer, arrays, may_move=not self._turns.training)
 
 
 @explained
@@ -581,51 +343,9 @@ def restore(saved: saving.Saved, device: str = "auto", engine: str = "auto") -> 
     if saved.loss is not None and saved.optimizer is not None:
         model.compile(saved.optimizer, saved.loss, device=device, engine=engine)
     engines.check_device(device, engine)
-    model._device, model._engine_name = device, engine
-    model._network, model._weights = saved.network, saved.weights
+    model._session.restart(device, engine)
+    model._session.start(saved.network, saved.weights)
     model.epochs_trained, model.scale = saved.epochs_trained, saved.scale
     if saved.optimizer_state is not None:
         model.optimizer_state = saved.optimizer_state
     return model
-
-
-def hint_at_class_0(targets: NDArray[Any], classes: int) -> None:
-    """Warn where labels seem to be counted from 1: there is the last class, and never the first."""
-    if targets.ndim == 1:
-        counted_from_1 = (int(targets.min()), int(targets.max())) == (1, classes - 1)
-    else:
-        most = on_host(targets).max(axis=0)
-        counted_from_1 = classes > 1 and float(most[0]) == 0 < float(most[-1])
-    if counted_from_1:
-        warn(
-            f"y: class 0 has no example, and class {classes - 1} has: classes count from 0; if yours count from 1, "
-            f"subtract 1 from the labels, and there are {classes - 1} classes"
-        )
-
-
-def check_verbose(verbose: object) -> None:
-    if not isinstance(verbose, str | int) or verbose not in ("auto", 0, 1, 2):
-        raise ArgumentError(f"verbose: expected 'auto', 0, 1 or 2; got {shown(verbose)}")
-
-
-def _check_batch_size(batch_size: object, examples: int) -> int:
-    if batch_size is None:
-        return min(DEFAULT_BATCH, examples)
-    size = require_positive_integer("batch_size", batch_size)
-    if size > examples:
-        raise ArgumentError(f"batch_size: expected at most the {examples} training examples, got {size}")
-    return size
-
-
-def _check_share(name: str, value: object) -> float:
-    if not isinstance(value, Real) or not 0 <= float(value) < 1:
-        raise ArgumentError(f"{name}: expected a share in [0, 1), got {shown(value)}")
-    return float(value)
-
-
-def _check_callbacks(callbacks: object) -> list[Callback]:
-    if callbacks is None:
-        return []
-    if not isinstance(callbacks, Iterable):
-        raise ArgumentError(f"callbacks: expected a list of gpunet.Callback objects, got {shown(callbacks)}")
-    return [check_callback(callback) for callback in callbacks]

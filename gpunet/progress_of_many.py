@@ -9,7 +9,7 @@ from typing import Any, TextIO
 from gpunet.callbacks.base import Callback, Logs
 from gpunet.callbacks.history import History
 from gpunet.callbacks.progress import epoch_line
-from gpunet.training import Training
+from gpunet.fit_arguments import Training
 
 
 class ProgressOfMany:

@@ -116,7 +116,7 @@ def test_a_second_fit_and_an_evaluation_need_no_more_memory_than_the_first_fit(d
         model.fit(*data, batch_size=30, verbose=0)
         model.evaluate(*data)
         model.predict(data[0])
-    assert model._engine.name == engine
+    assert model._session.engine.name == engine
     assert device.peak > data[0].nbytes
     assert device.used < data[0].nbytes / 10  # between calls nothing but weights and optimizer state stays
 
@@ -133,7 +133,7 @@ def test_the_next_best_engine_finds_the_memory_that_the_refused_one_had(data, mo
     with pytest.warns(UserWarning, match="device cuda, engine tiled: engine persistent: 9 blocks") as warned:
         model.fit(*data, batch_size=30, verbose=0)
     assert len(warned) == 1
-    assert model._engine.name == "tiled"
+    assert model._session.engine.name == "tiled"
 
 
 def test_an_evaluation_that_finds_no_memory_while_fit_runs_does_not_move_the_model_away(data, monkeypatch) -> None:
@@ -149,6 +149,6 @@ def test_an_evaluation_that_finds_no_memory_while_fit_runs_does_not_move_the_mod
     model, twin = wide_model("auto"), wide_model("auto")
     model.fit(*data, batch_size=30, epochs=2, verbose=0, callbacks=[Curious()])
     twin.fit(*data, batch_size=30, epochs=2, verbose=0)
-    assert engines.DEVICE_OF[model._engine.name] == "cuda"
+    assert engines.DEVICE_OF[model._session.engine.name] == "cuda"
     for one, other in zip(model.get_weights(), twin.get_weights(), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -88,7 +88,7 @@ def test_a_gpu_that_cannot_be_opened_is_replaced_by_the_cpu(computer: Computer, 
     computer.gpus[0].open_error = status
     model = network()
     model.fit(*blobs, epochs=1, verbose=0)
-    assert engines.DEVICE_OF[model._engine.name] == "cpu"
+    assert engines.DEVICE_OF[model._session.engine.name] == "cpu"
     assert "cannot be opened" in engines.choose(SMALL, 1).reason
     with pytest.raises(DeviceError, match=r"device cuda: .*cannot be opened"):
         network(device="cuda")
@@ -230,7 +230,7 @@ def test_a_model_on_the_second_gpu_trains_there_in_any_thread(two_gpus: Computer
     in_threads(lambda: model.fit(*blobs, epochs=1, verbose=0))
     assert two_gpus.gpus[1].used > used == 0
     assert same(model.get_weights(), expected.get_weights())
-    assert "second" in model._choice.reason
+    assert "second" in model._session.choice.reason
 
 
 def test_commands_and_loaded_models_take_the_second_gpu(two_gpus: Computer, small_npz, tmp_path, capsys) -> None:
@@ -242,7 +242,7 @@ def test_commands_and_loaded_models_take_the_second_gpu(two_gpus: Computer, smal
     assert "cuda, second, engine" in capsys.readouterr().out
     loaded = gpunet.load(path, device="cuda:1")
     loaded.predict(np.zeros((1, 8), np.float32))
-    assert "second" in loaded._choice.reason
+    assert "second" in loaded._session.choice.reason
     with pytest.raises(SystemExit):
         train.main([*options, "--device", "cuda:x"])
     assert "--device: expected one of auto, cuda, cuda:1 and so on, cpu; got 'cuda:x'" in capsys.readouterr().err
@@ -268,13 +268,13 @@ def child(model: gpunet.Sequential, blobs: Any, answers: Any) -> None:
         told.append(engines.choose(SMALL, 100).reason)
         weights = model.get_weights()
         model.fit(*blobs, epochs=1, verbose=0)
-    answers.put((told, weights, engines.DEVICE_OF[model._engine.name]))
+    answers.put((told, weights, engines.DEVICE_OF[model._session.engine.name]))
 
 
 def test_a_forked_process_is_told_to_be_spawned_and_computes_on_the_cpu(computer: Computer, blobs) -> None:
     model = network()
     model.fit(*blobs, epochs=1, verbose=0)
-    assert engines.DEVICE_OF[model._engine.name] == "cuda"
+    assert engines.DEVICE_OF[model._session.engine.name] == "cuda"
     context = multiprocessing.get_context("fork")
     answers = context.Queue()
     process = context.Process(target=child, args=(model, blobs, answers))
@@ -286,7 +286,7 @@ def test_a_forked_process_is_told_to_be_spawned_and_computes_on_the_cpu(computer
     assert same(weights, model.get_weights())
     assert device == "cpu"
     model.fit(*blobs, epochs=1, verbose=0)
-    assert engines.DEVICE_OF[model._engine.name] == "cuda"
+    assert engines.DEVICE_OF[model._session.engine.name] == "cuda"
 
 
 def forked(device: CudaDevice, answers: Any) -> None:
@@ -333,7 +333,7 @@ def test_a_sticky_error_costs_the_epoch_and_the_gpu_but_not_the_model(computer: 
     assert same(model.get_weights(), breaks.kept)
     assert model.epochs_trained == 2
     model.fit(*blobs, epochs=1, verbose=0)
-    assert engines.DEVICE_OF[model._engine.name] == "cpu"
+    assert engines.DEVICE_OF[model._session.engine.name] == "cpu"
     assert "cudaErrorIllegalAddress" in engines.choose(SMALL, 100).reason
     with pytest.raises(DeviceError, match=r"device cuda: .*cudaErrorIllegalAddress"):
         network(device="cuda")
@@ -408,7 +408,7 @@ def test_where_the_driver_refuses_a_cooperative_launch_the_tiled_engine_serves(c
     model = network()
     with pytest.warns(UserWarning, match="device cuda, engine tiled: .*cooperative"):
         model.fit(*blobs, batch_size=7, epochs=1, verbose=0)
-    assert model._engine.name == "tiled"
+    assert model._session.engine.name == "tiled"
     with pytest.raises(DeviceError, match=r"engine persistent: .*cooperative"):
         network(engine="persistent").fit(*blobs, batch_size=7, epochs=1, verbose=0)
 

@@ -512,7 +512,7 @@ def test_with_a_gpu_a_model_with_small_batches_is_trained_by_it(blobs) -> None:
     model = gpunet.Sequential([gpunet.Dense(6, "tanh", input_dim=8), gpunet.Dense(3, "softmax")], seed=0)
     model.compile(Adam(0.02), "sparse_categorical_crossentropy")
     history = model.fit(*blobs, batch_size=7, epochs=3, verbose=0, validation_split=0.2)
-    assert model._engine.name == "persistent"
+    assert model._session.engine.name == "persistent"
     on_cpu = gpunet.Sequential([gpunet.Dense(6, "tanh", input_dim=8), gpunet.Dense(3, "softmax")], seed=0)
     on_cpu.compile(Adam(0.02), "sparse_categorical_crossentropy", device="cpu", engine="reference")
     expected = on_cpu.fit(*blobs, batch_size=7, epochs=3, verbose=0, validation_split=0.2)
@@ -529,7 +529,7 @@ def test_where_the_gpu_refuses_it_the_tiled_engine_serves_unless_it_was_asked_fo
     model.compile(Adam(0.02), "sparse_categorical_crossentropy")
     with pytest.warns(UserWarning, match="device cuda, engine tiled: engine persistent: 9 blocks"):
         model.fit(*blobs, batch_size=7, verbose=0)
-    assert model._engine.name == "tiled"
+    assert model._session.engine.name == "tiled"
     model.compile(Adam(0.02), "sparse_categorical_crossentropy", engine="persistent")
     with pytest.raises(DeviceError, match="9 blocks"):
         model.fit(*blobs, batch_size=7, verbose=0)

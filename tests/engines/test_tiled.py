@@ -269,8 +269,8 @@ def test_with_a_gpu_a_model_trains_on_it(blobs) -> None:
         return model
 
     by_itself, on_cpu = trained_on(engine="tiled"), trained_on(device="cpu")
-    assert by_itself._engine.name == "tiled"
-    assert on_cpu._engine.name == engines.choose(SMALL, 7, "cpu").engine
+    assert by_itself._session.engine.name == "tiled"
+    assert on_cpu._session.engine.name == engines.choose(SMALL, 7, "cpu").engine
     assert distance(by_itself.get_weights(), on_cpu.get_weights()) < 1e-5
     np.testing.assert_allclose(by_itself.predict(blobs[0]), on_cpu.predict(blobs[0]), atol=1e-5)
 
@@ -295,7 +295,7 @@ def test_evaluating_in_a_callback_does_not_move_the_model(blobs, monkeypatch: py
         model.compile(Adam(0.02), "sparse_categorical_crossentropy")
         assert model.predict(blobs[0]).shape == (60, 3)  # on the reference, before anything was trained
         model.fit(*blobs, batch_size=7, epochs=3, verbose=0, callbacks=callbacks)
-        assert model._engine.name == "tiled"
+        assert model._session.engine.name == "tiled"
         return model
 
     plain, curious = trained_with([]), trained_with([Curious()])
@@ -313,7 +313,7 @@ def test_a_gpu_without_the_memory_leads_to_the_cpu_unless_it_was_asked_for(blobs
     model.compile("adam", "sparse_categorical_crossentropy")
     with pytest.warns(UserWarning, match="device cpu, engine .*: not enough GPU memory"):
         model.fit(*blobs, verbose=0)
-    assert engines.DEVICE_OF[model._engine.name] == "cpu"
+    assert engines.DEVICE_OF[model._session.engine.name] == "cpu"
     model.compile("adam", "sparse_categorical_crossentropy", device="cuda")
     with pytest.raises(DeviceError, match="not enough GPU memory"):
         model.fit(*blobs, verbose=0)

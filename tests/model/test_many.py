@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import gpunet
-from gpunet import SGD, Adam, ArgumentError, Dense, Sequential, arrays, engines, fit_many, threads, training
+from gpunet import SGD, Adam, ArgumentError, Dense, Sequential, arrays, engines, fit_arguments, fit_many, threads
 from gpunet.callbacks import EarlyStopping, LearningRateScheduler, TerminateOnNaN
 from gpunet.engines.reference import ReferenceEngine
 from model.test_memory import peak
@@ -423,7 +423,7 @@ def test_the_data_is_checked_once(blobs, monkeypatch) -> None:
     checked: list[str] = []
     for name in ("as_images", "as_targets"):
         check = getattr(arrays, name)
-        monkeypatch.setattr(training, name, lambda *a, check=check: (checked.append(a[0]), check(*a))[1])
+        monkeypatch.setattr(fit_arguments, name, lambda *a, check=check: (checked.append(a[0]), check(*a))[1])
     fit_many(models_of(4), *blobs, verbose=0, validation_data=blobs)
     assert sorted(checked) == ["validation_data x", "validation_data y", "x", "y"]
 
@@ -489,7 +489,7 @@ def test_what_cannot_be_is_refused_before_anything_has_changed(blobs, fault: str
     models = models_of(3)
     with pytest.raises(ArgumentError, match=f"^{message}"):
         fit_many(**{"models": models, "x": blobs[0], "y": blobs[1], "verbose": 0, **changes})
-    assert all(model._network is None for model in models)
+    assert all(model._session.network is None for model in models)
     fit_many(models, *blobs, verbose=0)
 
 

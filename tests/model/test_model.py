@@ -22,6 +22,7 @@ from gpunet import (
     NotCompiledError,
     Sequential,
     engines,
+    seeds,
     to_categorical,
 )
 from gpunet.arrays import as_images
@@ -108,10 +109,7 @@ def test_two_fits_continue_one_another(blobs) -> None:
 
 def test_every_epoch_is_shuffled_anew_unless_told_otherwise(blobs) -> None:
     model = small_model()
-    orders = []
-    for _ in range(2):
-        orders.append(model._next_order(60, True))
-        model.epochs_trained += 1
+    orders = [seeds.epoch_order(model.seed, epoch, 60) for epoch in range(2)]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(60))
     assert (orders[0] != orders[1]).any()
     x, y = blobs
@@ -228,8 +226,8 @@ def test_a_copy_chooses_its_engine_where_it_is_used(blobs) -> None:
     """A model that was pickled where there is a GPU predicts where there is none, not even CuPy."""
     model = small_model()
     model.fit(*blobs, verbose=0)
-    model._choice = model._choice._replace(engine="tiled")
-    assert pickle.loads(pickle.dumps(model))._choice is None
+    model._session.choice = model._session.choice._replace(engine="tiled")
+    assert pickle.loads(pickle.dumps(model))._session.choice is None
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, copy.copy, lambda m: pickle.loads(pickle.dumps(m))])

@@ -186,7 +186,7 @@ def test_weights_of_another_network_are_refused(blobs, path: Path) -> None:
         model = Sequential(layers)
         with pytest.raises(ModelFileError, match=r"holds 8-6-3 with tanh, softmax, but the model is 8-[67]-3"):
             model.load_weights(path)
-        assert model._network is None
+        assert model._session.network is None
 
 
 def test_an_optimizer_state_can_be_taken_and_given(blobs) -> None:

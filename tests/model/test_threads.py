@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import gpunet
-from gpunet import Adam, ArgumentError, Dense, Sequential
+from gpunet import Adam, ArgumentError, Dense, Sequential, seeds
 
 INTEGER = "sparse_categorical_crossentropy"
 REFUSED = "fit is running in another thread; wait until it returns, or use a copy"
@@ -173,15 +173,15 @@ def test_memory_that_runs_out_while_the_first_weights_are_made_leaves_the_model_
     blobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, whole = new_model(), new_model()
-    make = Sequential._random
+    draw = seeds._random
 
-    def run_out(self: Sequential, *key: int) -> Any:
+    def run_out(seed: int, *key: int) -> Any:
         if key[-1] == 1:
             raise MemoryError("Unable to allocate 1.00 TiB")
-        return make(self, *key)
+        return draw(seed, *key)
 
     with monkeypatch.context() as context:
-        context.setattr(Sequential, "_random", run_out)
+        context.setattr(seeds, "_random", run_out)
         with pytest.raises(MemoryError):
             model.predict(blobs[0])
     np.testing.assert_array_equal(model.predict(blobs[0]), whole.predict(blobs[0]))

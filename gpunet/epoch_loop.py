@@ -1,0 +1,171 @@
+"""How a training goes on: epoch by epoch, each a task that an engine does, with callbacks in between.
+
+`steps` yields the tasks and looks after the model between them; `run_alone` is `fit`, and many.py does the tasks of
+several models side by side. So what a model goes through is written once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpunet import seeds
+from gpunet.arrays import is_finite
+from gpunet.callbacks import Callback, Logs
+from gpunet.engines import Engine
+from gpunet.engines.base import Progress
+from gpunet.errors import DeviceError, TrainingDivergedError
+from gpunet.fit_arguments import Training
+from gpunet.scale import Scale
+from gpunet.session import Upload, as_engine_uploads
+
+if TYPE_CHECKING:
+    from gpunet.model import Sequential
+
+
+class EpochTask:
+    """An epoch for an engine to make, by whichever thread. It is whole, or undone.
+
+    uploaded: images and labels to train on, then those to evaluate, if any.
+    After `run`, logs are what the epoch reports, and weights the model's.
+    """
+
+    def __init__(self, engine: Engine, uploaded: Sequence[Any], order: NDArray[np.int32], batch_size: int) -> None:
+        self._engine, self._uploaded, self._order, self._batch_size = engine, uploaded, order, batch_size
+        self.logs: Logs = {}
+        self.weights: list[NDArray[np.floating]] = []
+        self.done = False
+
+    def run(self, progress: Progress) -> None:
+        """Raises TrainingDivergedError, with the engine as before the epoch, if loss or weights are not finite."""
+        images, labels, *validation = self._uploaded
+        statistics = self._engine.train_epoch(images, labels, self._order, self._batch_size, progress)
+        try:
+            self.logs = {
+                "loss": statistics.loss,
+                "accuracy": statistics.accuracy,
+                "seconds": statistics.seconds,
+                "updates": statistics.updates,
+            }
+            if validation:
+                self.logs["val_loss"], self.logs["val_accuracy"] = self._engine.evaluate(*validation)
+                if not np.isfinite(self.logs["val_loss"]):
+                    raise TrainingDivergedError(statistics.updates)
+            # Losses are taken before an update; what the last update of the epoch did shows in the weights alone.
+            self.weights = self._engine.weights
+            if not all(is_finite(array) for array in self.weights):
+                raise TrainingDivergedError(statistics.updates)
+            self.done = True
+        except BaseException:
+            self.undo()
+            raise
+
+    def undo(self) -> None:
+        if self._engine.lost is None:
+            self._engine.undo_epoch()
+
+
+Steps = Generator[EpochTask, None, None]  # runs on after a task was done; its error is thrown in where it failed
+
+
+def steps(
+    model: Sequential, training: Training, hooks: Sequence[Callback], upload: Upload = as_engine_uploads
+) -> Steps:
+    """Go through a training of a model, and yield each epoch as a task to be done."""
+    session = model._session
+    session.build(training.network, model.seed)
+    for hook in hooks:
+        hook.set_model(model)
+        hook.set_params(
+            {
+                "epochs": training.epochs.stop,
+                "steps": training.epoch_updates,
+                "do_validation": training.validation is not None,
+            }
+        )
+    assert model.optimizer is not None
+    arrays = *training.train, *(training.validation or ())
+    engine, uploaded = session.engine_to_train(training.choice, model.optimizer, arrays, training.batch_size, upload)
+    model.stop_training = False
+    begun: list[Callback] = []
+    try:
+        for hook in hooks:
+            hook.on_train_begin()
+            begun.append(hook)
+        for epoch in training.epochs:
+            for hook in hooks:
+                hook.on_epoch_begin(epoch)
+            task = EpochTask(engine, uploaded, _next_order(model, training), training.batch_size)
+            try:
+                yield from _counted(model, task, training.scale)
+                for hook in hooks:
+                    hook.on_epoch_end(epoch, task.logs)
+            except DeviceError as error:
+                if engine.lost is None or session.engine is not engine:
+                    raise
+                session.leave_engine()
+                raise DeviceError(f"{error}; the model keeps the weights of its last whole epoch") from error
+            except TrainingDivergedError as error:
+                model.stop_training = False
+                diverged = TrainingDivergedError(error.update, epoch + 1)
+                for hook in hooks:
+                    hook.on_divergence(diverged)
+                if not model.stop_training:
+                    raise diverged from None
+            if model.stop_training:
+                break
+    finally:
+        try:
+            for hook in begun:
+                hook.on_train_end()
+        finally:
+            engine.release()  # what comes next, another fit perhaps, needs the memory
+
+
+def _next_order(model: Sequential, training: Training) -> NDArray[np.int32]:
+    """The order of the examples in the model's next epoch; a function of seed and epoch alone."""
+    examples = len(training.train[0])
+    if not training.shuffle:
+        return np.arange(examples, dtype=np.int32)
+    return seeds.epoch_order(model.seed, model.epochs_trained, examples)
+
+
+def _counted(model: Sequential, task: EpochTask, scale: Scale) -> Steps:
+    """Yield the task; the model counts it as a whole when it is done, and not at all if anything comes between."""
+    counted = False
+    model._turns.in_epoch = True
+    try:
+        yield task
+        joined, session = scale.joined(model.scale), model._session
+        session.kept_weights, model.scale, model.epochs_trained = task.weights, joined, model.epochs_trained + 1
+        counted = True
+    finally:
+        model._turns.in_epoch = False
+        if task.done and not counted:
+            task.undo()
+
+
+def run_alone(steps: Steps, progress: Progress) -> None:
+    """Do one task after the other."""
+    try:
+        task = next(steps, None)
+        while task is not None:
+            try:
+                task.run(progress)
+            except BaseException as error:
+                task = thrown(steps, error)
+            else:
+                task = next(steps, None)
+    finally:
+        steps.close()  # Ctrl-C may have come between them
+
+
+def thrown(steps: Steps, error: BaseException) -> EpochTask | None:
+    """Go on with an error in the place of what a task did; the next task, None if there is none."""
+    try:
+        return steps.throw(error)
+    except StopIteration:
+        return None

@@ -1,0 +1,164 @@
+"""The arguments of `fit`, and of `fit_many` for each of its models: checked, and in the form that engines take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from numbers import Real
+from typing import Any, NamedTuple
+
+from numpy.typing import ArrayLike, NDArray
+
+from gpunet.arrays import as_images, as_targets
+from gpunet.callbacks import Callback
+from gpunet.callbacks.base import check_callback
+from gpunet.checks import require_count, require_positive_integer
+from gpunet.engines import Choice
+from gpunet.engines.base import on_host
+from gpunet.errors import ArgumentError, shown, warn
+from gpunet.layers import Layer, Network, network_of
+from gpunet.scale import Scale
+
+DEFAULT_BATCH = 32  # Keras'
+
+Arrays = tuple[NDArray[Any], NDArray[Any]]  # examples in the engines' form: images and targets
+
+
+class Examples(NamedTuple):
+    """What is trained on and evaluated, the network for it, and the scale of all that is trained on."""
+
+    train: Arrays
+    validation: Arrays | None
+    network: Network
+    scale: Scale
+
+
+class Training(NamedTuple):
+    """What a call of `fit` is to do, checked. epochs: by number, from 0."""
+
+    epochs: range
+    batch_size: int
+    train: Arrays
+    validation: Arrays | None
+    network: Network
+    scale: Scale
+    choice: Choice
+    shuffle: bool
+    callbacks: list[Callback]
+
+    @property
+    def epoch_updates(self) -> int:
+        return -(-len(self.train[0]) // self.batch_size)
+
+
+class Checks:
+    """Users' arrays, checked: once, for however many models they are."""
+
+    def __init__(self) -> None:
+        self._images: dict[str, tuple[NDArray[Any], Scale]] = {}
+        self._targets: dict[tuple[str, str, int], NDArray[Any]] = {}
+
+    def images(self, name: str, x: ArrayLike, inputs: int | None) -> tuple[NDArray[Any], Scale]:
+        """As `as_images`."""
+        known = self._images.get(name)
+        if known is None or inputs not in (None, known[0].shape[1]):
+            known = self._images[name] = as_images(name, x, inputs)
+        return known
+
+    def targets(self, name: str, y: ArrayLike | None, loss: str, classes: int, examples: int) -> NDArray[Any]:
+        """As `as_targets`."""
+        key = name, loss, classes
+        if key not in self._targets:
+            self._targets[key] = as_targets(name, y, loss, classes, examples)
+        return self._targets[key]
+
+
+class FitArguments(NamedTuple):
+    """What `fit` was given. The methods check it, change nothing, and raise ArgumentError in one line."""
+
+    x: ArrayLike
+    y: ArrayLike | None
+    batch_size: int | None
+    epochs: int | None
+    callbacks: Sequence[Callback] | None
+    validation_split: float
+    validation_data: tuple[ArrayLike, ArrayLike] | None
+    shuffle: bool
+    initial_epoch: int
+    nb_epoch: int | None = None
+
+    def epoch_numbers(self) -> range:
+        if self.epochs is not None and self.nb_epoch is not None:
+            raise ArgumentError(f"epochs={self.epochs!r} and nb_epoch={self.nb_epoch!r} mean the same; give one")
+        last = require_positive_integer("epochs", next((e for e in (self.epochs, self.nb_epoch) if e is not None), 1))
+        return range(require_count("initial_epoch", self.initial_epoch), last)
+
+    def callback_list(self) -> list[Callback]:
+        callbacks: Any = self.callbacks
+        if callbacks is None:
+            return []
+        if not isinstance(callbacks, Iterable):
+            raise ArgumentError(f"callbacks: expected a list of gpunet.Callback objects, got {shown(callbacks)}")
+        return [check_callback(callback) for callback in callbacks]
+
+    def examples(
+        self, checks: Checks, layers: Sequence[Layer], inputs: int | None, loss: str, known: Scale | None
+    ) -> Examples:
+        """inputs, known: of the model, as far as it is known; loss: as compiled."""
+        images, scale = checks.images("x", self.x, inputs)
+        scale.require("x", known)
+        network = network_of(layers, images.shape[1])
+        targets = checks.targets("y", self.y, loss, network.classes, len(images))
+        if self.validation_data is not None:
+            validation = self._validation(checks, network, loss, scale)
+            return Examples((images, targets), validation, network, scale)
+        first = int(len(images) * (1 - _share("validation_split", self.validation_split)))  # as Keras rounds it
+        if first == 0:
+            raise ArgumentError(
+                f"validation_split: {self.validation_split!r} leaves nothing of {len(images)} examples to train on"
+            )
+        if first == len(images):
+            return Examples((images, targets), None, network, scale)
+        return Examples((images[:first], targets[:first]), (images[first:], targets[first:]), network, scale)
+
+    def _validation(self, checks: Checks, network: Network, loss: str, scale: Scale) -> Arrays:
+        pair: Any = self.validation_data
+        if not isinstance(pair, tuple | list) or len(pair) != 2:
+            several = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
+            raise ArgumentError(f"validation_data: expected a pair (x, y), got {type(pair).__name__}{several}")
+        images, own_scale = checks.images("validation_data x", pair[0], network.inputs)
+        own_scale.require("validation_data x", scale, whose="x is")
+        targets = checks.targets("validation_data y", pair[1], loss, network.classes, len(images))
+        return images, targets
+
+    def size_of_batches(self, examples: int) -> int:
+        if self.batch_size is None:
+            return min(DEFAULT_BATCH, examples)
+        size = require_positive_integer("batch_size", self.batch_size)
+        if size > examples:
+            raise ArgumentError(f"batch_size: expected at most the {examples} training examples, got {size}")
+        return size
+
+
+def check_verbose(verbose: object) -> None:
+    if not isinstance(verbose, str | int) or verbose not in ("auto", 0, 1, 2):
+        raise ArgumentError(f"verbose: expected 'auto', 0, 1 or 2; got {shown(verbose)}")
+
+
+def hint_at_class_0(targets: NDArray[Any], classes: int) -> None:
+    """Warn where labels seem to be counted from 1: there is the last class, and never the first."""
+    if targets.ndim == 1:
+        counted_from_1 = (int(targets.min()), int(targets.max())) == (1, classes - 1)
+    else:
+        most = on_host(targets).max(axis=0)
+        counted_from_1 = classes > 1 and float(most[0]) == 0 < float(most[-1])
+    if counted_from_1:
+        warn(
+            f"y: class 0 has no example, and class {classes - 1} has: classes count from 0; if yours count from 1, "
+            f"subtract 1 from the labels, and there are {classes - 1} classes"
+        )
+
+
+def _share(name: str, value: object) -> float:
+    if not isinstance(value, Real) or not 0 <= float(value) < 1:
+        raise ArgumentError(f"{name}: expected a share in [0, 1), got {shown(value)}")
+    return float(value)
