@@ -25,7 +25,7 @@ class Pace:
 
     WINDOW_SECONDS = 0.1  # for one measurement
     SLEEPS_A_SECOND = 30.0  # of each thread; more than that, and fewer threads are tried
-    GAIN = 1.05  # what more threads must bring; fewer must bring nothing, as they leave cores to others
+    GAIN = 1.05  # what more threads must bring over fewer: fewer leave cores to others
     LONGEST_PAUSE = 32  # windows between two trials
 
     def __init__(self, threads: int) -> None:
@@ -66,7 +66,7 @@ class Pace:
     def _decide(self, rate: float) -> None:
         """Stay with what was tried, or go back to what is usual."""
         usual, self._usual = self._usual or self.active, None
-        if rate > self._rate * (self.GAIN if self.active > usual else 1):
+        if rate > self._rate * (self.GAIN if self.active > usual else 1 / self.GAIN):
             self._rate, self._pause = rate, 1
         else:
             self.active, self._pause = usual, min(2 * self._pause, self.LONGEST_PAUSE)
