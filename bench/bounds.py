@@ -80,8 +80,8 @@ def kernel_table(batch: int) -> str:
 def update_table() -> str:
     """Markdown: whole updates, batch size by batch size; an epoch has 50,000 examples."""
     lines = [
-        "| batch size | MB an update | million operations | GTX 980, us | s an epoch "
-        "| H100 from DRAM, us | s an epoch |",
+        "| batch size | MB per update | million operations | GTX 980, us | s per epoch "
+        "| H100 from DRAM, us | s per epoch |",
         "|---|---|---|---|---|---|---|",
     ]
     for batch in BATCH_SIZES:

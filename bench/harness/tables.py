@@ -40,11 +40,11 @@ def headline(result: Result) -> str:
     theirs = "; ".join(f"{r['name'].split(',')[0]} {r['epoch_seconds']:,.1f}" for r in others)
     facts = result["machine"]
     return (
-        f"**{ours['epoch_seconds']:.1f} s** for an epoch of 50,000 updates at batch size 1, "
-        f"{ours['us_per_update']:,.0f} us an update, on {facts['device']}. The lecture's Keras took "
-        f"{LECTURE_SECONDS[1]:.0f} s on a GTX 980. On the same machine, in seconds: {theirs}.\n\n"
-        f"Measured on {facts['date'].split()[0]} with the engine {ours['name'].removeprefix('gpunet ')}; projected "
-        "from fewer updates; versions, ranges and all batch sizes are in [docs/lecture.md](docs/lecture.md)."
+        f"**{ours['epoch_seconds']:.1f} s** per epoch of 50,000 updates at batch size 1, or "
+        f"{ours['us_per_update']:,.0f} us per update ({facts['device']}). Others on the same machine, in seconds: "
+        f"{theirs}. The lecture's Keras took {LECTURE_SECONDS[1]:.0f} s on a GTX 980.\n\n"
+        f"Measured on {facts['date'].split()[0]} with the `{ours['name'].removeprefix('gpunet ')}` engine and projected "
+        "from fewer updates. Versions, ranges and all batch sizes: [docs/lecture.md](docs/lecture.md)."
     )
 
 
@@ -68,7 +68,7 @@ def speed(result: Result) -> str:
                 "" if first_run is None else f"{first_run:,.2f}",
             ]
         )
-    head = ["batch size", "engine or peer", "us per update", "range", "s per epoch", "examples/s", "times batch 1"]
+    head = ["batch size", "engine or framework", "us per update", "range", "s per epoch", "examples/s", "times batch 1"]
     return "\n\n".join([_table([*head, "first run, s"], rows), *_speed_notes(result)])
 
 
@@ -76,15 +76,15 @@ def _speed_notes(result: Result) -> list[str]:
     passes = sum(not entry["again"] for entry in result.get("passes", ()))
     over = "passes, each in fresh processes" if passes > 1 else "repeats"
     notes = [
-        "s per epoch: of 50,000 examples; * projected from fewer updates. "
+        "An epoch has 50,000 examples. * projected from fewer updates. "
         f"Medians; the range is over the {f'{passes} ' if passes > 1 else ''}{over}."
     ]
     if any(record.get("unsteady") for record in result["speed"]):
-        notes.append("~ more than a fifth apart, even where it was measured again, or measured once.")
+        notes.append("~ The passes differ by more than a fifth, even after more of them, or there was only one.")
     if passes:
         notes.append(
-            "First run: making the network, and its first 20 updates (5 at batch size 10,000), with all that is "
-            "compiled for them; at the first batch size the start of the library too."
+            "First run: the time to make the network and its first 20 updates (5 at batch size 10,000), including "
+            "compilation; at the first batch size, also the start of the library."
         )
     return notes + sorted(_unavailable(result))
 
@@ -121,7 +121,7 @@ def same_updates(result: Result) -> str:
     ]
     head = ["batch size", "engine", "updates", "epochs", "seconds", "training loss", "test accuracy"]
     notes = [
-        f"{name}, batch size {batch_size}: {here:,.1f} us an update here, {there:,.1f} in the speed part."
+        f"{name}, batch size {batch_size}: {here:,.1f} us per update here, {there:,.1f} in the speed part."
         for name, batch_size, here, there in update_times(result)
     ]
     return "\n\n".join(
@@ -187,8 +187,8 @@ def _seeds_note(records: Sequence[Result]) -> list[str]:
     if seeds == 1:
         return []
     return [
-        f"Means over {seeds} seeds, and their standard deviations. The seeds were trained at once (`fit_many`); "
-        f"seconds are those of all, divided by {seeds}."
+        f"Means over {seeds} seeds, with standard deviations. The seeds were trained at once (`fit_many`); "
+        f"seconds are the total divided by {seeds}."
     ]
 
 
@@ -202,7 +202,7 @@ def why(record: Result) -> str:
     ]
     head = [f"{record['examples']} examples, {record['layer']}", "us", "million operations", "MB loaded and stored"]
     ratio = (
-        f"The same arithmetic, in {record['ratio']:,.1f} times less time: as one product, each weight is loaded once."
+        f"The same arithmetic takes {record['ratio']:,.1f} times less time as one product: each weight is loaded once."
     )
     return "\n\n".join([_table(head, rows), ratio])
 
@@ -249,7 +249,7 @@ def persistent_times(records: Sequence[Result]) -> str:
         shown = record.get("unavailable", "") if us is None else f"{us:,.2f}"
         difference = f"{us - whole:+,.2f}" if us is not None and whole is not None else ""
         rows.append([f"{record['batch_size']:,}", record["variant"], shown, difference])
-    return _table(["batch size", "variant", "us an update", "difference"], rows)
+    return _table(["batch size", "variant", "us per update", "difference"], rows)
 
 
 def _sum_us(times: Result, update: Result) -> float:

@@ -87,7 +87,7 @@ def test_a_run_measures_every_part_and_writes_whole_files(tmp_path: Path, capsys
     for heading in ("### Speed", "### Same time, same updates", "### Too large a batch", "### Why"):
         assert heading in markdown
     assert "1 | 166 | gpunet reference" in markdown
-    assert "Means over 2 seeds, and their standard deviations. The seeds were trained at once" in markdown
+    assert "Means over 2 seeds, with standard deviations. The seeds were trained at once" in markdown
     assert not list(tmp_path.glob("*.part*"))
     assert markdown.split("\n\n", 1)[1] in capsys.readouterr().out
 
@@ -269,7 +269,7 @@ def test_a_peer_that_is_not_there_is_a_line_in_the_table() -> None:
 def test_rows_that_stay_unsteady_are_marked() -> None:
     result = {"speed": [speed_passes.record([report(100), report(200), report(300)])]}
     assert "| 200.0 ~ |" in tables.speed(result)
-    assert "~ more than a fifth apart" in tables.speed(result)
+    assert "~ The passes differ by more than a fifth" in tables.speed(result)
 
 
 def test_several_seeds_are_a_mean_with_its_deviation() -> None:

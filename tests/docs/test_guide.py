@@ -47,9 +47,10 @@ def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 
 def test_what_differs_from_keras_is_so(tmp_path: Path) -> None:
     """hard_sigmoid, Adam's epsilon, and what model.save leaves out."""
-    assert "- `hard_sigmoid` is `0.2 x + 0.5`, cut to 0..1" in GUIDE
-    assert "- Adam's `epsilon` is 1e-8 if not given" in GUIDE
-    assert "`model.save` leaves out where the optimizer\n  stands, unless `include_optimizer=True` is given" in GUIDE
+    guide = " ".join(GUIDE.split())
+    assert "- `hard_sigmoid` is `0.2 x + 0.5`, clipped to 0..1" in guide
+    assert "- Adam's `epsilon` is 1e-8 by default" in guide
+    assert "`model.save` leaves out the optimizer's state unless `include_optimizer=True` is given" in guide
     model = gpunet.Sequential([gpunet.Dense(1, "hard_sigmoid", input_dim=1), gpunet.Dense(2, "softmax")], seed=0)
     model.compile("adam", "sparse_categorical_crossentropy", device="cpu")
     assert model.optimizer is not None
