@@ -43,8 +43,8 @@ def headline(result: Result) -> str:
         f"**{ours['epoch_seconds']:.1f} s** per epoch of 50,000 updates at batch size 1, or "
         f"{ours['us_per_update']:,.0f} us per update ({facts['device']}). Others on the same machine, in seconds: "
         f"{theirs}. The lecture's Keras took {LECTURE_SECONDS[1]:.0f} s on a GTX 980.\n\n"
-        f"Measured on {facts['date'].split()[0]} with the `{ours['name'].removeprefix('gpunet ')}` engine and projected "
-        "from fewer updates. Versions, ranges and all batch sizes: [docs/lecture.md](docs/lecture.md)."
+        f"Measured on {facts['date'].split()[0]} with the `{ours['name'].removeprefix('gpunet ')}` engine and "
+        "projected from fewer updates. Versions, ranges and all batch sizes: [docs/lecture.md](docs/lecture.md)."
     )
 
 
