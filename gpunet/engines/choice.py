@@ -1,11 +1,12 @@
-"""The choice of an engine for a device, a network and a batch size."""
+"""The choice of an engine for a device, a network and a batch size: one table of engines, and how it is read."""
 
 from __future__ import annotations
 
 import functools
+import importlib
 import importlib.metadata
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -16,19 +17,83 @@ from gpunet.engines.base import Engine
 from gpunet.engines.cuda.crossover import persistent_cycles, tiled_cycles
 from gpunet.engines.cuda.device import Device, open_gpu
 from gpunet.engines.cuda.diagnosis import cuda_problem
-from gpunet.engines.cuda.persistent import PersistentEngine
 from gpunet.engines.cuda.persistent_plan import DoesNotFitError, make_plan
-from gpunet.engines.cuda.tiled import TiledEngine
-from gpunet.engines.reference import ReferenceEngine
 from gpunet.errors import ArgumentError, DeviceError
 from gpunet.layers import Network
 from gpunet.optimizers import Adam, Optimizer
 
-DEVICE_OF = {"reference": "cpu", "compiled": "cpu", "tiled": "cuda", "persistent": "cuda"}  # where each engine runs
+Objection = Callable[[Network, int, Optimizer, Device], str | None]
+
+
+class Row(NamedTuple):
+    """An engine.
+
+    device:    where it runs, cpu or cuda.
+    module, class_name: where it is; imported when one is made, because Numba takes half a second, or is not there.
+               On cuda, the class takes the GPU as its last argument.
+    fallback:  the engine of the same device that serves where this one cannot; None if there is none.
+    software:  what computes, for people; with versions.
+    problem:   why this machine cannot have it, in one line; None if it can.
+    objection: why the fallback is better for a network, batch size, optimizer and GPU, in words; None if it is not.
+    """
+
+    device: str
+    module: str
+    class_name: str
+    fallback: str | None = None
+    software: Callable[[], str] | None = None
+    problem: Callable[[], str | None] = lambda: None
+    objection: Objection = lambda network, batch_size, optimizer, gpu: None
+
+
+def _numpy() -> str:
+    return f"NumPy {np.__version__}"
+
+
+def _numba() -> str:
+    return f"Numba {importlib.metadata.version('numba')}, threads: {threads.count()}"
+
+
+@functools.cache
+def numba_problem() -> str | None:
+    """Why Numba cannot be used here, in one line; None if it can. Asked once a process.
+
+    Raises ArgumentError for a number of threads in the environment that Numba would stumble over.
+    """
+    threads.count()
+    try:
+        import numba  # half a second, so only where it is needed
+    except ModuleNotFoundError:
+        return "Numba, which compiles the faster engine, is not installed; pip install numba"
+    except Exception as error:  # whatever a broken installation, or a NumPy that is too new for it, raises
+        return f"Numba cannot be imported ({str(error).splitlines()[0]}); pip install --upgrade numba"
+    return "Numba's compiler is switched off (NUMBA_DISABLE_JIT)" if numba.config.DISABLE_JIT else None
+
+
+def _persistent_objection(network: Network, batch_size: int, optimizer: Optimizer, gpu: Device) -> str | None:
+    try:
+        # Inputs as bytes and targets as classes would need a little less.
+        plan = make_plan(network, optimizer.rule, batch_size, False, False, gpu)
+    except DoesNotFitError as reason:
+        return str(reason)
+    longer = persistent_cycles(plan) / tiled_cycles(network, optimizer.rule, batch_size, gpu)
+    return f"{longer:.1f} times as long for batches of {batch_size}, by an estimate" if longer > 1 else None
+
+
+TABLE = {
+    "reference": Row("cpu", "gpunet.engines.reference", "ReferenceEngine", software=_numpy),
+    "compiled": Row("cpu", "gpunet.engines.cpu.engine", "CompiledEngine", "reference", _numba, numba_problem),
+    "tiled": Row("cuda", "gpunet.engines.cuda.tiled", "TiledEngine"),
+    "persistent": Row(
+        "cuda", "gpunet.engines.cuda.persistent", "PersistentEngine", "tiled", objection=_persistent_objection
+    ),
+}
+TRIED_FIRST = {"cpu": "compiled", "cuda": "persistent"}  # then their fallbacks
+
+DEVICE_OF = {name: row.device for name, row in TABLE.items()}  # where each engine runs
 DEVICES = ("auto", "cuda", "cpu")
 DEVICE_NAMES = "auto, cuda, cuda:1 and so on, cpu"  # "auto" and "cuda" mean the first GPU, as "cuda:0" does
-ENGINES = ("auto", *DEVICE_OF)
-REFERENCE = f"cpu, engine reference (NumPy {np.__version__})"
+ENGINES = ("auto", *TABLE)
 
 
 class Choice(NamedTuple):
@@ -39,17 +104,10 @@ class Choice(NamedTuple):
     gpu: int = 0
 
     def make(self, network: Network, optimizer: Optimizer, weights: Sequence[NDArray[np.floating]]) -> Engine:
-        if self.engine == "tiled":
-            return TiledEngine(network, optimizer, weights, cuda_device(self.gpu))
-        if self.engine == "persistent":
-            return PersistentEngine(network, optimizer, weights, cuda_device(self.gpu))
-        if self.engine == "compiled":
-            from gpunet.engines.cpu.engine import (
-                CompiledEngine,  # here, because Numba takes half a second, or is not there
-            )
-
-            return CompiledEngine(network, optimizer, weights)
-        return ReferenceEngine(network, optimizer, weights)
+        row = TABLE[self.engine]
+        make: Callable[..., Engine] = getattr(importlib.import_module(row.module), row.class_name)
+        where = (cuda_device(self.gpu),) if row.device == "cuda" else ()
+        return make(network, optimizer, weights, *where)
 
 
 def choose(
@@ -67,57 +125,54 @@ def choose(
     """
     check_device(device, engine)
     if "cpu" in (device, DEVICE_OF.get(engine)):
-        return _cpu_engine(engine)
+        return _on_cpu(engine)
     index = gpu_index(device)
     if problem := cuda_problem(index):
-        return _cpu_engine("auto", problem)
-    gpu = cuda_device(index)
-    name, why = (engine, "") if engine != "auto" else _cuda_engine(network, batch_size, optimizer or Adam(), gpu)
-    return _on_gpu(name, index, why)
+        return _on_cpu("auto", problem)
+    if engine != "auto":
+        return _on_gpu(engine, index)
+    gpu, rule = cuda_device(index), optimizer or Adam()
+    name, objections = _serving("cuda", lambda row: row.objection(network, batch_size, rule, gpu))
+    return _on_gpu(name, index, "".join(f" ({other}: {objection})" for other, objection in objections.items()))
 
 
 def instead_of(choice: Choice, network: Network, device: str, engine: str) -> Choice | None:
-    """What to take if a choice turns out not to work: another engine on the GPU, then the CPU, there the reference.
+    """What to take if a choice turns out not to work: its fallback on the same device, then the CPU.
 
     device, engine: as they were asked for; None if they leave nothing else.
     """
-    if choice.engine == "persistent" and engine == "auto" and cuda_device(choice.gpu).lost is None:
-        return _on_gpu("tiled", choice.gpu)
-    if choice.engine == "compiled" and engine == "auto":
-        return Choice("reference", REFERENCE)
-    if DEVICE_OF[choice.engine] == "cuda" and "cuda" not in (_kind(device), DEVICE_OF.get(engine)):
+    row, on_gpu = TABLE[choice.engine], DEVICE_OF[choice.engine] == "cuda"
+    gpu_is_lost = on_gpu and cuda_device(choice.gpu).lost is not None
+    if row.fallback is not None and engine == "auto" and not gpu_is_lost:
+        return _on_gpu(row.fallback, choice.gpu) if on_gpu else _on_cpu(row.fallback)
+    if on_gpu and "cuda" not in (_kind(device), DEVICE_OF.get(engine)):
         return choose(network, 1, "cpu")
     return None
+
+
+def _serving(device: str, against: Callable[[Row], str | None]) -> tuple[str, dict[str, str]]:
+    """The first engine of a device that nothing is against, and what is against those before it."""
+    name, found = TRIED_FIRST[device], dict[str, str]()
+    while why := against(TABLE[name]):
+        found[name] = why
+        fallback = TABLE[name].fallback
+        assert fallback is not None
+        name = fallback
+    return name, found
 
 
 def _on_gpu(engine: str, index: int, why: str = "") -> Choice:
     return Choice(engine, f"cuda, {cuda_device(index).name}, engine {engine}{why}", index)
 
 
-def _cpu_engine(engine: str, *problems: str) -> Choice:
-    """The engine for the CPU. problems: why it is not a GPU."""
-    name = engine
+def _on_cpu(engine: str, *problems: str) -> Choice:
+    """An engine for the CPU. problems: why it is not a GPU."""
     if engine == "auto":
-        name = "reference" if numba_problem() else "compiled"
-        problems = (*filter(None, [numba_problem()]), *problems)
-    if name == "compiled":
-        what = f"cpu, engine compiled (Numba {importlib.metadata.version('numba')}, threads: {threads.count()})"
-    else:
-        what = REFERENCE
-    return Choice(name, f"{what}: {'; '.join(problems)}" if problems else what)
-
-
-def _cuda_engine(network: Network, batch_size: int, optimizer: Optimizer, device: Device) -> tuple[str, str]:
-    """The engine for a GPU, and in words why it is not the persistent one."""
-    try:
-        # Inputs as bytes and targets as classes would need a little less.
-        plan = make_plan(network, optimizer.rule, batch_size, False, False, device)
-    except DoesNotFitError as reason:
-        return "tiled", f" (persistent: {reason})"
-    longer = persistent_cycles(plan) / tiled_cycles(network, optimizer.rule, batch_size, device)
-    if longer > 1:
-        return "tiled", f" (persistent: {longer:.1f} times as long for batches of {batch_size}, by an estimate)"
-    return "persistent", ""
+        engine, found = _serving("cpu", lambda row: row.problem())
+        problems = (*found.values(), *problems)
+    software = TABLE[engine].software
+    what = f"cpu, engine {engine}" + (f" ({software()})" if software else "")
+    return Choice(engine, f"{what}: {'; '.join(problems)}" if problems else what)
 
 
 def check_device(device: str, engine: str) -> None:
@@ -131,24 +186,8 @@ def check_device(device: str, engine: str) -> None:
         raise ArgumentError(f"engine {engine} runs on device {needed}, got device {device}")
     if needed == "cuda" and (problem := cuda_problem(gpu_index(device))):
         raise DeviceError(f"device {device if device != 'auto' else needed}: {problem}")
-    if engine == "compiled" and (problem := numba_problem()):
-        raise DeviceError(f"engine compiled: {problem}")
-
-
-@functools.cache
-def numba_problem() -> str | None:
-    """Why Numba cannot be used here, in one line; None if it can. Asked once a process.
-
-    Raises ArgumentError for a number of threads in the environment that Numba would stumble over.
-    """
-    threads.count()
-    try:
-        import numba  # half a second, so only where it is needed
-    except ModuleNotFoundError:
-        return "Numba, which compiles the faster engine, is not installed; pip install numba"
-    except Exception as error:  # whatever a broken installation, or a NumPy that is too new for it, raises
-        return f"Numba cannot be imported ({str(error).splitlines()[0]}); pip install --upgrade numba"
-    return "Numba's compiler is switched off (NUMBA_DISABLE_JIT)" if numba.config.DISABLE_JIT else None
+    if engine in TABLE and (problem := TABLE[engine].problem()):
+        raise DeviceError(f"engine {engine}: {problem}")
 
 
 def is_device(name: object) -> bool:

@@ -5,9 +5,16 @@ from __future__ import annotations
 import ast
 import graphlib
 import re
+import types
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from gpunet import SGD, ArgumentError
+from gpunet.engines import choice
+from gpunet.engines.reference import ReferenceEngine
+from gpunet.layers import LECTURE
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -46,6 +53,40 @@ def test_an_activation_takes_nine_places() -> None:
     lines = [line for file in files for line in (ROOT / file).read_text(encoding="utf-8").splitlines()]
     definitions = [line for line in lines if "softsign" in line]
     assert (len(files), len(definitions)) == (4, 9)
+
+
+def test_an_engine_is_one_row() -> None:
+    source = Path(choice.__file__).read_text(encoding="utf-8")
+    row = '    "mirror": Row("cpu", "gpunet.engines.reference", "ReferenceEngine", "reference", lambda: "a mirror"),\n'
+    added = types.ModuleType("choice_with_a_mirror")
+    exec(compile(source.replace("TABLE = {\n", "TABLE = {\n" + row), choice.__file__, "exec"), vars(added))
+    chosen = added.choose(LECTURE, 1, engine="mirror")
+    assert chosen == added.Choice("mirror", "cpu, engine mirror (a mirror)")
+    assert isinstance(
+        chosen.make(LECTURE, SGD(), [np.zeros(shape) for shape in LECTURE.weight_shapes]), ReferenceEngine
+    )
+    assert added.DEVICE_OF["mirror"] == "cpu"
+    assert added.instead_of(chosen, LECTURE, "auto", "auto").engine == "reference"
+    with pytest.raises(ArgumentError, match="one of auto, mirror, reference"):
+        added.check_device("auto", "none")
+
+
+@pytest.mark.parametrize("name", sorted(choice.TABLE))
+def test_no_code_of_the_package_asks_for_an_engine_by_name(name: str) -> None:
+    """Outside the table, and the engine's own class."""
+    row = choice.TABLE[name]
+    table = ast.parse(Path(choice.__file__).read_text(encoding="utf-8"))
+    tables = [node for node in table.body if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).isupper()]
+    in_tables = {id(part) for node in tables for part in ast.walk(node)}
+    trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in (ROOT / "gpunet").rglob("*.py")}
+    trees[Path(choice.__file__)] = table
+    asked = {
+        path.relative_to(ROOT).as_posix()
+        for path, tree in trees.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Constant) and node.value == name and id(node) not in in_tables
+    }
+    assert asked == {f"{row.module.replace('.', '/')}.py"}
 
 
 COMMANDS = {

@@ -10,6 +10,7 @@ import pytest
 import gpunet
 from gpunet import engines
 from gpunet.engines import Engine, OptimizerState, choice
+from gpunet.engines.cuda import tiled
 from gpunet.engines.cuda.tiled import GRAPH_UPDATES, TiledEngine
 from gpunet.engines.reference import ReferenceEngine
 from gpunet.errors import ArgumentError, DeviceError, TrainingDivergedError
@@ -308,7 +309,7 @@ def test_a_gpu_without_the_memory_leads_to_the_cpu_unless_it_was_asked_for(blobs
     def no_room(*arguments):
         raise DeviceError("not enough GPU memory: 9 MB more are needed")
 
-    monkeypatch.setattr(choice, "TiledEngine", no_room)
+    monkeypatch.setattr(tiled, "TiledEngine", no_room)
     model = gpunet.Sequential([gpunet.Dense(3, "softmax")], seed=0)
     model.compile("adam", "sparse_categorical_crossentropy")
     with pytest.warns(UserWarning, match="device cpu, engine .*: not enough GPU memory"):
