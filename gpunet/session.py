@@ -14,11 +14,10 @@ from numpy.typing import NDArray
 
 from gpunet import engines, seeds
 from gpunet.engines import Choice, Engine, OptimizerState
+from gpunet.engines.base import FORWARD_ROWS
 from gpunet.errors import DeviceError, warn
 from gpunet.layers import Network
 from gpunet.optimizers import SGD, Optimizer
-
-PREDICT_BATCH = 1000  # the batch size for which an engine is chosen where nothing was trained
 
 Upload = Callable[[Engine, NDArray[Any]], Any]  # an array where an engine wants it
 Prepared = TypeVar("Prepared")
@@ -139,8 +138,8 @@ class Session:
 
         assert self.network is not None
         self._present_engine()
-        if self.choice is None:
-            self.choice = engines.choose(self.network, PREDICT_BATCH, self.device, self.engine_name)
+        if self.choice is None:  # nothing was trained
+            self.choice = engines.choose(self.network, FORWARD_ROWS, self.device, self.engine_name)
         return self._engine_with(self.choice, optimizer, prepare, may_move)
 
     def leave_engine(self) -> None:

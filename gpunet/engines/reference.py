@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gpunet import threads
-from gpunet.engines.base import Engine, EpochStatistics, OptimizerState, Progress
+from gpunet.engines.base import FORWARD_ROWS, Engine, EpochStatistics, OptimizerState, Progress
 from gpunet.errors import TrainingDivergedError
 from gpunet.layers import Network
 from gpunet.optimizers import SGD, Adam, AdamW, Optimizer
@@ -24,7 +24,6 @@ from gpunet.optimizers import SGD, Adam, AdamW, Optimizer
 Floats = NDArray[np.floating]
 
 OPTIMIZER_BLOCK = 32768  # elements; five blocks of float32 are 655 KB, which stays in a second-level cache
-FORWARD_ROWS = 1000  # rows of examples at a time in predict and evaluate
 
 
 class ReferenceEngine(Engine):

@@ -19,6 +19,7 @@ import gpunet
 from conftest import Command, command_environment
 from gpunet import engines, threads
 from gpunet.engines import choice as engine_choice
+from gpunet.engines.base import FORWARD_ROWS
 from gpunet.engines.reference import ReferenceEngine, activate, activation_derivative
 from gpunet.errors import ArgumentError, DeviceError, TrainingDivergedError
 from gpunet.layers import HIDDEN_ACTIVATIONS, LECTURE, Network
@@ -131,7 +132,7 @@ def test_one_engine_predicts_for_several_threads_at_once() -> None:
 
 
 def test_more_examples_than_are_taken_at_a_time_are_all_predicted(count) -> None:
-    examples = 2 * compiled.FORWARD_ROWS + 5
+    examples = 2 * FORWARD_ROWS + 5
     images, labels, weights = problem(SMALL, examples, input_bytes=True)
     engine, reference = (
         CompiledEngine(SMALL, Adam(), weights, count),
@@ -139,6 +140,12 @@ def test_more_examples_than_are_taken_at_a_time_are_all_predicted(count) -> None
     )
     np.testing.assert_allclose(engine.predict(images), reference.predict(images), atol=1e-6)
     assert engine.evaluate(images, labels) == pytest.approx(reference.evaluate(images, labels), rel=1e-5)
+
+
+@pytest.mark.parametrize("feature", ["avx512f", "avx", "neon", "sse2"])
+def test_predictions_take_whole_blocks_of_tiles_on_every_processor(feature: str) -> None:
+    _, rows = vectors._shape_of_tiles({feature: True})
+    assert FORWARD_ROWS % (loops.BLOCK_TILES * rows) == 0
 
 
 @pytest.mark.parametrize("batch_size", [1, 100])
@@ -547,7 +554,8 @@ def test_it_is_chosen_on_a_cpu_and_says_so() -> None:
 
 
 def test_without_numba_the_reference_serves_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine_choice, "numba_problem", lambda: "Numba is not here")
+    row = engine_choice.TABLE["compiled"]._replace(problem=lambda: "Numba is not here")
+    monkeypatch.setitem(engine_choice.TABLE, "compiled", row)
     choice = engines.choose(SMALL, 1, device="cpu")
     assert choice.engine == "reference"
     assert choice.reason == f"cpu, engine reference (NumPy {np.__version__}): Numba is not here"

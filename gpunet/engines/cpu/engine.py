@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpunet import threads
-from gpunet.engines.base import Engine, EpochStatistics, OptimizerState, Progress, on_host
+from gpunet.engines.base import FORWARD_ROWS, Engine, EpochStatistics, OptimizerState, Progress, on_host
 from gpunet.engines.cpu import compiler, layout, vectors, waiting
 from gpunet.engines.cpu.formulas import ACTIVATIONS, EXPONENTIALS, RULES, constants_of
 from gpunet.engines.cpu.layout import Floats, Plan, Work, aligned, from_panels, padded, to_panels
@@ -28,7 +28,6 @@ from gpunet.layers import Network
 from gpunet.optimizers import Optimizer
 
 FIRST_PATIENCE = 4000  # looks at a counter, as loops.py adapts them
-FORWARD_ROWS = 1008  # rows of examples at a time in predict and evaluate
 # Two threads beat one where an update has about this much to do, in multiply-adds; measured on two cores. The
 # optimizer's step on a weight counts as STEP_WORK of them.
 WORK_OF_A_THREAD, STEP_WORK = 1_500_000, 12

@@ -9,11 +9,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from gpunet.engines.base import FORWARD_ROWS
 from gpunet.engines.cuda.configuration import padded
 from gpunet.engines.cuda.device import Array, Device, Kernels
 from gpunet.engines.cuda.tiled_launches import Batches, DeviceLayer, Launches
-
-FORWARD_ROWS = 1024  # examples at a time
 
 
 class Outcomes:
