@@ -20,6 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 from gpunet import engines, threads
 from gpunet.callbacks import Callback, History
 from gpunet.engines import Engine
+from gpunet.engines.weighted import Weighted
 from gpunet.epoch_loop import EpochTask, Steps, steps, thrown
 from gpunet.errors import ArgumentError, DeviceError, NotCompiledError, first_line, shown, warn
 from gpunet.fit_arguments import Checks, FitArguments, Training, check_verbose, hint_at_class_0
@@ -210,6 +211,8 @@ class _Uploads:
         self._known: dict[Any, tuple[Any, Any]] = {}
 
     def __call__(self, engine: Engine, array: NDArray[Any]) -> Any:
+        if isinstance(array, Weighted):
+            return array.moved(lambda part: self(engine, part))
         memory: Any = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
         key = getattr(engine, "device", engine.name), memory["data"][0], array.shape, array.dtype
         if key not in self._known:

@@ -1,7 +1,11 @@
 // loss.cuh: softmax and categorical cross-entropy of one row of logits, by one warp; see softmax_cross_entropy.cu.
 //
 //   -DTARGETS_ARE_CLASSES=1  a row's target is the number of its class; =0 its probabilities, padded as in matrix.cuh
+//   -DWEIGHTED=1             every example has a weight, by which its loss counts; without it they all count 1
 #pragma once
+#ifndef WEIGHTED
+#define WEIGHTED 0
+#endif
 #include "matrix.cuh"
 #include "warp.cuh"
 
@@ -41,10 +45,10 @@ struct RowLoss {
     bool correct;    // the first largest logit is at the first largest target
 };
 
-// z (classes) logits, target: the row's own; every lane gets the result.
+// z (classes) logits, target, weight: the row's own; every lane gets the result.
 // dz (dz_size) is written: the gradient of the mean over `rows` rows' losses, and zeros after it.
 __device__ __forceinline__ RowLoss row_loss(
-        const float* z, const Target* target, int classes, int rows, float* dz, int dz_size, int lane) {
+        const float* z, const Target* target, float weight, int classes, int rows, float* dz, int dz_size, int lane) {
     const Largest guess = warp_largest(z, classes, lane);
     const float peak = guess.number;  // NaN logits make the total NaN, and the loss with it
     // Every exponential is worked out once: a lane keeps its first, and leaves further ones in dz.
@@ -72,7 +76,7 @@ __device__ __forceinline__ RowLoss row_loss(
 #endif
 
     for (int c = lane; c < dz_size; c += 32) {
-        dz[c] = c < classes ? ((c < 32 ? own : dz[c]) / total - wanted(c)) / rows : 0.0f;
+        dz[c] = c < classes ? ((c < 32 ? own : dz[c]) / total - wanted(c)) * weight / rows : 0.0f;
     }
-    return {logf(total) - expected, guess.position == label};
+    return {(logf(total) - expected) * weight, guess.position == label};
 }

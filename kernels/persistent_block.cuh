@@ -24,7 +24,18 @@ __device__ constexpr int arrays_in_shared(int slice) {
     return list[slice];
 }
 
-constexpr int TARGET_SIZE = TARGETS_ARE_CLASSES ? 1 : padded(CLASSES);
+constexpr int TARGET_SIZE = (TARGETS_ARE_CLASSES ? 1 : padded(CLASSES)) + WEIGHTED;  // in shared memory, with the weight
+
+// The weight of an example whose target is in shared memory: what follows the target, as it is.
+__device__ __forceinline__ float weight_after(const Target* target) {
+#if WEIGHTED && TARGETS_ARE_CLASSES
+    return __uint_as_float((unsigned)target[TARGET_SIZE - 1]);
+#elif WEIGHTED
+    return target[TARGET_SIZE - 1];
+#else
+    return 1.0f;
+#endif
+}
 
 // At batch size 1 every warp works out the loss and the first layer's gradients for itself, so that none waits for
 // another; its copy of the logits' gradients is its own.

@@ -3,7 +3,7 @@
 //
 //   for every batch:  forward through the layers, softmax cross-entropy, backward, one optimizer step of every weight
 //
-// Arrays  images, targets: as in dense_forward.cu and softmax_cross_entropy.cu, gathered through order (examples,).
+// Arrays  images, targets, weights: as in dense_forward.cu and softmax_cross_entropy.cu, gathered through order (examples,).
 //         weights_in and slots_in are read at the start; weights_out and slots_out are written at the end, if all went
 //         well (persistent_block.cuh has their layout). constants: optimizer.cuh.
 //         packets, status, patience: exchange.cuh. losses (examples,) float32 and correct (examples,) uint8 are written in
@@ -180,7 +180,11 @@ __device__ __forceinline__ void steps_while_waiting(Block& block, const Update& 
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) persistent_epoch(
-        const InputElement* __restrict__ images, const Target* __restrict__ targets, const int* __restrict__ order,
+        const InputElement* __restrict__ images, const Target* __restrict__ targets,
+#if WEIGHTED
+        const float* __restrict__ weights,
+#endif
+        const int* __restrict__ order,
         int batch_size, int examples, int first_update, int last_update,
         const float* __restrict__ weights_in, const float* __restrict__ slots_in,
         float* __restrict__ weights_out, float* __restrict__ slots_out,
@@ -189,7 +193,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) persistent_epoch(
     DYN_SHARED(float, memory);
     Block block(memory);
     load(block, {const_cast<float*>(weights_in), const_cast<float*>(slots_in)});
-    const Epoch epoch{images, targets, order, batch_size, examples, constants, losses, correct, first_update};
+#if !WEIGHTED
+    constexpr const float* weights = nullptr;
+#endif
+    const Epoch epoch{
+        images, targets, reinterpret_cast<const Target*>(weights), order, batch_size, examples, constants, losses, correct, first_update};
     Update update = epoch.update(0), before{};  // nothing was before: its steps must not be made
     Fetched fetched;
     fetched.find(epoch, update);

@@ -16,6 +16,7 @@ struct Update {
 struct Epoch {
     const InputElement* images;
     const Target* targets;
+    const Target* weights;  // if WEIGHTED: floats, moved about as targets are
     const int* order;
     int batch_size, examples;
     const float* constants;
@@ -76,7 +77,10 @@ struct Fetched {
         }
 #pragma unroll
         for (int i = 0; i < TARGETS; ++i) {
-            targets[i] = targets_of(epoch.targets, target_examples[i], CLASSES)[target_place(i) % TARGET_SIZE];
+            const int number = target_place(i) % TARGET_SIZE;
+            const Target* from = targets_of(epoch.targets, target_examples[i], CLASSES) + number;
+            if (WEIGHTED && number == TARGET_SIZE - 1) from = epoch.weights + target_examples[i];
+            targets[i] = *from;
         }
     }
 

@@ -1,6 +1,6 @@
 // persistent_output.cuh: softmax, loss and the logits' gradients, by every block for itself.
 //
-//   p = softmax(logits);  loss = -sum over classes of target * log p;  gradient = (p - target) / rows
+//   p = softmax(logits);  loss = -weight * sum over classes of target * log p;  gradient = weight * (p - target) / rows
 //
 // Up to 16 classes take half a warp an example, up to 32 a warp, one lane a class; more go through loss.cuh. The gradients
 // are written first. What the loss is made of is kept in shared memory, and block 0 writes losses and correctness when it has time
@@ -53,7 +53,7 @@ __device__ __forceinline__ void loss_by_lanes(Block& block, const Update& update
 #else
         const float wanted = target[c];
 #endif
-        const float gradient = (exponential * approximate_reciprocal(total) - wanted) * update.share();
+        const float gradient = (exponential * approximate_reciprocal(total) - wanted) * weight_after(target) * update.share();
         if (real && (!LOSS_IN_EVERY_WARP || lane == threadIdx.x % 32)) {
             output.gradients.at(example, c) = example < update.batch.rows ? gradient : 0.0f;
         }
@@ -71,6 +71,7 @@ __device__ __forceinline__ void loss_by_lanes(Block& block, const Update& update
             output.outcomes.at(example, 0) = total;
             output.outcomes.at(example, 1) = expected;
             output.outcomes.at(example, 2) = correct;
+            if (WEIGHTED) output.outcomes.at(example, 3) = weight_after(target);
         }
     }
     if constexpr (LOSS_IN_EVERY_WARP) {
@@ -94,8 +95,9 @@ __device__ __forceinline__ void loss_by_warps(Block& block, const Epoch& epoch, 
         }
         __syncwarp();
         if (!real) continue;
+        const Target* target = &block.targets.of(update.turn).at(example, 0);
         const RowLoss result = row_loss(
-            &output.logits.at(example, 0), &block.targets.of(update.turn).at(example, 0), CLASSES, update.batch.rows,
+            &output.logits.at(example, 0), target, weight_after(target), CLASSES, update.batch.rows,
             &output.gradients.at(example, 0), CLASSES, lane);
         if (blockIdx.x == 0 && lane == 0) {
             epoch.losses[update.batch.first + example] = result.loss;
@@ -119,7 +121,8 @@ __device__ __forceinline__ void write_losses(const Block& block, const Epoch& ep
 #pragma unroll 1
     for (int example = THREADS - 1 - threadIdx.x; example < update.batch.rows; example += THREADS) {
         const Rows<OUTCOME>& outcomes = block.output.outcomes;
-        epoch.losses[update.batch.first + example] = logf(outcomes.at(example, 0)) - outcomes.at(example, 1);
+        const float weight = WEIGHTED ? outcomes.at(example, 3) : 1.0f;
+        epoch.losses[update.batch.first + example] = (logf(outcomes.at(example, 0)) - outcomes.at(example, 1)) * weight;
         epoch.correct[update.batch.first + example] = outcomes.at(example, 2) != 0.0f;
     }
 }

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpunet import optimizers
+from gpunet.engines.weighted import Weighted
 from gpunet.errors import ArgumentError
 from gpunet.layers import Network
 from gpunet.optimizers import Optimizer
@@ -127,8 +128,13 @@ class Engine(abc.ABC):
     def upload(self, array: Any) -> Array:
         """The array where this engine computes; done once, so that epochs need not move it.
 
-        array: NumPy's, or CuPy's on the GPU, which a CUDA engine copies there.
+        array: NumPy's, or CuPy's on the GPU, which a CUDA engine copies there; or Weighted targets.
         """
+        if isinstance(array, Weighted):
+            return array.moved(self._upload)
+        return self._upload(array)
+
+    def _upload(self, array: Any) -> Array:
         return on_host(array)
 
     def prepare(  # noqa: B027 - most engines have nothing to prepare
@@ -161,7 +167,8 @@ class Engine(abc.ABC):
         Epochs are atomic: an error or Ctrl-C rolls back weights and optimizer state.
 
         images:  (examples, inputs) uint8 or float32, from `upload`.
-        labels:  (examples,) int32 classes, or (examples, classes) float32 probabilities, from `upload`.
+        labels:  (examples,) int32 classes, or (examples, classes) float32 probabilities; or Weighted ones. From
+                 `upload`.
         order:   indices of examples, in the order of training.
         Raises:  TrainingDivergedError if a batch's loss is not finite.
         """
@@ -199,4 +206,7 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def evaluate(self, images: Array, labels: Array) -> tuple[float, float]:
-        """Mean loss (nats) and accuracy over all examples, for images and labels as in `train_epoch`."""
+        """Mean loss (nats) and accuracy over all examples, for images and labels as in `train_epoch`.
+
+        Weights count in the loss alone.
+        """

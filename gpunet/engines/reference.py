@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gpunet import threads
-from gpunet.engines.base import FORWARD_ROWS, Engine, EpochStatistics, OptimizerState, Progress
+from gpunet.engines.base import FORWARD_ROWS, Array, Engine, EpochStatistics, OptimizerState, Progress
+from gpunet.engines.weighted import Weighted, without_weights
 from gpunet.errors import TrainingDivergedError
 from gpunet.layers import Network
 from gpunet.optimizers import SGD, Adam, AdamW, Optimizer
@@ -80,7 +81,7 @@ class ReferenceEngine(Engine):
     @threads.one_blas_thread()
     @np.errstate(all="ignore")  # a diverging run is reported once, by its loss
     def _train_epoch(
-        self, images: NDArray[Any], labels: NDArray[Any], order: NDArray[np.int32], batch_size: int, progress: Progress
+        self, images: NDArray[Any], labels: Array, order: NDArray[np.int32], batch_size: int, progress: Progress
     ) -> EpochStatistics:
         total_loss, total_correct, updates, seconds = 0.0, 0, 0, 0.0
         for first in range(0, len(order), batch_size):
@@ -97,7 +98,7 @@ class ReferenceEngine(Engine):
             progress(updates)
         return EpochStatistics(total_loss / len(order), total_correct / len(order), updates, seconds)
 
-    def update(self, images: NDArray[Any], labels: NDArray[Any]) -> tuple[Floats, int]:
+    def update(self, images: NDArray[Any], labels: Array) -> tuple[Floats, int]:
         """One optimizer step on one batch; returns the loss of each example and the number correct, before it."""
         losses, correct = self.gradients(images, labels)
         self._updates += 1
@@ -107,7 +108,7 @@ class ReferenceEngine(Engine):
             STEPS[self.optimizer.rule](self.optimizer, self._updates, *arrays)
         return losses, correct
 
-    def gradients(self, images: NDArray[Any], labels: NDArray[Any]) -> tuple[Floats, int]:
+    def gradients(self, images: NDArray[Any], labels: Array) -> tuple[Floats, int]:
         """Backpropagation: leaves d(mean loss)/d(weights) in `self._gradients`; returns as `update` does."""
         outputs = self._forward(images)
         losses, correct, dz = softmax_cross_entropy(outputs[-1], labels)
@@ -127,7 +128,7 @@ class ReferenceEngine(Engine):
 
     @threads.one_blas_thread()
     @np.errstate(all="ignore")
-    def evaluate(self, images: NDArray[Any], labels: NDArray[Any]) -> tuple[float, float]:
+    def evaluate(self, images: NDArray[Any], labels: Array) -> tuple[float, float]:
         total_loss, total_correct = 0.0, 0
         for rows in _blocks(len(images), FORWARD_ROWS):
             losses, correct, _ = softmax_cross_entropy(self._forward(images[rows])[-1], labels[rows])
@@ -171,9 +172,11 @@ def dense_backward(dz: Floats, weights: Floats, y_previous: Floats, activation_p
 def softmax_cross_entropy(logits: Floats, targets: NDArray[Any]) -> tuple[Floats, int, Floats]:
     """Loss of each row (nats), number of rows whose largest logit is the target's, and d(mean loss)/d(logits).
 
-    logits (batch, classes); targets (batch,) integers, or (batch, classes) probabilities that sum to 1.
+    logits (batch, classes); targets (batch,) integers, or (batch, classes) probabilities that sum to 1; or Weighted.
     Subtracting the row's maximum keeps exp finite: Goodfellow et al., Deep Learning (2016), section 4.1.
     """
+    weights = targets.weights if isinstance(targets, Weighted) else None
+    targets = without_weights(targets)
     rows = np.arange(len(logits))
     shifted = logits - logits.max(axis=1, keepdims=True)
     exponentials = np.exp(shifted)
@@ -190,6 +193,9 @@ def softmax_cross_entropy(logits: Floats, targets: NDArray[Any]) -> tuple[Floats
             axis=1
         )
         dz -= targets
+    if weights is not None:
+        losses *= weights
+        dz *= weights[:, np.newaxis]
     dz /= len(logits)
     correct = int(np.count_nonzero(logits.argmax(axis=1) == classes))
     return losses, correct, dz

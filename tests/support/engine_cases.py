@@ -7,6 +7,7 @@ import pytest
 
 from gpunet.engines import Engine
 from gpunet.engines.reference import ReferenceEngine
+from gpunet.engines.weighted import Weighted
 from gpunet.layers import Network
 from gpunet.optimizers import SGD, Adam, AdamW
 
@@ -26,13 +27,25 @@ FACTOR = 2
 LEAST = 2.0**-26  # a quarter of a rounding: what a run of few updates may differ by where NumPy was lucky
 
 
-def problem(network: Network, examples: int, *, input_bytes: bool = False, one_hot: bool = False, seed: int = 0):
-    """(images, labels, weights) drawn at random, in the engines' form."""
+def problem(
+    network: Network,
+    examples: int,
+    *,
+    input_bytes: bool = False,
+    one_hot: bool = False,
+    weighted: bool = False,
+    seed: int = 0,
+):
+    """(images, labels, weights) drawn at random, in the engines' form. weighted: some examples count 0, some much."""
     rng = np.random.default_rng(seed)
     shape = (examples, network.inputs)
     images = rng.integers(256, size=shape, dtype=np.uint8) if input_bytes else rng.normal(size=shape).astype(np.float32)
     labels = rng.integers(network.classes, size=examples).astype(np.int32)
     targets = np.eye(network.classes, dtype=np.float32)[labels] if one_hot else labels
+    if weighted:
+        of_examples = rng.exponential(size=examples).astype(np.float32)
+        of_examples[::5] = 0
+        targets = Weighted(targets, of_examples)
     return images, targets, start(network, seed)
 
 

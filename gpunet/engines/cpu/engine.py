@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpunet import threads
-from gpunet.engines.base import FORWARD_ROWS, Engine, EpochStatistics, OptimizerState, Progress, on_host
+from gpunet.engines.base import FORWARD_ROWS, Array, Engine, EpochStatistics, OptimizerState, Progress, on_host
 from gpunet.engines.cpu import compiler, layout, vectors, waiting
 from gpunet.engines.cpu.formulas import ACTIVATIONS, EXPONENTIALS, RULES, constants_of
 from gpunet.engines.cpu.layout import Floats, Plan, Work, aligned, from_panels, padded, to_panels
 from gpunet.engines.cpu.vectors import VectorFunction
 from gpunet.engines.cpu.workers import Pace, run_aside, run_on_threads
 from gpunet.engines.reference import softmax, softmax_cross_entropy
+from gpunet.engines.weighted import Weighted, without_weights
 from gpunet.errors import TrainingDivergedError
 from gpunet.layers import Network
 from gpunet.optimizers import Optimizer
@@ -98,16 +99,16 @@ class CompiledEngine(Engine):
             result += [matrix[:inputs], matrix[inputs].copy()]
         return result
 
-    def upload(self, array: NDArray[Any]) -> NDArray[Any]:
+    def _upload(self, array: NDArray[Any]) -> NDArray[Any]:
         return np.ascontiguousarray(on_host(array))
 
     def prepare(
         self,
         images: NDArray[Any],
-        labels: NDArray[Any],
+        labels: Array,
         examples: int,
         batch_size: int,
-        validation: tuple[NDArray[Any], NDArray[Any]] | None = None,
+        validation: tuple[NDArray[Any], Array] | None = None,
     ) -> None:
         compile_loops(self.network, self.optimizer.rule, self._job(True, batch_size).loop)
 
@@ -116,7 +117,7 @@ class CompiledEngine(Engine):
             self._plans.clear()  # a large batch's workspace is larger than the network
 
     def _train_epoch(
-        self, images: NDArray[Any], labels: NDArray[Any], order: NDArray[np.int32], batch_size: int, progress: Progress
+        self, images: NDArray[Any], labels: Array, order: NDArray[np.int32], batch_size: int, progress: Progress
     ) -> EpochStatistics:
         work, seconds = self._run(self._job(True, batch_size), images, labels, order, progress)
         bad = ~np.isfinite(work.losses)
@@ -133,7 +134,7 @@ class CompiledEngine(Engine):
         return softmax(self._logits(images))
 
     @np.errstate(all="ignore")
-    def evaluate(self, images: NDArray[Any], labels: NDArray[Any]) -> tuple[float, float]:
+    def evaluate(self, images: NDArray[Any], labels: Array) -> tuple[float, float]:
         losses, correct, _ = softmax_cross_entropy(self._logits(images), labels)
         return float(losses.mean(dtype=np.float64)), correct / len(images)
 
@@ -149,7 +150,7 @@ class CompiledEngine(Engine):
         return Job(training, batch_size, min(self._most_threads or threads.count(), useful))
 
     def _run(
-        self, job: Job, images: NDArray[Any], labels: NDArray[Any], order: NDArray[np.int32], progress: Progress
+        self, job: Job, images: NDArray[Any], labels: Array, order: NDArray[np.int32], progress: Progress
     ) -> tuple[Work, float]:
         """Run a job's loop over all examples of an order; returns what it leaves, and the seconds it took."""
         compile_loops(self.network, self.optimizer.rule, job.loop)
@@ -176,10 +177,12 @@ class CompiledEngine(Engine):
             self._plans[job.training] = job, plan, pace
         return plan, pace
 
-    def _work(self, job: Job, plan: Plan, images: NDArray[Any], labels: NDArray[Any], order: NDArray[np.int32]) -> Work:
+    def _work(self, job: Job, plan: Plan, images: NDArray[Any], labels: Array, order: NDArray[np.int32]) -> Work:
         """Everything the threads share for one epoch."""
         table = plan.table
         updates = -(-len(order) // job.batch_size)
+        weights_of_examples = labels.weights if isinstance(labels, Weighted) else None
+        labels = without_weights(labels)
         in_bytes, one_hot = images.dtype == np.uint8, labels.ndim == 2
         sync = aligned(2 * layout.sync_size(job.threads)).view(np.int64)
         sync[layout.PATIENCE :: 16] = FIRST_PATIENCE
@@ -203,6 +206,8 @@ class CompiledEngine(Engine):
             layout.ORDER: np.require(order, np.int32, ["C"]),
             layout.CLASSES: labels.argmax(axis=1).astype(np.int32) if one_hot else labels,
             layout.TARGETS: labels,
+            layout.WEIGHTED: weights_of_examples is not None,
+            layout.EXAMPLE_WEIGHTS: losses if weights_of_examples is None else weights_of_examples,
             layout.CONSTANTS: constants_of(self.optimizer, self._updates, updates),
             layout.LOSSES: losses,
             layout.CORRECT: correct,

@@ -52,6 +52,7 @@ from gpunet.engines.cpu.layout import (
     DONE,
     DZ,
     DZ_TRANSPOSED,
+    EXAMPLE_WEIGHTS,
     EXAMPLES,
     EXP,
     FIRST_WEIGHT,
@@ -107,6 +108,7 @@ from gpunet.engines.cpu.layout import (
     UPDATES,
     WAIT,
     WAKE,
+    WEIGHTED,
     WEIGHTS,
     WIDE,
     WORKSPACE,
@@ -370,6 +372,8 @@ def softmax_loss(table, position, row, rows, thread):
                 loss -= np.float64(targets[c]) * np.float64(logits[c] - peak)
     else:
         loss -= np.float64(logits[label] - peak)
+    weight = floats(table[EXAMPLE_WEIGHTS])[example] if table[WEIGHTED] != 0 else np.float32(1)
+    loss *= weight
     floats(table[LOSSES])[position] = loss
     bytes_at(table[CORRECT])[position] = best == label
     if not math.isfinite(loss):
@@ -378,7 +382,7 @@ def softmax_loss(table, position, row, rows, thread):
     transposed = entry(table, last, DZ_TRANSPOSED) + row // LANES * LANES * classes + row % LANES
     for c in range(classes):
         target = targets[c] if one_hot else np.float32(c == label)
-        value = (np.float32(powers[c] / total) - target) / np.float32(rows)
+        value = (np.float32(powers[c] / total) - target) * weight / np.float32(rows)
         panel = c // WIDE
         workspace[dz + panel * WIDE * rows + row * vectors_of(classes, panel) * LANES + c % WIDE] = value
         workspace[transposed + c * LANES] = value

@@ -111,11 +111,11 @@ class CudaEngine(Engine):
         self.device.synchronize()
         self._made_updates = self._made_updates_before
 
-    def upload(self, array: Any) -> Array:
+    def _upload(self, array: Any) -> Array:
         if isinstance(array, np.ndarray):
             return self.device.upload(pad_columns(array))
         if array.ndim == 2 and array.shape[1] != padded(array.shape[1]):
-            return self.upload(array.get())  # CuPy would have to compile a kernel that copies row by row
+            return self._upload(array.get())  # CuPy would have to compile a kernel that copies row by row
         return self.device.adopt(array)
 
     @abc.abstractmethod

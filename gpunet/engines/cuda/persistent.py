@@ -17,6 +17,7 @@ from gpunet.engines.base import Progress
 from gpunet.engines.cuda.device import Array, Device, Kernels, Module
 from gpunet.engines.cuda.engine import CudaEngine, EpochData
 from gpunet.engines.cuda.persistent_plan import ATTEMPTS, DoesNotFitError, Plan, make_plan
+from gpunet.engines.weighted import Weighted
 from gpunet.errors import DeviceError
 from gpunet.layers import Network
 from gpunet.optimizers import Optimizer
@@ -53,8 +54,18 @@ class PersistentEngine(CudaEngine):
     def _plan(self, images: Array, labels: Array, batch: int, attempt: int) -> Plan:
         """Raises DoesNotFitError."""
         input_bytes, classes_as_targets = images.dtype == np.uint8, labels.dtype == np.int32
+        weighted = isinstance(labels, Weighted)
         return self._adjust(
-            make_plan(self.network, self.optimizer.rule, batch, input_bytes, classes_as_targets, self.device, attempt)
+            make_plan(
+                self.network,
+                self.optimizer.rule,
+                batch,
+                input_bytes,
+                classes_as_targets,
+                self.device,
+                attempt,
+                weighted,
+            )
         )
 
 
@@ -136,7 +147,7 @@ class _Epoch:
         device.write(self._status, np.zeros(4, np.int32))
         numbers = (data.batch_size, data.examples, first, last)
         arguments = [
-            data.images, data.labels, data.order, *map(np.int32, numbers), *self._state, *self._new_state,
+            data.images, *_arrays(data.labels), data.order, *map(np.int32, numbers), *self._state, *self._new_state,
             data.constants, self._packets, self._status, np.int32(self.patience), data.losses, data.correct,
         ]  # fmt: skip
         plan = self.plan
@@ -152,6 +163,11 @@ class _Epoch:
                 f"engine persistent: block {block} timed out waiting for {plan.exchange_name(exchange)} of update "
                 f"{update + 1}; nothing of this epoch is kept; use engine='tiled'"
             )
+
+
+def _arrays(labels: Array) -> tuple[Array, ...]:
+    """Targets, and weights if they have some."""
+    return (labels.targets, labels.weights) if isinstance(labels, Weighted) else (labels,)
 
 
 def _loaded(device: Device, plan: Plan) -> Module:

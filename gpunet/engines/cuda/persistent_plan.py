@@ -68,6 +68,7 @@ class Plan:
 
     in_shared: for each of `slices`, how many of its arrays (weights, slots) lie in shared memory, from the last.
     staged:    whether the next batch's inputs are brought to shared memory ahead of time.
+    weighted:  whether examples have weights.
     extra:     more compile-time parameters, for measurements and tests (kernels/phases.cuh).
     """
 
@@ -80,6 +81,7 @@ class Plan:
     threads: int
     in_shared: tuple[int, ...]
     staged: bool
+    weighted: bool = False
     extra: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -175,6 +177,7 @@ class Plan:
             "IN_SHARED": _list(self.in_shared),
             "STAGED": int(self.staged),
             "SHARED_FLOATS": self.shared_floats,
+            **({"WEIGHTED": 1} if self.weighted else {}),
             **dict(self.extra),
         }
 
@@ -198,10 +201,11 @@ class Plan:
         return 2 * (self.threads // 32) * self.batch * max(self.most_owned, self.network.classes)
 
     def _staging(self) -> Iterator[int]:
-        """Inputs, with the 1 and zeros after them, and targets, of two updates."""
+        """Inputs, with the 1 and zeros after them, and targets, with their weights, of two updates."""
         row = padded(self.network.inputs + 1) + 4
         inputs = self.batch * row // (4 if self.input_bytes else 1)
-        target = self.batch * _stride(1 if self.classes_as_targets else padded(self.network.classes))
+        numbers = 1 if self.classes_as_targets else padded(self.network.classes)
+        target = self.batch * _stride(numbers + self.weighted)
         yield 2 * padded(inputs) if self.staged else 0
         yield 2 * padded(target)
 
@@ -214,11 +218,13 @@ def make_plan(
     classes_as_targets: bool,
     hardware: Hardware,
     attempt: int = 0,
+    weighted: bool = False,
 ) -> Plan:
     """The plan for a network with batches of up to `batch` examples; DoesNotFitError, in words, if there is none.
 
     optimizer: a rule by name. input_bytes: images are uint8. classes_as_targets: not probabilities.
     attempt:   0, or how many plans before this one the compiler had too few registers for; up to ATTEMPTS - 1.
+    weighted:  examples have weights.
     """
     if not hardware.cooperative:
         raise DoesNotFitError("the GPU, or its driver, cannot make all blocks of a launch run at once")
@@ -229,8 +235,9 @@ def make_plan(
     reasons = []
     for threads in _threads(network):
         bare = Plan(
-            network, optimizer, batch, input_bytes, classes_as_targets, blocks, threads, (0,) * slices, staged=False
-        )
+            network, optimizer, batch, input_bytes, classes_as_targets, blocks, threads, (0,) * slices, staged=False,
+            weighted=weighted,
+        )  # fmt: skip
         try:
             return _stage(_place(bare, hardware, WORKING_REGISTERS[min(batch, 2)][attempt]), hardware)
         except DoesNotFitError as reason:

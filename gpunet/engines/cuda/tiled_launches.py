@@ -14,6 +14,7 @@ import numpy as np
 from gpunet.engines.cuda import tiled_plan
 from gpunet.engines.cuda.configuration import Launch
 from gpunet.engines.cuda.device import Array, Defines, Device, Module
+from gpunet.engines.weighted import Weighted, without_weights
 
 
 @dataclass
@@ -111,10 +112,11 @@ class Launches:
     def softmax_cross_entropy(
         self, logits: Array, targets: Array, dz: Array, losses: Array, correct: Array, classes: int, batches: Batches
     ) -> None:
-        """losses and correct (examples,), and dz (batch, classes) of the mean loss."""
-        launch = tiled_plan.softmax_cross_entropy(targets.dtype == np.int32, batches.batch_size)
+        """losses and correct (examples,), and dz (batch, classes) of the mean loss. targets: also Weighted."""
+        weights = (targets.weights,) if isinstance(targets, Weighted) else ()
+        launch = tiled_plan.softmax_cross_entropy(targets.dtype == np.int32, bool(weights), batches.batch_size)
         self._add(
-            launch, logits, targets, batches.order, batches.gather, batches.cursors, batches.batch_size,
+            launch, logits, without_weights(targets), *weights, batches.order, batches.gather, batches.cursors, batches.batch_size,
             batches.examples, classes, dz, losses, correct,
         )  # fmt: skip
 

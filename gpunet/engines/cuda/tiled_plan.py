@@ -92,9 +92,11 @@ def dense_forward(
     return Launch(_forward(input_bytes, activation, tile), grid)
 
 
-def softmax_cross_entropy(classes_as_targets: bool, batch: int) -> Launch:
-    """For the loss and the gradient of logits (batch, classes). classes_as_targets: integers, not probabilities."""
-    return Launch(_softmax_cross_entropy(classes_as_targets), (ceil_div(batch, SOFTMAX_ROWS), 1, 1))
+def softmax_cross_entropy(classes_as_targets: bool, weighted: bool, batch: int) -> Launch:
+    """For the loss and the gradient of logits (batch, classes). classes_as_targets: integers, not probabilities;
+    weighted: each example has a weight.
+    """
+    return Launch(_softmax_cross_entropy(classes_as_targets, weighted), (ceil_div(batch, SOFTMAX_ROWS), 1, 1))
 
 
 def dense_backward(activation: str, batch: int, inputs: int, units: int, hardware: Hardware) -> Launch:
@@ -160,7 +162,8 @@ def configurations(capability: tuple[int, int]) -> Iterator[Configuration]:
             for tile in tiles_for(capability, optimizer_step=True):
                 yield _update(input_bytes, optimizer, tile)
     for classes_as_targets in (False, True):
-        yield _softmax_cross_entropy(classes_as_targets)
+        for weighted in (False, True):
+            yield _softmax_cross_entropy(classes_as_targets, weighted)
 
 
 def _forward(input_bytes: bool, activation: str, tile: Tile) -> Configuration:
@@ -190,8 +193,8 @@ def _update_vector(input_bytes: bool, optimizer: str) -> Configuration:
     return Configuration("dense_update_vector", in_order(defines), VECTOR_THREADS, resident_blocks=4)
 
 
-def _softmax_cross_entropy(classes_as_targets: bool) -> Configuration:
-    defines: Defines = {"TARGETS_ARE_CLASSES": int(classes_as_targets)}
+def _softmax_cross_entropy(classes_as_targets: bool, weighted: bool) -> Configuration:
+    defines: Defines = {"TARGETS_ARE_CLASSES": int(classes_as_targets)} | ({"WEIGHTED": 1} if weighted else {})
     return Configuration("softmax_cross_entropy", in_order(defines), 32 * SOFTMAX_ROWS, resident_blocks=8)
 
 
