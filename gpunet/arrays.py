@@ -244,6 +244,15 @@ def as_optimizer_state(state: object, optimizer: Optimizer, network: Network) ->
     return OptimizerState(updates, slots)
 
 
+def as_numbers(name: str, values: object) -> NDArray[Any]:
+    """A NumPy array of numbers of any shape, not copied if possible; ArgumentError for anything else."""
+    array = on_host(_as_array(name, values))
+    if array.dtype.kind not in "buif":
+        what = shown(array.item()) if array.ndim == 0 else f"data type {array.dtype}"
+        raise ArgumentError(f"{name}: expected numbers, got {what}")
+    return array
+
+
 @contextlib.contextmanager
 def _memory_reported(name: str) -> Iterator[None]:
     """Around checks, which need memory where the array is: lack of GPU memory is reported as such."""

@@ -14,13 +14,15 @@ from gpunet.callbacks.base import check_callback
 from gpunet.checks import require_count, require_positive_integer
 from gpunet.engines import Choice
 from gpunet.engines.base import on_host
+from gpunet.engines.weighted import without_weights
 from gpunet.errors import ArgumentError, shown, warn
+from gpunet.example_weights import with_class_weights, with_sample_weights
 from gpunet.layers import Layer, Network, network_of
 from gpunet.scale import Scale
 
 DEFAULT_BATCH = 32  # Keras'
 
-Arrays = tuple[NDArray[Any], NDArray[Any]]  # examples in the engines' form: images and targets
+Arrays = tuple[NDArray[Any], Any]  # examples in the engines' form: images and targets, which may be Weighted
 
 
 class Examples(NamedTuple):
@@ -81,9 +83,11 @@ class FitArguments(NamedTuple):
     epochs: int | None
     callbacks: Sequence[Callback] | None
     validation_split: float
-    validation_data: tuple[ArrayLike, ArrayLike] | None
+    validation_data: Sequence[ArrayLike] | None
     shuffle: bool
-    initial_epoch: int
+    class_weight: object = None
+    sample_weight: ArrayLike | None = None
+    initial_epoch: int = 0
     nb_epoch: int | None = None
 
     def epoch_numbers(self) -> range:
@@ -108,27 +112,37 @@ class FitArguments(NamedTuple):
         scale.require("x", known)
         network = network_of(layers, images.shape[1])
         targets = checks.targets("y", self.y, loss, network.classes, len(images))
+        targets = with_sample_weights("sample_weight", self.sample_weight, targets)
         if self.validation_data is not None:
             validation = self._validation(checks, network, loss, scale)
-            return Examples((images, targets), validation, network, scale)
+            return Examples(self._by_class((images, targets), network), validation, network, scale)
         first = int(len(images) * (1 - _share("validation_split", self.validation_split)))  # as Keras rounds it
         if first == 0:
             raise ArgumentError(
                 f"validation_split: {self.validation_split!r} leaves nothing of {len(images)} examples to train on"
             )
+        train = self._by_class((images[:first], targets[:first]), network)
         if first == len(images):
-            return Examples((images, targets), None, network, scale)
-        return Examples((images[:first], targets[:first]), (images[first:], targets[first:]), network, scale)
+            return Examples(train, None, network, scale)
+        return Examples(train, (images[first:], targets[first:]), network, scale)
+
+    def _by_class(self, train: Arrays, network: Network) -> Arrays:
+        """Classes' weights are for what is trained on; what is evaluated counts as it is."""
+        images, targets = train
+        return images, with_class_weights(self.class_weight, targets, network.classes)
 
     def _validation(self, checks: Checks, network: Network, loss: str, scale: Scale) -> Arrays:
-        pair: Any = self.validation_data
-        if not isinstance(pair, tuple | list) or len(pair) != 2:
-            several = f" of {len(pair)}" if isinstance(pair, tuple | list) else ""
-            raise ArgumentError(f"validation_data: expected a pair (x, y), got {type(pair).__name__}{several}")
-        images, own_scale = checks.images("validation_data x", pair[0], network.inputs)
+        given: Any = self.validation_data
+        if not isinstance(given, tuple | list) or len(given) not in (2, 3):
+            several = f" of {len(given)}" if isinstance(given, tuple | list) else ""
+            raise ArgumentError(
+                f"validation_data: expected (x, y) or (x, y, sample_weight), got {type(given).__name__}{several}"
+            )
+        images, own_scale = checks.images("validation_data x", given[0], network.inputs)
         own_scale.require("validation_data x", scale, whose="x is")
-        targets = checks.targets("validation_data y", pair[1], loss, network.classes, len(images))
-        return images, targets
+        targets = checks.targets("validation_data y", given[1], loss, network.classes, len(images))
+        weights = given[2] if len(given) == 3 else None
+        return images, with_sample_weights("validation_data sample_weight", weights, targets)
 
     def size_of_batches(self, examples: int) -> int:
         if self.batch_size is None:
@@ -144,8 +158,9 @@ def check_verbose(verbose: object) -> None:
         raise ArgumentError(f"verbose: expected 'auto', 0, 1 or 2; got {shown(verbose)}")
 
 
-def hint_at_class_0(targets: NDArray[Any], classes: int) -> None:
+def hint_at_class_0(targets: Any, classes: int) -> None:
     """Warn where labels seem to be counted from 1: there is the last class, and never the first."""
+    targets = without_weights(targets)
     if targets.ndim == 1:
         counted_from_1 = (int(targets.min()), int(targets.max())) == (1, classes - 1)
     else:

@@ -130,7 +130,7 @@ ARGUMENTS: Lines = (
     ("rho beta1 beta2 betas", "beta_1 and beta_2"),
     ("eps", "epsilon"),
     ("use_ema ema_momentum ema_overwrite_frequency loss_scale_factor gradient_accumulation_steps", "leave it out"),
-    ("class_weight sample_weight sample_weights", "every example counts once; repeat those that should count more"),
+    ("sample_weights", "sample_weight"),
     ("steps_per_epoch samples_per_epoch steps validation_steps", "an epoch is all examples, once"),
     ("validation_freq", "validation data is looked at after every epoch"),
     ("validation_batch_size", "the engine takes as many examples at a time as suit it"),
@@ -138,7 +138,7 @@ ARGUMENTS: Lines = (
     ("n_epochs num_epochs", "epochs"),
     ("return_dict", "evaluate gives [loss, accuracy]"),
     ("learning_rate lr", "it belongs to the optimizer: compile(Adam(learning_rate=0.001), ...)"),
-    ("loss_weights weighted_metrics sample_weight_mode", "one loss, in which every example counts once"),
+    ("loss_weights weighted_metrics sample_weight_mode", "one loss; fit and evaluate have sample_weight"),
     (
         "run_eagerly jit_compile steps_per_execution auto_scale_loss",
         "leave it out: compiled code runs whole epochs",

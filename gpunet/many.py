@@ -11,7 +11,7 @@ import _thread
 import contextlib
 import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -44,8 +44,10 @@ def fit_many(
     verbose: str | int = "auto",
     callbacks: Sequence[Sequence[Callback] | None] | None = None,
     validation_split: float = 0.0,
-    validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+    validation_data: Sequence[ArrayLike] | None = None,
     shuffle: bool = True,
+    class_weight: Mapping[int, float] | str | None = None,
+    sample_weight: ArrayLike | None = None,
     *,
     initial_epoch: Each = 0,
 ) -> list[History]:
@@ -76,8 +78,9 @@ def fit_many(
                 model._turns.begin_training(running)
         check_verbose(verbose)
         trainings = _planned(
-            checked, x, y, batch_size, epochs, callbacks, validation_split, validation_data, shuffle, initial_epoch
-        )
+            checked, x, y, batch_size, epochs, callbacks, validation_split, validation_data, shuffle, class_weight,
+            sample_weight, initial_epoch,
+        )  # fmt: skip
         _hint_once(checked, trainings)
         display = ProgressOfMany(trainings, verbose)
         uploads = _Uploads()
@@ -119,8 +122,10 @@ def _planned(
     epochs: Each,
     callbacks: Sequence[Sequence[Callback] | None] | None,
     validation_split: float,
-    validation_data: tuple[ArrayLike, ArrayLike] | None,
+    validation_data: Sequence[ArrayLike] | None,
     shuffle: bool,
+    class_weight: object,
+    sample_weight: ArrayLike | None,
     initial_epoch: Each,
 ) -> list[Training]:
     count, checks = len(models), Checks()
@@ -135,7 +140,9 @@ def _planned(
     )
     for number, (model, size, last, hooks, first) in enumerate(each):
         with _named(number):
-            arguments = FitArguments(x, y, size, last, hooks, validation_split, validation_data, shuffle, first)
+            arguments = FitArguments(
+                x, y, size, last, hooks, validation_split, validation_data, shuffle, class_weight, sample_weight, first
+            )
             training = model.planned(arguments, checks)
         for hook in training.callbacks:
             for other, earlier in enumerate(trainings):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from gpunet.checks import require_count
 from gpunet.engines import Engine, OptimizerState
 from gpunet.epoch_loop import run_alone, steps
 from gpunet.errors import ArgumentError, NotCompiledError, shown
+from gpunet.example_weights import with_sample_weights
 from gpunet.fit_arguments import Checks, FitArguments, Training, check_verbose, hint_at_class_0
 from gpunet.keras_names import explained, no_attribute
 from gpunet.layers import Activation, Dense, Input, Layer, Network, network_of
@@ -130,8 +131,10 @@ class Sequential:
         verbose: str | int = "auto",
         callbacks: Sequence[Callback] | None = None,
         validation_split: float = 0.0,
-        validation_data: tuple[ArrayLike, ArrayLike] | None = None,
+        validation_data: Sequence[ArrayLike] | None = None,
         shuffle: bool = True,
+        class_weight: Mapping[int, float] | str | None = None,
+        sample_weight: ArrayLike | None = None,
         *,
         initial_epoch: int = 0,
         nb_epoch: int | None = None,
@@ -148,20 +151,26 @@ class Sequential:
                           2016.
         verbose:          0 silent, 1 or "auto" with progress bar, 2 a line an epoch.
         validation_split: share of the examples, cut off the end, that is not trained on but evaluated.
-        validation_data:  (x, y) to evaluate after every epoch.
+        validation_data:  (x, y) or (x, y, sample_weight) to evaluate after every epoch.
         shuffle:          False keeps the examples in the order given.
+        class_weight:     what examples of a class count, by its number; others count 1. "balanced": every class
+                          counts the same, however many examples it has. Not for validation.
+        sample_weight:    what each example counts, a number from 0 on; multiplied by its class's.
         initial_epoch:    how many epochs count as done: `epochs=20, initial_epoch=15` trains five. For callbacks,
                           schedules and displays; the shuffle depends on `epochs_trained`.
         Returns:          History: loss (nats) and accuracy, means over the epoch's examples, each taken before the
                           example's update; val_loss and val_accuracy after the epoch; seconds (of training), updates.
+                          Weights count in the loss alone, as in Keras: the sum of weight times loss, over the number
+                          of examples.
         Raises:           ArgumentError before anything has changed; TrainingDivergedError if the loss is not finite,
                           with the model as it was before that epoch; DeviceError if the GPU fails, with the
                           weights of the last whole epoch.
         """
         check_verbose(verbose)
         arguments = FitArguments(
-            x, y, batch_size, epochs, callbacks, validation_split, validation_data, shuffle, initial_epoch, nb_epoch
-        )
+            x, y, batch_size, epochs, callbacks, validation_split, validation_data, shuffle, class_weight,
+            sample_weight, initial_epoch, nb_epoch,
+        )  # fmt: skip
         training = self.planned(arguments, Checks())
         if self.epochs_trained == 0:
             hint_at_class_0(training.train[1], training.network.classes)
@@ -179,10 +188,16 @@ class Sequential:
     @explained
     @turns.short
     def evaluate(
-        self, x: ArrayLike, y: ArrayLike | None = None, batch_size: int | None = None, verbose: str | int = "auto"
+        self,
+        x: ArrayLike,
+        y: ArrayLike | None = None,
+        batch_size: int | None = None,
+        verbose: str | int = "auto",
+        sample_weight: ArrayLike | None = None,
     ) -> list[float]:
         """[loss, accuracy]: mean loss in nats and share of examples whose most probable class is the target's.
 
+        sample_weight: what each example's loss counts, as in `fit`; in the accuracy each counts once.
         batch_size, verbose: taken for the sake of Keras' spelling; the engine takes as many examples at a time as suit
         it, and nothing is printed.
         """
@@ -191,6 +206,7 @@ class Sequential:
         scale.require("x", self.scale)
         network = network_of(self.layers, images.shape[1])
         targets = as_targets("y", y, str(self.loss), network.classes, len(images))
+        targets = with_sample_weights("sample_weight", sample_weight, targets)
         engine, (uploaded_images, uploaded_targets) = self._engine_for(network, images, targets)
         return list(engine.evaluate(uploaded_images, uploaded_targets))
 

@@ -32,6 +32,7 @@ from gpunet import losses, threads
 from gpunet.callbacks import Callback, Logs
 from gpunet.checks import require_positive_integer
 from gpunet.errors import ArgumentError
+from gpunet.example_weights import as_sample_weights
 from gpunet.layers import HIDDEN_ACTIVATIONS, Dense, network_of
 from gpunet.model import Sequential
 from gpunet.optimizers import SGD, Adam, Optimizer
@@ -118,11 +119,16 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.device = device
         self.engine = engine
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> MLPClassifier:  # noqa: N803 - scikit-learn's name
-        """Train on X (examples, features) and y (examples,), class labels of any type. Returns itself."""
+    def fit(self, X: ArrayLike, y: ArrayLike, sample_weight: ArrayLike | None = None) -> MLPClassifier:  # noqa: N803
+        """Train on X (examples, features) and y (examples,), class labels of any type. Returns itself.
+
+        sample_weight: (examples,), what each example counts, from 0 on. Only their proportions count: AdaBoost's, whose
+        sum is 1, train as fast as none.
+        """
         goes_on = self.warm_start and hasattr(self, "model_")
         x, y = validate_data(self, X, y, dtype=np.float32, order="C", reset=not goes_on)
         check_classification_targets(y)
+        weights = None if sample_weight is None else as_sample_weights("sample_weight", sample_weight, len(x))
         classes, targets = np.unique(y, return_inverse=True)
         if goes_on and not np.array_equal(classes, self.classes_):
             raise ArgumentError(
@@ -132,12 +138,16 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         max_iter = require_positive_integer("max_iter", self.max_iter)
         random = check_random_state(self.random_state)
         seed = int(random.randint(np.iinfo(np.int32).max))
-        validation = None
+        validation = validation_weights = None
         if self.early_stopping:
-            x, x_validation, targets, validation_targets = train_test_split(
-                x, targets, test_size=self.validation_fraction, random_state=seed, stratify=targets
-            )
-            validation = (x_validation, validation_targets)
+            rows = np.arange(len(x))
+            rows, held = train_test_split(rows, test_size=self.validation_fraction, random_state=seed, stratify=targets)
+            validation = (x[held], targets[held])
+            x, targets = x[rows], targets[rows]
+            if weights is not None:
+                weights, validation_weights = weights[rows], weights[held]
+        if weights is not None:
+            weights = weights / weights.mean(dtype=np.float64)
         batch_size = min(LARGEST_AUTO_BATCH, len(x)) if self.batch_size == "auto" else self.batch_size
         batch_size = min(require_positive_integer("batch_size", batch_size), len(x))
         initial_epoch = self.n_iter_ if goes_on else 0
@@ -153,10 +163,12 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             model.optimizer_state = state
 
         convergence = _Convergence(self.tol, self.n_iter_no_change, self.early_stopping, self.verbose)
+        if validation is not None and validation_weights is not None:
+            convergence.score_with(*validation, validation_weights)
         with _one_thread_in_a_job():
             model.fit(
                 x, targets, batch_size, initial_epoch + max_iter, 0, [convergence],
-                validation_data=validation, shuffle=self.shuffle, initial_epoch=initial_epoch,
+                validation_data=validation, shuffle=self.shuffle, sample_weight=weights, initial_epoch=initial_epoch,
             )  # fmt: skip
         self.classes_, self.model_ = classes, model
         self._keep(convergence, len(x), goes_on)
@@ -235,6 +247,17 @@ class _Convergence(Callback):
         self.converged = False
         self._best, self._waited = -np.inf, 0
         self._best_weights: list[NDArray[np.floating]] | None = None
+        self._scored: tuple[NDArray[Any], ...] = ()
+
+    def score_with(self, x: NDArray[Any], targets: NDArray[Any], weights: NDArray[Any]) -> None:
+        """Watch the accuracy in which each of these examples counts its weight."""
+        self._scored = x, targets, weights
+
+    def _score(self, logs: Logs) -> float:
+        if not self._scored:
+            return logs["val_accuracy"]
+        x, targets, weights = self._scored
+        return float(np.average(self.model.predict(x).argmax(axis=1) == targets, weights=weights))
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         logs = logs or {}
@@ -243,7 +266,7 @@ class _Convergence(Callback):
             print(f"Iteration {epoch + 1}, loss = {logs['loss']:.8f}")
         value = -logs["loss"]
         if self._by_score:
-            value = logs["val_accuracy"]
+            value = self._score(logs)
             self.scores.append(value)
         self._waited = self._waited + 1 if value < self._best + self._tol else 0
         if value > self._best:

@@ -373,7 +373,7 @@ def softmax_loss(table, position, row, rows, thread):
     else:
         loss -= np.float64(logits[label] - peak)
     weight = floats(table[EXAMPLE_WEIGHTS])[example] if table[WEIGHTED] != 0 else np.float32(1)
-    loss *= weight
+    loss *= np.float64(weight)
     floats(table[LOSSES])[position] = loss
     bytes_at(table[CORRECT])[position] = best == label
     if not math.isfinite(loss):

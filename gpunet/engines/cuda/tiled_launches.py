@@ -116,8 +116,8 @@ class Launches:
         weights = (targets.weights,) if isinstance(targets, Weighted) else ()
         launch = tiled_plan.softmax_cross_entropy(targets.dtype == np.int32, bool(weights), batches.batch_size)
         self._add(
-            launch, logits, without_weights(targets), *weights, batches.order, batches.gather, batches.cursors, batches.batch_size,
-            batches.examples, classes, dz, losses, correct,
+            launch, logits, without_weights(targets), *weights, batches.order, batches.gather, batches.cursors,
+            batches.batch_size, batches.examples, classes, dz, losses, correct,
         )  # fmt: skip
 
     def dense_backward(

@@ -194,7 +194,7 @@ def _update_vector(input_bytes: bool, optimizer: str) -> Configuration:
 
 
 def _softmax_cross_entropy(classes_as_targets: bool, weighted: bool) -> Configuration:
-    defines: Defines = {"TARGETS_ARE_CLASSES": int(classes_as_targets)} | ({"WEIGHTED": 1} if weighted else {})
+    defines: Defines = {"TARGETS_ARE_CLASSES": int(classes_as_targets), **({"WEIGHTED": 1} if weighted else {})}
     return Configuration("softmax_cross_entropy", in_order(defines), 32 * SOFTMAX_ROWS, resident_blocks=8)
 
 

@@ -1,0 +1,87 @@
+"""What each example counts: `sample_weight` and `class_weight`, checked and made into one weight an example."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gpunet.arrays import as_numbers
+from gpunet.checks import require_number, whole_number
+from gpunet.engines.base import on_host
+from gpunet.engines.weighted import Weighted, without_weights
+from gpunet.errors import ArgumentError, shown
+
+BALANCED = "balanced"
+
+
+def with_sample_weights(name: str, sample_weight: object, targets: Any) -> Any:
+    """Targets with a weight each, or as they are if `sample_weight` is None.
+
+    Raises ArgumentError unless it has one number from 0 on for each target, and not only noughts.
+    """
+    if sample_weight is None:
+        return targets
+    return Weighted(targets, as_sample_weights(name, sample_weight, len(targets)))
+
+
+def as_sample_weights(name: str, sample_weight: object, examples: int) -> NDArray[np.float32]:
+    array = as_numbers(name, sample_weight)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.shape != (examples,):
+        raise ArgumentError(
+            f"{name}: expected one number for each of the {examples} examples, shape ({examples},), got {array.shape}"
+        )
+    with np.errstate(over="ignore"):
+        weights = array.astype(np.float32)
+    bad = ~(np.isfinite(weights) & (weights >= 0))
+    if bad.any():
+        which = int(bad.argmax())
+        raise ArgumentError(f"{name}: expected finite numbers from 0 on, got {array[which]} for example {which}")
+    if not weights.any():
+        raise ArgumentError(f"{name}: every weight is zero, so nothing would be learnt; expected some above 0")
+    return weights
+
+
+def with_class_weights(class_weight: object, targets: Any, classes: int) -> Any:
+    """Targets whose weights are multiplied by their classes', or as they are if `class_weight` is None.
+
+    class_weight: a weight for some classes by number, the others' being 1; or "balanced": examples / (classes with
+                  examples * the class's examples), by which every class counts the same, as in scikit-learn.
+    Raises ArgumentError for anything else.
+    """
+    if class_weight is None:
+        return targets
+    plain = on_host(without_weights(targets))
+    labels = plain if plain.ndim == 1 else plain.argmax(axis=1)
+    counts = np.bincount(labels, minlength=classes)
+    if isinstance(class_weight, str) and class_weight == BALANCED:
+        of_classes = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
+    else:
+        of_classes = _of_classes(class_weight, classes)
+    if not of_classes[counts > 0].any():
+        raise ArgumentError("class_weight: every example has the weight 0, so nothing would be learnt")
+    weights = of_classes[labels]
+    if isinstance(targets, Weighted):
+        weights = weights * targets.weights
+    return Weighted(without_weights(targets), weights.astype(np.float32))
+
+
+def _of_classes(class_weight: object, classes: int) -> NDArray[np.float64]:
+    if not isinstance(class_weight, Mapping):
+        raise ArgumentError(
+            f"class_weight: expected a dictionary such as {{0: 1, 1: 2.5}}, or {BALANCED!r}; got {shown(class_weight)}"
+        )
+    weights = np.ones(classes)
+    for key, value in class_weight.items():
+        number = whole_number(key)
+        if number is None or not 0 <= number < classes:
+            raise ArgumentError(f"class_weight: expected classes from 0 to {classes - 1}, got {shown(key)}")
+        weight = require_number(f"class_weight of class {number}", value)
+        if weight < 0 or weight > float(np.finfo(np.float32).max):
+            raise ArgumentError(f"class_weight of class {number}: expected a number from 0 on, got {shown(value)}")
+        weights[number] = weight
+    return weights
