@@ -32,7 +32,7 @@ from gpunet.errors import (
     OutputError,
     TrainingDivergedError,
 )
-from gpunet.keras_names import attributes_of
+from gpunet.keras_names import attributes_of, explain_modules
 from gpunet.layers import Activation, Dense, Input, Network
 from gpunet.many import fit_many
 from gpunet.model import Sequential, load
@@ -67,5 +67,6 @@ __all__ = [
     "to_categorical",
 ]
 
+explain_modules()
 if not TYPE_CHECKING:  # for which it would be any name
     __getattr__ = attributes_of(__name__)

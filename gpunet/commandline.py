@@ -63,7 +63,9 @@ def run(
             starting.done()
         with warnings.catch_warnings():
             warnings.showwarning = lambda message, *_, **__: _say(program, str(message))
-            return command(argv)
+            status = command(argv)
+            sys.stdout.flush()  # here, where what fails is reported
+            return status
     except KeyboardInterrupt:
         ignore_interrupts()
         return _fail(program, "interrupted", INTERRUPTED)
@@ -78,6 +80,9 @@ def run(
         return FAILED
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
+        if not name and _is_stuck(sys.stdout):
+            _discard(sys.stdout)
+            name = "standard output cannot be written: "
         return _fail(program, f"{name}{error.strerror or error}", FAILED)
 
 
@@ -111,7 +116,8 @@ class Output:
             _discard(self._stream)
             if self._program is not None:
                 reason = error.strerror if self.failed else "its reader has gone"
-                print(f"{self._program}: the output cannot be written: {reason}; the work continues", file=sys.stderr)
+                line = f"{self._program}: standard output cannot be written: {reason}; the work continues"
+                print(line, file=sys.stderr)
 
 
 @contextlib.contextmanager
@@ -127,6 +133,15 @@ def outliving_output(program: str, wanted: bool) -> Iterator[Output]:
             output.flush()
     finally:
         sys.stdout, sys.stderr = streams
+
+
+def _is_stuck(stream: TextIO) -> bool:
+    """Whether the stream holds text that it cannot write. An error of print does not say which stream it is from."""
+    try:
+        stream.flush()
+    except OSError:
+        return True
+    return False
 
 
 def _discard(stream: TextIO) -> None:

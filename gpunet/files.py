@@ -91,11 +91,12 @@ class LineFile:
     """
 
     def __init__(self, owner: str, path: str, append: bool = False) -> None:
-        self._name = f"{owner}: {path}"
+        self._name, self._path = f"{owner}: {path}", path
         extra = 0 if append else os.O_TRUNC
         try:
             if reason := _protection(Path(path), grows=True):
                 raise OutputError(f"{self._name}: cannot be written: {reason}")
+            self._is_new = not os.path.exists(path)
             self._file = open(path, "ab", buffering=0, opener=lambda name, flags: os.open(name, flags | extra, 0o666))  # noqa: SIM115
         except (OSError, ValueError) as error:
             raise OutputError(f"{self._name}: cannot be written: {_reason(error)}") from error
@@ -117,6 +118,12 @@ class LineFile:
                 self._take_back(done)
 
     def close(self) -> None:
+        """Close the file; a new one that no line came into is removed."""
+        with contextlib.suppress(OSError):  # such as: somebody else removed it
+            if self._is_new and self.empty and os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._path)):
+                if sys.platform == "win32":
+                    self._file.close()
+                os.unlink(self._path)
         self._file.close()
 
     def _take_back(self, written: int) -> None:

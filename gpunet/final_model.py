@@ -50,6 +50,10 @@ class FinalModel:
             self.save()
         return f"; the model as of then is in {self._path}" if self._saved else ""
 
+    def not_saved(self) -> str:
+        """The end of a line about training that failed: that there is no model."""
+        return "" if self._path is None or self._saved else f" Nothing was saved to {self._path}."
+
     def _write(self, path: str | Path) -> None:
         origin = Origin.of(self._dataset, self._path_of_data)
         saving.write(path, dataclasses.replace(self._model.saved(), data=origin))

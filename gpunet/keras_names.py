@@ -1,7 +1,7 @@
-"""What people who know Keras (or PyTorch) try first and gpunet does not have, and what it has instead.
+"""What people who know Keras (or PyTorch) try first and gpunet does not have, and what to use instead.
 
-One table a kind: names of modules, attributes of a model, arguments. A name that is asked for is looked up here only
-after it was not found, so `hasattr`, copies and pickles are as for any other name.
+There is one table per kind: names in modules, attributes of a model, arguments. A name is looked up here only after
+Python has not found it, so `hasattr`, copies and pickles work as usual.
 """
 
 from __future__ import annotations
@@ -9,7 +9,8 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.abc import MetaPathFinder
 from opcode import opmap
 from types import FrameType
 from typing import NoReturn, ParamSpec, TypeVar
@@ -179,8 +180,35 @@ def _is_import(frame: FrameType) -> bool:
     return frame.f_globals.get("__name__") == "importlib._bootstrap" or asks == opmap["IMPORT_FROM"]
 
 
+class _ModuleFinder(MetaPathFinder):
+    """For `import gpunet.models` and the like. Comes after Python's own finders; never finds anything."""
+
+    def find_spec(self, fullname: str, path: Sequence[str] | None, target: object = None) -> None:
+        package, _, name = fullname.rpartition(".")
+        if package == "gpunet" and name in _NAMES:
+            frame: FrameType | None = sys._getframe(1)
+            while frame is not None and frame.f_globals.get("__name__") == "importlib._bootstrap":
+                if frame.f_code.co_name == "_find_and_load_unlocked":  # importlib.util.find_spec may look for it
+                    raise ModuleNotFoundError(f"gpunet has no module {name}: {_NAMES[name]}", name=fullname)
+                frame = frame.f_back
+
+
+def explain_modules() -> None:
+    """Let the import of a module that other frameworks have say what to use instead."""
+    if not any(isinstance(finder, _ModuleFinder) for finder in sys.meta_path):
+        sys.meta_path.append(_ModuleFinder())
+
+
+def not_callable(owner: object, *args: object, **kwargs: object) -> NoReturn:
+    """The `__call__` of models and layers."""
+    kind = type(owner).__name__
+    is_model = kind == "Sequential"
+    instead = "predict(x) gives probabilities" if is_model else "Sequential([...]) takes the layers in a list"
+    raise TypeError(f"{kind!r} object is not callable: {instead}")
+
+
 def no_attribute(owner: object, name: str) -> NoReturn:
-    """What a model's `__getattr__` does."""
+    """The `__getattr__` of models."""
     kind = type(owner).__name__
     if name in _ATTRIBUTES:
         raise AttributeError(f"{kind} has no {name}: {_ATTRIBUTES[name]}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from gpunet.checks import require_positive_integer
 from gpunet.errors import ArgumentError, shown
-from gpunet.keras_names import attributes_of, explained
+from gpunet.keras_names import attributes_of, explained, not_callable
 
 HIDDEN_ACTIVATIONS = ("sigmoid", "softplus", "softsign", "relu", "tanh", "hard_sigmoid", "linear")
 ACTIVATIONS = (*HIDDEN_ACTIVATIONS, "softmax")
@@ -96,6 +96,9 @@ LECTURE = Network((784, 500, 500, 10), ("sigmoid", "sigmoid", "softmax"))
 class Input:
     """The shape of one example, as Keras' `Input(shape=(784,))`."""
 
+    if not TYPE_CHECKING:
+        __call__ = not_callable
+
     @explained
     def __init__(self, shape: Sequence[int]) -> None:
         self.inputs = _flat_size("Input: shape", shape)
@@ -109,6 +112,9 @@ class Dense:
     input_dim:   number of inputs, for the first layer; `input_shape=(n,)` says the same. Without it the model
                  takes the number from the data.
     """
+
+    if not TYPE_CHECKING:  # for which it could be called
+        __call__ = not_callable
 
     @explained
     def __init__(
@@ -135,6 +141,9 @@ class Dense:
 
 class Activation:
     """The activation of the Dense layer before it, by name (one of ACTIVATIONS)."""
+
+    if not TYPE_CHECKING:
+        __call__ = not_callable
 
     @explained
     def __init__(self, activation: str) -> None:

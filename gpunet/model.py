@@ -19,7 +19,7 @@ from gpunet.epoch_loop import run_alone, steps
 from gpunet.errors import ArgumentError, NotCompiledError, shown
 from gpunet.example_weights import with_sample_weights
 from gpunet.fit_arguments import Checks, FitArguments, Training, check_verbose, hint_at_class_0
-from gpunet.keras_names import explained, no_attribute
+from gpunet.keras_names import explained, no_attribute, not_callable
 from gpunet.layers import Activation, Dense, Input, Layer, Network, network_of
 from gpunet.optimizers import Optimizer
 from gpunet.scale import Scale
@@ -56,7 +56,8 @@ class Sequential:
         for layer in layers or ():
             self.add(layer)
 
-    if not TYPE_CHECKING:  # for which it would be any attribute
+    if not TYPE_CHECKING:  # for which it would be any attribute, or any call
+        __call__ = not_callable
 
         def __getattr__(self, name: str) -> Any:
             no_attribute(self, name)

@@ -1,8 +1,8 @@
 """Which of a training's options are in a checkpoint, and how a training resumes from one.
 
-A checkpoint is a model file (gpunet/saving) with the optimizer's state and, as its "training", the options that decide
-the weights (gpunet/training_options.py), a fingerprint of the data and the engine's name. `gpunet.load` reads it like
-any other model.
+A checkpoint is a model file (gpunet/saving) with the optimizer's state, the origin of the data and, as its "training",
+the options that affect the weights (gpunet/training_options.py) and the engine's name. `gpunet.load` reads it like any
+other model.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def settle(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Save
     else:
         saved = saving.read(options.resume)
         settings = _settings(parser, options.resume, saved)
-        path_of_data = settings.pop("data")
+        path_of_data, _ = _data(options.resume, saved)
         options.data_of_checkpoint = options.data is None and path_of_data is not None
         options.data = options.data or path_of_data
     for option in training_options.OPTIONS:
@@ -100,15 +100,12 @@ def checkpointer(
     if path is None:
         return None
     origin = Origin.of(dataset, options.data)
-    data = {"path": origin.path, "sha256": origin.sha256}
-    if saved is not None:
-        assert saved.training is not None
-        if saved.training["data"].get("sha256") != data["sha256"]:
-            raise ArgumentError(
-                f"--resume: {options.resume} was trained on other data than {origin.name}; give the same as --data"
-            )
+    if saved is not None and _data(options.resume, saved)[1] != origin.sha256:
+        raise ArgumentError(
+            f"--resume: {options.resume} was trained on other data than {origin.name}; give the same as --data"
+        )
     assert model.optimizer is not None
-    described = {"settings": training_options.settings(options, model.optimizer), "data": data, "engine": engine}
+    described = {"settings": training_options.settings(options, model.optimizer), "engine": engine}
     if saved is None:
         return RunCheckpoint(path, options.checkpoint_every or 1, described, origin, lambda: interruption.at_once)
     assert saved.optimizer_state is not None
@@ -132,23 +129,38 @@ def another_engine(saved: Saved, engine: str) -> str | None:
 
 
 def _settings(parser: argparse.ArgumentParser, path: str, saved: Saved) -> dict[str, Any]:
-    """A checkpoint's settings and "data", the path; checked by the parser as if they stood on the command line."""
+    """A checkpoint's settings, checked by the parser as if they were on the command line."""
     try:
-        described = saved.training or {}
-        settings, path_of_data = dict(described["settings"]), described["data"]["path"]
-        if not isinstance(path_of_data, str | None):
-            raise TypeError(path_of_data)
+        settings = dict((saved.training or {})["settings"])
         words = []
         for option in training_options.OPTIONS:
             # What has no default may be missing: the file is older than the option, and was trained without it.
             value = settings[option.name] if option.default is not None else settings.get(option.name)
             words += option.words(value)
     except (LookupError, TypeError, ValueError) as error:
-        raise ModelFileError(
-            f"--resume: {path} holds a model, but no training to resume; expected a file from --checkpoint"
-        ) from error
+        raise _no_training(path) from error
     parsed = parser.parse_args(words)
-    return {"data": path_of_data, **{name: getattr(parsed, name) for name in training_options.defaults()}}
+    return {name: getattr(parsed, name) for name in training_options.defaults()}
+
+
+def _data(path: str, saved: Saved) -> tuple[str | None, str | None]:
+    """The path and the fingerprint of the data that a checkpoint was trained on."""
+    if saved.data is not None:
+        return saved.data.path, saved.data.sha256
+    try:
+        data = (saved.training or {})["data"]  # where older files have it
+        where, digest = data["path"], data["sha256"]
+    except (LookupError, TypeError) as error:
+        raise _no_training(path) from error
+    if not isinstance(where, str | None) or not isinstance(digest, str):
+        raise _no_training(path)
+    return where, digest
+
+
+def _no_training(path: str) -> ModelFileError:
+    return ModelFileError(
+        f"--resume: {path} holds a model, but no training to resume; expected a file from --checkpoint"
+    )
 
 
 def _require_in_order(options: argparse.Namespace, saved: Saved) -> None:

@@ -1,7 +1,8 @@
 """Scale: the range of a model's examples, so that it is not given the same images in another range.
 
 Bytes (uint8) are used as x / 255, so bytes and floats from 0 to 1 are equivalent. Floats from 0 to 255, or standardized
-ones, are not: a network trained on one kind silently fails on the other.
+ones, are not: a network trained on one kind silently fails on the other. Where bytes and floats meet, a mistake is
+certain, and an error. Between floats and floats it is a warning, and only where one range is that of grey levels.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from gpunet.errors import ArgumentError
+from gpunet.errors import ArgumentError, warn
 
 # How far floats may exceed 0..1 and still count as pixels in 0..1: noise and interpolation overshoot. Standardized
 # MNIST starts at -0.42, and pixels in -0.5..0.5 or -1..1 lower still.
 MARGIN = 0.25
+WHITE = (255, 1023, 4095, 65535)  # the brightest level of 8, 10, 12 and 16 bits; in float images, it is there
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,10 @@ class Scale:
     def from_0_to_1(self) -> bool:
         return self.low >= -MARGIN and self.high <= 1 + MARGIN
 
+    @property
+    def from_0_to_white(self) -> bool:
+        return self.low == 0 and self.high in WHITE
+
     def joined(self, other: Scale | None) -> Scale:
         """The scale of both sets of examples together."""
         if other is None:
@@ -45,8 +51,21 @@ class Scale:
         return Scale(self.in_bytes or other.in_bytes, min(self.low, other.low), max(self.high, other.high))
 
     def require(self, name: str, known: Scale | None, whose: str = "the model was trained on") -> None:
-        """Raise ArgumentError, naming the argument, if this scale differs from the known one."""
-        if known is None or self.in_bytes == known.in_bytes or (self.from_0_to_1 and known.from_0_to_1):
+        """Raise ArgumentError, naming the argument, if this scale differs from the known one; warn if that is likely.
+
+        It is likely for floats if one range is 0 to 1 and the other one goes up to white, or far above 1. Zeros alone
+        are a blank image on any scale.
+        """
+        if known is None or (self.from_0_to_1 and known.from_0_to_1):
+            return
+        if self.in_bytes == known.in_bytes:
+            darker = known.from_0_to_white and self.low >= 0 and 0 < self.high <= 1
+            brighter = known.from_0_to_1 and self.low >= 0 and self.high > 100
+            if not self.in_bytes and (darker or brighter):
+                warn(
+                    f"{name}: numbers from {self.low:g} to {self.high:g}, but {whose} numbers from {known.low:g} to "
+                    f"{known.high:g}; if both are images, scale them alike"
+                )
             return
         if self.in_bytes:
             raise ArgumentError(

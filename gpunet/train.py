@@ -100,6 +100,9 @@ def _train_with(options: argparse.Namespace, saved: saving.Saved | None, records
             final.save()  # before plots and metrics, which matter less
             if not options.quiet and (line := final.invitation()):
                 print(line, flush=True)
+    except TrainingDivergedError as error:
+        error.args = (f"{error}{final.not_saved()}",)
+        raise
     except KeyboardInterrupt:
         commandline.ignore_interrupts()
         kept = f"; continue with --resume {checkpointer.path}" if checkpointer else final.save_interrupted(interruption)

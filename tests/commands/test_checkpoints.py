@@ -54,7 +54,6 @@ def same_training(one: str | Path, other: str | Path) -> bool:
     """Weights, optimizer state, position and settings; all but the path of the data."""
     first, second = saving.read(one), saving.read(other)
     for saved in (first, second):
-        saved.training["data"].pop("path")
         saved.data = dataclasses.replace(saved.data, path=None)
     slots = first.optimizer_state.slots
     assert slots.keys() == second.optimizer_state.slots.keys()
@@ -242,9 +241,23 @@ def test_settings_that_only_a_person_can_have_written_are_refused(run) -> None:
         status, _, err = run("--resume", "a.npz", data=False)
         assert (status, len(err.splitlines())) == (2, 1)
         assert message in err
-    good.training = {"settings": settings, "data": {"path": 5}}
-    saving.write("a.npz", good)
-    assert "no training to resume" in run("--resume", "a.npz", data=False)[2]
+    good.data = None
+    for data in ({"path": 5, "sha256": ""}, {"path": None}, {}, 3, None):
+        good.training = {"settings": settings, "data": data}
+        saving.write("a.npz", good)
+        assert "no training to resume" in run("--resume", "a.npz", data=False)[2]
+
+
+def test_the_data_is_in_a_checkpoint_once_and_an_older_one_can_be_resumed(run) -> None:
+    for epochs, name in ((3, "whole.npz"), (2, "a.npz")):
+        run("--epochs", epochs, "--checkpoint", name, "--schedule", "constant")
+    assert saving.read("whole.npz").training.keys() == {"settings", "engine"}
+    saved = saving.read("a.npz")
+    saved.training["settings"]["epochs"] = 3
+    saved.training["data"] = {"path": saved.data.path, "sha256": saved.data.sha256}
+    saving.write("older.npz", dataclasses.replace(saved, data=None))
+    assert run("--resume", "older.npz", data=False)[0] == 0
+    assert same_training("older.npz", "whole.npz")
 
 
 def test_data_that_the_checkpoint_names_and_that_is_not_there(run, monkeypatch, tmp_path: Path) -> None:

@@ -294,7 +294,7 @@ def test_a_report_is_drawn_for_whoever_does_not_read_the_table(blobs_model: Path
             text=True,
             check=False,
         )
-    told = "gpunet evaluate: the output cannot be written: No space left on device; the work continues\n"
+    told = "gpunet evaluate: standard output cannot be written: No space left on device; the work continues\n"
     assert (result.returncode, result.stderr) == (1, told)
     assert (small_npz.parent / "report.png").read_bytes().startswith(b"\x89PNG")
 
@@ -489,6 +489,25 @@ def test_predict_on_a_terminal_is_coloured_and_has_a_progress_bar(digit_model: P
     assert "\x1b[38;5;232;48;5;232m▀" in text
     assert "/3 " in text
     assert "%|" in text
+
+
+class FullDisk(io.RawIOBase):
+    def writable(self) -> bool:
+        return True
+
+    def write(self, content: object) -> int:
+        raise OSError(28, "No space left on device")
+
+
+@pytest.mark.parametrize("print_more", [[], ["--json"], ["--quiet"]])
+def test_a_full_standard_output_is_named(
+    blobs_model: Path, small_npz: Path, monkeypatch: pytest.MonkeyPatch, capsys, print_more: list[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(io.BufferedWriter(FullDisk())))
+    status = evaluate.main([str(blobs_model), "--data", str(small_npz), "--device", "cpu", *print_more])
+    monkeypatch.undo()
+    line = "gpunet evaluate: standard output cannot be written: No space left on device\n"
+    assert (status, capsys.readouterr().err) == (1, line)
 
 
 class Stream(io.StringIO):

@@ -220,6 +220,21 @@ def test_diverging_training_is_one_clear_line_and_status_1(command: Command, tmp
     assert re.fullmatch(r"gpunet train: the loss became NaN or infinite at update \d of epoch 1; .*\n", result.stderr)
 
 
+@pytest.mark.parametrize("rate", ["1e30", "1e39"])  # in the middle of an epoch, and by its last update
+def test_a_diverging_training_says_that_nothing_was_saved(
+    small_npz: Path, rate: str, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(small_npz.parent)
+    options = ["--hidden", "5", "--activation", "relu", "--optimizer", "sgd", "--learning-rate", rate, "--epochs", "1"]
+    common = ["--data", "blobs.npz", "--batch-size", "50", "--engine", "reference", "--quiet"]
+    assert train.main([*common, *options, "--save", "s.npz"]) == 1
+    line = r"gpunet train: the loss became NaN or infinite at .*smaller learning rate\. Nothing was saved to s\.npz\.\n"
+    assert re.fullmatch(line, capsys.readouterr().err)
+    assert not Path("s.npz").exists()
+    assert train.main([*common, *options]) == 1
+    assert capsys.readouterr().err.endswith("Try a smaller learning rate.\n")
+
+
 def test_a_last_update_that_spoils_the_weights_is_a_failure(command: Command, small_npz: Path, tmp_path: Path) -> None:
     options = ["--hidden", "--optimizer", "sgd", "--learning-rate", "1e39", "--batch-size", "50", "--epochs", "1"]
     result = command("gpunet.train", "--data", small_npz, *options, "--metrics", "m", "--quiet")
@@ -329,7 +344,7 @@ def test_a_closed_pipe_stops_only_the_printing(tmp_path: Path, small_npz: Path, 
         ["bash", "-c", line], cwd=tmp_path, env=command_environment(), capture_output=True, text=True, check=False
     )
     assert (result.returncode, len(result.stdout.splitlines())) == (0, 1)
-    told = "gpunet train: the output cannot be written: its reader has gone; the work continues\n"
+    told = "gpunet train: standard output cannot be written: its reader has gone; the work continues\n"
     assert result.stderr == ("" if "2>" in redirection else told)
     assert gpunet.load(tmp_path / "s.npz").epochs_trained == 300
 
@@ -341,7 +356,7 @@ def test_a_full_output_stops_only_the_printing(tmp_path: Path, small_npz: Path) 
     result = subprocess.run(
         ["bash", "-c", line], cwd=tmp_path, env=command_environment(), capture_output=True, text=True, check=False
     )
-    told = "gpunet train: the output cannot be written: No space left on device; the work continues\n"
+    told = "gpunet train: standard output cannot be written: No space left on device; the work continues\n"
     assert (result.returncode, result.stderr) == (1, told)
     assert gpunet.load(tmp_path / "s.npz").epochs_trained == 3
 

@@ -33,6 +33,24 @@ def test_a_line_that_finds_no_room_is_not_there_at_all(tmp_path: Path) -> None:
     assert path.read_text() == "first line\nthird line\n"
 
 
+@pytest.mark.parametrize("old", [None, "", "old\n"])
+@pytest.mark.parametrize("append", [False, True])
+def test_a_new_file_that_no_line_came_into_is_not_left(tmp_path: Path, old: str | None, append: bool) -> None:
+    path = tmp_path / "log"
+    if old is not None:
+        path.write_text(old)
+    file = LineFile("--metrics", str(path), append)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        with pytest.raises(OutputError, match="cannot be written"):
+            file.write("a line\n")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    file.close()
+    assert path.exists() == (old is not None)
+
+
 def test_two_writers_do_not_overwrite_each_other(tmp_path: Path) -> None:
     path = tmp_path / "log"
     path.write_text("old\n")

@@ -40,6 +40,26 @@ def test_a_name_of_keras_says_what_gpunet_has(module: Any, name: str) -> None:
     assert getattr(module, name, 3) == 3
 
 
+@pytest.mark.parametrize("module", ["models", "keras", "keras.layers", "datasets.mnist", "optim", "utils"])
+def test_a_module_of_keras_says_what_gpunet_has(module: str) -> None:
+    first = module.partition(".")[0]
+    for statement in (f"import gpunet.{module}", f"from gpunet.{module} import anything"):
+        with pytest.raises(ModuleNotFoundError, match=rf"^gpunet has no module {first}: \S") as caught:
+            exec(statement, {})
+        assert caught.value.name == f"gpunet.{first}"
+        assert "\n" not in str(caught.value)
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'gpunet\.nothing'$"):
+        exec("import gpunet.nothing", {})
+
+
+def test_a_call_says_what_to_do_instead() -> None:
+    with pytest.raises(TypeError, match=r"^'Sequential' object is not callable: predict\(x\) gives probabilities$"):
+        Sequential([Dense(3, "softmax")])([[1.0]], training=False)
+    for layer in (Dense(3), Input(shape=(4,)), gpunet.Activation("relu")):
+        with pytest.raises(TypeError, match=rf"^'{type(layer).__name__}' object is not callable: Sequential\(\["):
+            layer(Input(shape=(4,)))
+
+
 def test_a_callback_that_is_elsewhere_is_named() -> None:
     with pytest.raises(ImportError, match=r"gpunet has no EarlyStopping: from gpunet.callbacks import EarlyStopping"):
         exec("from gpunet import Dense, EarlyStopping", {})

@@ -91,6 +91,43 @@ def test_numbers_that_are_no_pictures_may_have_any_range(blobs: Pair) -> None:
     model.fit(x / 10, y, verbose=0)
 
 
+@pytest.mark.parametrize("white", [255, 4095, 65535])
+def test_floats_up_to_1_and_grey_levels_are_a_warning(pictures: Pair, white: int) -> None:
+    x, y = pictures
+    x[0, 0], x[0, 1] = 0, 255
+    shares = (x / 255).astype(np.float32)
+    levels = (shares * white).round()
+    model = trained(levels, y)
+    line = rf"^x: numbers from 0 to 1, but the model was trained on numbers from 0 to {white}; if both are images"
+    for call in (lambda: model.predict(shares), lambda: model.evaluate(shares, y)):
+        with pytest.warns(UserWarning, match=line):
+            call()
+    with pytest.warns(UserWarning, match=line):
+        model.fit(shares, y, verbose=0)
+    model = trained(shares, y)
+    with pytest.warns(UserWarning, match=rf"^x: numbers from 0 to {white}, but the model was trained on .* 0 to 1; if"):
+        model.predict(levels)
+    with pytest.warns(UserWarning, match=r"^validation_data x: numbers from 0 to 1, but x is numbers from 0 to"):
+        new_model().fit(levels, y, verbose=0, validation_data=(shares, y))
+
+
+@pytest.mark.parametrize(
+    ("known", "given"),
+    [
+        ((0, 255), (0, 0)),  # a blank image
+        ((0, 255), (0, 3)),  # a dark one
+        ((0, 300), (0, 1)),  # a column of ages beside one of shares
+        ((-3, 255), (0, 1)),
+        ((0, 1), (0, 50)),
+        ((0, 1), (-200, 200)),
+        ((0, 2), (0, 255)),
+        ((0, 0.001), (0, 1)),
+    ],
+)  # warnings are errors in these tests
+def test_other_ranges_are_no_reason_for_a_warning(known: tuple[float, float], given: tuple[float, float]) -> None:
+    Scale(False, *given).require("x", Scale(False, *known))
+
+
 def test_an_untrained_model_takes_both(pictures: Pair) -> None:
     x, y = pictures
     model = new_model()
