@@ -114,7 +114,7 @@ class Launches:
     ) -> None:
         """losses and correct (examples,), and dz (batch, classes) of the mean loss. targets: also Weighted."""
         weights = (targets.weights,) if isinstance(targets, Weighted) else ()
-        launch = tiled_plan.softmax_cross_entropy(targets.dtype == np.int32, bool(weights), batches.batch_size)
+        launch = tiled_plan.softmax_cross_entropy(targets.dtype == np.int32, batches.batch_size, bool(weights))
         self._add(
             launch, logits, without_weights(targets), *weights, batches.order, batches.gather, batches.cursors,
             batches.batch_size, batches.examples, classes, dz, losses, correct,

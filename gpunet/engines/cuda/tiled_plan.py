@@ -92,7 +92,7 @@ def dense_forward(
     return Launch(_forward(input_bytes, activation, tile), grid)
 
 
-def softmax_cross_entropy(classes_as_targets: bool, weighted: bool, batch: int) -> Launch:
+def softmax_cross_entropy(classes_as_targets: bool, batch: int, weighted: bool = False) -> Launch:
     """For the loss and the gradient of logits (batch, classes). classes_as_targets: integers, not probabilities;
     weighted: each example has a weight.
     """
