@@ -19,13 +19,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from gpunet import engines, threads
 from gpunet.callbacks import Callback, History
-from gpunet.engines import Engine
+from gpunet.engines import Choice, Engine
+from gpunet.engines.cuda.engine import CudaEngine
 from gpunet.engines.weighted import Weighted
 from gpunet.epoch_loop import EpochTask, Steps, steps, thrown
 from gpunet.errors import ArgumentError, DeviceError, NotCompiledError, first_line, shown, warn
 from gpunet.fit_arguments import Checks, FitArguments, Training, check_verbose, hint_at_class_0
 from gpunet.keras_names import explained
 from gpunet.model import Sequential
+from gpunet.places import Places, places_of
 from gpunet.progress_of_many import ProgressOfMany
 
 AIR_SECONDS = 0.05  # how often the calling thread looks at the progress, and for Ctrl-C
@@ -62,7 +64,9 @@ def fit_many(
     The other arguments are those of `fit`. The data is checked once, and there once for all models of a device.
 
     On a CPU as many models train at a time as there are cores (or threads, see `fit`), with one thread each; where
-    fewer are left than cores, each gets more of them. On a GPU they train one after another.
+    fewer are left than cores, each gets more of them. On a GPU, those that the engine `persistent` trains share the
+    multiprocessors, as many at a time as estimates say is fastest for all; those that the engine `tiled` trains take
+    their turns with the whole GPU.
 
     Returns:       a History for each model. A model that diverges, or whose callback or engine fails, ends alone, as
                    `fit` would leave it; the others go on. `error` of its History is the exception, and one warning in
@@ -221,10 +225,15 @@ class _Uploads:
         if isinstance(array, Weighted):
             return array.moved(lambda part: self(engine, part))
         memory: Any = getattr(array, "__cuda_array_interface__", None) or array.__array_interface__
-        key = getattr(engine, "device", engine.name), memory["data"][0], array.shape, array.dtype
+        key = _where(engine), memory["data"][0], array.shape, array.dtype
         if key not in self._known:
             self._known[key] = array, engine.upload(array)  # the array itself too, or its memory might be another's
         return self._known[key][1]
+
+
+def _where(engine: Engine) -> tuple[str, int]:
+    """What two engines have in common that can read the same arrays."""
+    return ("cuda", engine.device.index) if isinstance(engine, CudaEngine) else (engine.name, 0)
 
 
 class _StopError(BaseException):
@@ -281,9 +290,11 @@ class _Member:
         self, number: int, model: Sequential, training: Training, display: Callback, uploads: _Uploads
     ) -> None:
         self.number, self.history = number, History()
-        self.lane = (engines.DEVICE_OF[training.choice.engine], training.choice.gpu)  # where it takes a place
+        self.device = (engines.DEVICE_OF[training.choice.engine], training.choice.gpu)  # where it takes a place
+        self.training, self._model, self._uploads = training, model, uploads
         self.hooks: list[Callback] = [display, *training.callbacks, self.history]
-        self.steps: Steps = steps(model, training, self.hooks, uploads)
+        self.place: Choice | None = None  # once it has one
+        self.steps: Steps | None = None  # from then on
         self.errand: _Errand | None = None
         self._reported = 0
         self._error: Exception | None = None  # of a callback while the epoch goes on
@@ -293,6 +304,16 @@ class _Member:
         """Its error in a line."""
         error = self.history.error
         return f"{type(error).__name__}: {first_line(error)}" if error is not None else ""
+
+    def take_place(self, places: Places, trainings: int) -> bool:
+        """Whether there is one now; then the training begins there. trainings: on this device, not yet ended."""
+        assert self._model.optimizer is not None
+        self.place = places.take(self.training, self._model.optimizer.rule, trainings)
+        if self.place is None:
+            return False
+        there = self.training._replace(choice=self.place)
+        self.steps = steps(self._model, there, self.hooks, self._uploads)
+        return True
 
     def begin_errand(self, task: EpochTask) -> _Errand:
         self.errand, self._reported, self._error = _Errand(task), 0, None
@@ -311,6 +332,7 @@ class _Member:
 
     def next_task(self) -> EpochTask | None:
         """Go on to the next epoch; None if there is none. Raises what ends this training."""
+        assert self.steps is not None
         if self.errand is None:
             return next(self.steps, None)
         if self.errand.error is None:
@@ -319,6 +341,7 @@ class _Member:
         return next(self.steps, None) if error is None else thrown(self.steps, error)
 
     def end(self, error: Exception | None) -> None:
+        assert self.steps is not None
         try:
             self.steps.close()
         except Exception as late:
@@ -333,6 +356,7 @@ class _SideBySide:
         self._waiting, self._running = list(members), list[_Member]()
         self._display = display
         self._cores = threads.count()
+        self._places = {member.device: places_of(member.training.choice) for member in members}
         self._bell: SimpleQueue[_Member] = SimpleQueue()
         self._looked = time.monotonic()
 
@@ -340,7 +364,7 @@ class _SideBySide:
         try:
             while self._waiting or self._running:
                 for member in list(self._waiting):
-                    if self._has_place(member):
+                    if member.take_place(self._places[member.device], self._left_on(member.device)):
                         self._running.append(member)
                         self._waiting.remove(member)
                         self._go_on(member)
@@ -352,9 +376,9 @@ class _SideBySide:
         finally:
             self._display.close()
 
-    def _has_place(self, member: _Member) -> bool:
-        places = self._cores if member.lane[0] == "cpu" else 1
-        return sum(other.lane == member.lane for other in self._running) < places
+    def _left_on(self, device: tuple[str, int]) -> int:
+        """Trainings on a device that have not ended."""
+        return sum(member.device == device for member in [*self._waiting, *self._running])
 
     def _wait(self) -> None:
         """Until an epoch is over, or it is time to look at the progress."""
@@ -381,6 +405,8 @@ class _SideBySide:
             error = ending
         member.end(error)
         self._running.remove(member)
+        assert member.place is not None
+        self._places[member.device].give_back(member.place)
         self._display.ended(member.number, member.history, member.told)
 
     def _run(self, member: _Member, errand: _Errand, most_threads: int) -> None:
@@ -389,8 +415,7 @@ class _SideBySide:
 
     def _threads_of(self, member: _Member) -> int:
         """One, and more where fewer models are left than cores: results do not depend on it."""
-        left = sum(other.lane == member.lane for other in [*self._waiting, *self._running])
-        return max(1, self._cores // left)
+        return max(1, self._cores // self._left_on(member.device))
 
     def _stop(self) -> None:
         """End all, when no thread touches a model any more; a second Ctrl-C does not change that."""
@@ -401,4 +426,5 @@ class _SideBySide:
                 break
         for member in self._running:
             with contextlib.suppress(BaseException):  # of callbacks at the end; what ended all is raised
-                member.steps.close()
+                if member.steps is not None:
+                    member.steps.close()

@@ -178,7 +178,7 @@ class Session:
 
     def _use(self, choice: Choice, optimizer: Optimizer | None) -> Engine:
         """The engine, made at first use; weights and optimizer state move if it is another one than before."""
-        if self.engine is not None and self.engine.name != choice.engine:
+        if self.engine is not None and not self._serves(choice):
             self.kept_weights, self.kept_state = self.weights, self.optimizer_state
             self.engine = None  # frees its memory before the next one takes some
         if self.engine is None:
@@ -188,6 +188,11 @@ class Session:
                 self.engine.optimizer_state = self.kept_state
         self.choice = choice
         return self.engine
+
+    def _serves(self, choice: Choice) -> bool:
+        """Whether the engine that there is is the chosen one, and where it was chosen to be."""
+        assert self.engine is not None
+        return self.engine.name == choice.engine and (self.choice is None or self.choice.share == choice.share)
 
     def _present_engine(self) -> Engine | None:
         """The engine, if there is one; one that is lost is left, with a warning."""

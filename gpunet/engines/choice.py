@@ -7,7 +7,7 @@ import importlib
 import importlib.metadata
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -96,18 +96,36 @@ DEVICE_NAMES = "auto, cuda, cuda:1 and so on, cpu"  # "auto" and "cuda" mean the
 ENGINES = ("auto", *TABLE)
 
 
+class Share(NamedTuple):
+    """Of a GPU, for a training beside others. stream: where its work is handed in, by number; multiprocessors: most."""
+
+    stream: int
+    multiprocessors: int
+
+
 class Choice(NamedTuple):
-    """An engine by name, and in one line for people on what it runs and why. gpu: which one, if it runs on one."""
+    """An engine by name, and in one line for people on what it runs and why.
+
+    gpu:   which one, if it runs on one. share: of it, if not all; the engine's class takes its size too.
+    """
 
     engine: str
     reason: str
     gpu: int = 0
+    share: Share | None = None
 
     def make(self, network: Network, optimizer: Optimizer, weights: Sequence[NDArray[np.floating]]) -> Engine:
         row = TABLE[self.engine]
         make: Callable[..., Engine] = getattr(importlib.import_module(row.module), row.class_name)
-        where = (cuda_device(self.gpu),) if row.device == "cuda" else ()
-        return make(network, optimizer, weights, *where)
+        return make(network, optimizer, weights, *self._where(row))
+
+    def _where(self, row: Row) -> tuple[Any, ...]:
+        """What the class takes besides."""
+        if row.device == "cpu":
+            return ()
+        if self.share is None:
+            return (cuda_device(self.gpu),)
+        return open_gpu(self.gpu, self.share.stream), self.share.multiprocessors
 
 
 def choose(

@@ -57,6 +57,7 @@ class EmulatedDevice:
             raise ValueError(f'order: expected "forward", "reverse" or an int, got {order!r}')
         if sanitizer not in build.MODES:
             raise ValueError(f'sanitizer: expected None, "race" or "address", got {sanitizer!r}')
+        self.index = 0
         self.multiprocessors = multiprocessors
         self.capability = capability
         self.shared_bytes = shared_bytes

@@ -45,24 +45,77 @@ def test_models_on_several_devices_end_in_the_bits_that_they_reach_alone(blobs, 
             np.testing.assert_array_equal(one, other)
 
 
-def test_a_gpu_trains_one_model_at_a_time_beside_the_cpu(blobs, two_gpus: Computer, monkeypatch) -> None:
-    lock, inside, most = threading.Lock(), dict[int, int](), dict[int, int]()
-    train = CudaEngine.train_epoch
+SMALL_ONES = [(3, 4), (3, 4), (5, 3), (5, 3)]  # units of hidden layers
+SMALL_BATCHES = [10, 10, 7, 7]
 
-    def watched(self: Any, *arguments: Any) -> Any:
-        device = id(self.device)
-        with lock:
-            inside[device] = inside.get(device, 0) + 1
-            most[device] = max(most.get(device, 0), inside[device])
-        try:
-            return train(self, *arguments)
-        finally:
+
+def small_ones() -> list[Sequential]:
+    """For the persistent engine of one GPU."""
+    made = []
+    for seed, hidden in enumerate(SMALL_ONES):
+        layers = [Dense(units, "sigmoid") for units in hidden]
+        made.append(Sequential([*layers, Dense(3, "softmax")], seed=seed))
+        made[-1].compile(
+            Adam(0.01 + 0.01 * seed), "sparse_categorical_crossentropy", device="cuda", engine="persistent"
+        )
+    return made
+
+
+class Watch:
+    """How many multiprocessors, and trainings, of each GPU are in an epoch at a time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.busy, self.most_busy, self.most_at_once = dict[int, list[int]](), dict[int, int](), dict[int, int]()
+        lock, train = threading.Lock(), CudaEngine.train_epoch
+
+        def watched(engine: Any, *arguments: Any) -> Any:
+            index = engine.device.index
+            part = engine._hardware.multiprocessors if engine.name == "persistent" else engine.device.multiprocessors
             with lock:
-                inside[device] -= 1
+                busy = self.busy.setdefault(index, [])
+                busy.append(part)
+                self.most_busy[index] = max(self.most_busy.get(index, 0), sum(busy))
+                self.most_at_once[index] = max(self.most_at_once.get(index, 0), len(busy))
+            try:
+                return train(engine, *arguments)
+            finally:
+                with lock:
+                    busy.remove(part)
 
-    monkeypatch.setattr(CudaEngine, "train_epoch", watched)
-    fit_many([*models(), *models()], *blobs, 15, 2, 0)
-    assert list(most.values()) == [1, 1]
+        monkeypatch.setattr(CudaEngine, "train_epoch", watched)
+
+
+def test_persistent_trainings_share_a_gpu_and_end_in_the_bits_that_they_reach_alone(
+    blobs, two_gpus: Computer, monkeypatch
+) -> None:
+    together, alone, watch = small_ones(), small_ones(), Watch(monkeypatch)
+    histories = fit_many(together, *blobs, SMALL_BATCHES, 2, 0, validation_data=blobs)
+    assert watch.most_at_once[0] > 1
+    assert watch.most_busy[0] <= two_gpus.gpus[0].multiprocessors
+    for number, twin in enumerate(alone):
+        history = twin.fit(*blobs, SMALL_BATCHES[number], 2, 0, validation_data=blobs)
+        assert history.history["val_loss"] == histories[number].history["val_loss"]
+        for one, other in zip(together[number].get_weights(), twin.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_a_model_goes_on_with_the_whole_gpu_afterwards(blobs, two_gpus: Computer) -> None:
+    together, alone = small_ones()[:2], small_ones()[:2]
+    fit_many(together, *blobs, 10, 1, 0)
+    for model, twin in zip(together, alone, strict=True):
+        model.predict(blobs[0])
+        model.fit(*blobs, 10, 1, 0)
+        engine: Any = model._session.engine
+        assert engine._hardware.multiprocessors == two_gpus.gpus[0].multiprocessors
+        twin.fit(*blobs, 10, 2, 0)
+        for one, other in zip(model.get_weights(), twin.get_weights(), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+def test_the_tiled_engine_has_a_gpu_to_itself(blobs, two_gpus: Computer, monkeypatch) -> None:
+    watch = Watch(monkeypatch)
+    fit_many([*models(), *small_ones()], *blobs, [*BATCH_SIZES, *SMALL_BATCHES], 2, 0)
+    assert all(busy <= gpu.multiprocessors for busy, gpu in zip(watch.most_busy.values(), two_gpus.gpus, strict=True))
 
 
 def test_the_data_is_uploaded_once_for_all_models_of_a_gpu(blobs, two_gpus: Computer, monkeypatch) -> None:

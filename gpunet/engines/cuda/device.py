@@ -68,6 +68,7 @@ class Device(Protocol):
     """What engines need of a GPU. Everything runs in the order it was asked for, from whatever threads."""
 
     name: str
+    index: int  # which GPU, as CUDA counts those that it may use
     capability: tuple[int, int]
     multiprocessors: int
     shared_bytes: int  # the most dynamic shared memory that a block may ask for
@@ -230,7 +231,7 @@ class CudaDevice:
             for name, defines in missing.values()
         ]
         if programs:
-            self._load(missing, self._machine_code(programs, self._say_once))
+            self._load(missing, self._machine_code(programs, self.say_once))
 
     @crossing
     def _load(self, keys: Iterable[tuple[str, ...]], codes: Sequence[bytes]) -> None:
@@ -277,7 +278,8 @@ class CudaDevice:
                 f"CUDA's compiler refuses a kernel ({first_line(error)}); gpunet doctor says what is installed"
             ) from error
 
-    def _say_once(self, line: str) -> None:
+    def say_once(self, line: str) -> None:
+        """Announce, unless that was done before."""
         if self._announce is not None:
             self._announce(line)
             self._announce = None
@@ -288,16 +290,21 @@ def _key(name: str, defines: Defines) -> tuple[str, ...]:
 
 
 _opening = threading.Lock()
-_opened: dict[int, CudaDevice] = {}
+_opened: dict[tuple[int, int], CudaDevice] = {}
 
 
-def open_gpu(index: int) -> CudaDevice:
-    """The GPU, opened at first use and shared by all models of the process. Raises DeviceError if it cannot be."""
-    if index not in _opened:  # a process that was forked must not wait for a lock that nobody will release
+def open_gpu(index: int, stream: int = 0) -> CudaDevice:
+    """The GPU, opened at first use and shared by all models of the process. Raises DeviceError if it cannot be.
+
+    stream: one of several in which work runs beside that of the others, each by its number.
+    """
+    key = index, stream
+    if key not in _opened:  # a process that was forked must not wait for a lock that nobody will release
+        announce = None if stream == 0 else open_gpu(index).say_once
         with _opening:
-            if index not in _opened:
-                _opened[index] = CudaDevice(index=index)
-    return _opened[index]
+            if key not in _opened:
+                _opened[key] = CudaDevice(announce, index=index)
+    return _opened[key]
 
 
 @dataclass

@@ -17,6 +17,7 @@ from gpunet.engines.base import Progress
 from gpunet.engines.cuda.device import Array, Device, Kernels, Module
 from gpunet.engines.cuda.engine import CudaEngine, EpochData
 from gpunet.engines.cuda.persistent_plan import ATTEMPTS, DoesNotFitError, Plan, make_plan
+from gpunet.engines.cuda.shares import part_of
 from gpunet.engines.weighted import Weighted
 from gpunet.errors import DeviceError
 from gpunet.layers import Network
@@ -27,8 +28,8 @@ PATIENCE = 1 << 20  # polls of a packet, each about 0.5 us or more, before a lau
 
 
 class PersistentEngine(CudaEngine):
-    """See Engine. device: where to run; patience: polls before waiting ends with an error; adjust: changes the plan,
-    for measurements.
+    """See Engine. device: where to run; multiprocessors: how many of its, if not all; patience: polls before waiting
+    ends with an error; adjust: changes the plan, for measurements.
 
     Raises DeviceError when an epoch's batch size leaves no space for the network.
     """
@@ -41,9 +42,11 @@ class PersistentEngine(CudaEngine):
         optimizer: Optimizer,
         weights: Sequence[NDArray[np.floating]],
         device: Device,
+        multiprocessors: int | None = None,
         patience: int = PATIENCE,
         adjust: Callable[[Plan], Plan] = lambda plan: plan,
     ) -> None:
+        self._hardware = part_of(device, multiprocessors or device.multiprocessors)
         self._patience, self._adjust = patience, adjust
         super().__init__(network, optimizer, weights, device)
 
@@ -62,7 +65,7 @@ class PersistentEngine(CudaEngine):
                 batch,
                 input_bytes,
                 classes_as_targets,
-                self.device,
+                self._hardware,
                 attempt,
                 weighted,
             )

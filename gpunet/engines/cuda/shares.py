@@ -1,0 +1,78 @@
+"""How many multiprocessors each of many persistent trainings takes, so that all together go fastest.
+
+A small network gains little from a whole GPU: exchanges between blocks take as long as before. So several train side by
+side, each on a share of the multiprocessors and in a stream of its own. How many blocks a network is spread over
+changes no bit of its results; how many threads a block has does, so with a share a block has as many as with the whole
+GPU. The share that is best follows from the estimates by which engines are chosen (crossover.py). No GPU has measured
+it yet.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from gpunet.engines.cuda.configuration import Hardware
+from gpunet.engines.cuda.crossover import persistent_cycles
+from gpunet.engines.cuda.persistent_plan import ATTEMPTS, DoesNotFitError, Plan, make_plan
+from gpunet.layers import Network
+
+MOST_AT_ONCE = 32  # trainings: each has a thread of the host's, which starts launches and waits for them
+
+
+class Workload(NamedTuple):
+    """What is trained, as `make_plan` takes it. rule: the optimizer's."""
+
+    network: Network
+    rule: str
+    batch: int
+    input_bytes: bool
+    classes_as_targets: bool
+    weighted: bool = False
+
+    def plan(self, hardware: Hardware, attempt: int = 0) -> Plan:
+        """Raises DoesNotFitError."""
+        *before, weighted = self
+        return make_plan(*before, hardware, attempt, weighted)
+
+
+class Part(NamedTuple):
+    """Some multiprocessors of a GPU, as Hardware."""
+
+    capability: tuple[int, int]
+    multiprocessors: int
+    shared_bytes: int
+    cooperative: bool
+
+
+def part_of(hardware: Hardware, multiprocessors: int) -> Part:
+    return Part(hardware.capability, multiprocessors, hardware.shared_bytes, hardware.cooperative)
+
+
+def best_share(workload: Workload, hardware: Hardware, trainings: int) -> int:
+    """Multiprocessors for one of so many trainings like it: with which all together go fastest, by an estimate.
+
+    All of them if it fits in no other way. Raises DoesNotFitError if it does not fit at all.
+    """
+    whole = _plans(workload, hardware)
+    best, best_rate = hardware.multiprocessors, 1 / persistent_cycles(whole[0])
+    for at_once in range(2, min(trainings, MOST_AT_ONCE, hardware.multiprocessors) + 1):
+        share = hardware.multiprocessors // at_once
+        try:
+            plans = _plans(workload, part_of(hardware, share))
+        except DoesNotFitError:
+            break  # a smaller one will not do either
+        rate = at_once / persistent_cycles(plans[0])
+        if rate > best_rate and len({plan.threads for plan in [*plans, *whole]}) == 1:
+            best, best_rate = share, rate
+    return best
+
+
+def _plans(workload: Workload, hardware: Hardware) -> list[Plan]:
+    """Of every attempt that fits: which of them it will be, only the compiler knows. DoesNotFitError if none does."""
+    plans = [workload.plan(hardware)]
+    for attempt in range(1, ATTEMPTS):
+        try:
+            plans.append(workload.plan(hardware, attempt))
+        except DoesNotFitError:
+            break
+    return plans

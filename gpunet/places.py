@@ -1,0 +1,85 @@
+"""Places for trainings that run side by side: on a CPU a core each, on a GPU a share of its multiprocessors."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from gpunet import engines, threads
+from gpunet.engines import Choice, Share
+from gpunet.engines.cuda.persistent_plan import DoesNotFitError
+from gpunet.engines.cuda.shares import MOST_AT_ONCE, Workload, best_share
+from gpunet.engines.weighted import Weighted
+from gpunet.fit_arguments import Training
+
+
+class Places(Protocol):
+    """The places of one device."""
+
+    def take(self, training: Training, rule: str, trainings: int) -> Choice | None:
+        """What to train with at a place that was free; None if there is none for this training now.
+
+        rule: the optimizer's. trainings: how many on this device have not ended, this one among them.
+        """
+
+    def give_back(self, choice: Choice) -> None:
+        """The training has ended."""
+
+
+def places_of(choice: Choice) -> Places:
+    """The places of a choice's device, all free."""
+    return Cores() if engines.DEVICE_OF[choice.engine] == "cpu" else Multiprocessors(choice.gpu)
+
+
+class Cores:
+    """A thread each: that is less waiting than two threads for half as many trainings."""
+
+    def __init__(self) -> None:
+        self._free = threads.count()
+
+    def take(self, training: Training, rule: str, trainings: int) -> Choice | None:
+        if self._free == 0:
+            return None
+        self._free -= 1
+        return training.choice
+
+    def give_back(self, choice: Choice) -> None:
+        self._free += 1
+
+
+class Multiprocessors:
+    """Of one GPU. The persistent engine takes a share of them, and a stream of its own; any other takes all of them."""
+
+    def __init__(self, gpu: int) -> None:
+        self._device = engines.cuda_device(gpu)
+        self._free = self._device.multiprocessors
+        self._streams = list(range(MOST_AT_ONCE, 0, -1))  # 0 is that of trainings with the whole GPU
+
+    def take(self, training: Training, rule: str, trainings: int) -> Choice | None:
+        wanted = self._wanted(training, rule, trainings)
+        if wanted > self._free or not self._streams:
+            return None
+        self._free -= wanted
+        if wanted == self._device.multiprocessors:
+            return training.choice
+        return training.choice._replace(share=Share(self._streams.pop(), wanted))
+
+    def give_back(self, choice: Choice) -> None:
+        if choice.share is None:
+            self._free = self._device.multiprocessors
+        else:
+            self._free += choice.share.multiprocessors
+            self._streams.append(choice.share.stream)
+
+    def _wanted(self, training: Training, rule: str, trainings: int) -> int:
+        images, targets = training.train
+        batch = min(training.batch_size, len(images))
+        kinds = images.dtype == np.uint8, targets.dtype == np.int32, isinstance(targets, Weighted)
+        workload = Workload(training.network, rule, batch, *kinds)
+        if training.choice.engine == "persistent":
+            try:
+                return best_share(workload, self._device, trainings)
+            except DoesNotFitError:  # which the engine says itself
+                pass
+        return self._device.multiprocessors

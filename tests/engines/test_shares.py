@@ -1,0 +1,70 @@
+"""Shares of a GPU for persistent trainings side by side: how many multiprocessors each takes."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gpunet.engines.cuda.crossover import persistent_cycles
+from gpunet.engines.cuda.persistent_plan import ATTEMPTS, DoesNotFitError
+from gpunet.engines.cuda.shares import MOST_AT_ONCE, Part, Workload, best_share, part_of
+from gpunet.layers import Network
+
+H100, RTX_3090 = Part((9, 0), 132, 227 << 10, True), Part((8, 6), 82, 99 << 10, True)
+GTX_980 = Part((5, 2), 16, 48 << 10, False)
+
+
+def workload(*widths: int, batch: int = 10) -> Workload:
+    network = Network(widths, ("sigmoid",) * (len(widths) - 2) + ("softmax",))
+    return Workload(network, "adam", batch, True, True)
+
+
+LECTURE, TINY = workload(784, 500, 500, 10, batch=1), workload(20, 64, 64, 5, batch=32)
+
+
+@pytest.mark.parametrize("one", [LECTURE, TINY])
+def test_a_training_without_company_takes_the_whole_gpu(one: Workload) -> None:
+    assert best_share(one, H100, 1) == 132
+
+
+def test_small_networks_take_small_shares_and_the_lectures_a_third() -> None:
+    assert best_share(TINY, H100, 1_000) == 132 // MOST_AT_ONCE
+    assert best_share(TINY, H100, 4) == 132 // 4
+    assert best_share(LECTURE, H100, 16) == 132 // 3
+
+
+def test_what_fits_in_the_whole_gpu_only_gets_it() -> None:
+    assert best_share(LECTURE, RTX_3090, 8) == 82
+
+
+def test_what_does_not_fit_is_said() -> None:
+    with pytest.raises(DoesNotFitError, match="all blocks of a launch"):
+        best_share(TINY, GTX_980, 4)
+
+
+GPUS = st.builds(Part, st.just((8, 6)), st.integers(1, 170), st.integers(48 << 10, 227 << 10), st.just(True))
+WIDTHS = st.lists(st.integers(1, 700), min_size=3, max_size=5)
+
+
+@settings(max_examples=40)
+@given(WIDTHS, st.integers(1, 64), GPUS, st.integers(1, 40))
+def test_a_share_is_never_slower_for_all_together_and_keeps_the_threads(widths, batch, gpu, trainings) -> None:
+    one = workload(*widths, batch=batch)
+    try:
+        alone = one.plan(gpu)
+    except DoesNotFitError:
+        return
+    share = best_share(one, gpu, trainings)
+    if share == gpu.multiprocessors:
+        return
+    shared = one.plan(part_of(gpu, share))
+    at_once = min(gpu.multiprocessors // share, trainings, MOST_AT_ONCE)
+    assert at_once / persistent_cycles(shared) > 1 / persistent_cycles(alone)
+    assert shared.blocks <= share
+    for attempt in range(ATTEMPTS):  # which one it will be, the compiler says; the order of sums depends on threads
+        for hardware in (gpu, part_of(gpu, share)):
+            with contextlib.suppress(DoesNotFitError):
+                assert one.plan(hardware, attempt).threads == alone.threads
