@@ -31,8 +31,10 @@ class Workload(NamedTuple):
 
     def plan(self, hardware: Hardware, attempt: int = 0) -> Plan:
         """Raises DoesNotFitError."""
-        *before, weighted = self
-        return make_plan(*before, hardware, attempt, weighted)
+        return make_plan(
+            self.network, self.rule, self.batch, self.input_bytes, self.classes_as_targets,
+            hardware, attempt, self.weighted,
+        )  # fmt: skip
 
 
 class Part(NamedTuple):
