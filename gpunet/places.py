@@ -77,7 +77,7 @@ class Multiprocessors:
         batch = min(training.batch_size, len(images))
         kinds = images.dtype == np.uint8, targets.dtype == np.int32, isinstance(targets, Weighted)
         workload = Workload(training.network, rule, batch, *kinds)
-        if training.choice.engine == "persistent":
+        if training.choice.can_share:
             try:
                 return best_share(workload, self._device, trainings)
             except DoesNotFitError:  # which the engine says itself

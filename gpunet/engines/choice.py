@@ -35,6 +35,7 @@ class Row(NamedTuple):
     software:  what computes, for people; with versions.
     problem:   why this machine cannot have it, in one line; None if it can.
     objection: why the fallback is better for a network, batch size, optimizer and GPU, in words; None if it is not.
+    shares:    whether a share of a GPU's multiprocessors is enough for it (cuda/shares.py). The class takes how many.
     """
 
     device: str
@@ -44,6 +45,7 @@ class Row(NamedTuple):
     software: Callable[[], str] | None = None
     problem: Callable[[], str | None] = lambda: None
     objection: Objection = lambda network, batch_size, optimizer, gpu: None
+    shares: bool = False
 
 
 def _numpy() -> str:
@@ -85,7 +87,12 @@ TABLE = {
     "compiled": Row("cpu", "gpunet.engines.cpu.engine", "CompiledEngine", "reference", _numba, numba_problem),
     "tiled": Row("cuda", "gpunet.engines.cuda.tiled", "TiledEngine"),
     "persistent": Row(
-        "cuda", "gpunet.engines.cuda.persistent", "PersistentEngine", "tiled", objection=_persistent_objection
+        "cuda",
+        "gpunet.engines.cuda.persistent",
+        "PersistentEngine",
+        "tiled",
+        objection=_persistent_objection,
+        shares=True,
     ),
 }
 TRIED_FIRST = {"cpu": "compiled", "cuda": "persistent"}  # then their fallbacks
@@ -106,13 +113,18 @@ class Share(NamedTuple):
 class Choice(NamedTuple):
     """An engine by name, and in one line for people on what it runs and why.
 
-    gpu:   which one, if it runs on one. share: of it, if not all; the engine's class takes its size too.
+    gpu:   which one, if it runs on one. share: of it, if not all.
     """
 
     engine: str
     reason: str
     gpu: int = 0
     share: Share | None = None
+
+    @property
+    def can_share(self) -> bool:
+        """Whether a share of a GPU is enough for it."""
+        return TABLE[self.engine].shares
 
     def make(self, network: Network, optimizer: Optimizer, weights: Sequence[NDArray[np.floating]]) -> Engine:
         row = TABLE[self.engine]
