@@ -1,4 +1,4 @@
-"""`gpunet`, or `python -m gpunet`: one tool with the subcommands train, evaluate, predict, page and doctor."""
+"""`gpunet`, or `python -m gpunet`: one tool with the subcommands train, sweep, evaluate, predict, page and doctor."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from gpunet._version import __version__
 PROGRAM = "gpunet"
 COMMANDS = {
     "train": "train a network on MNIST or on your own data",
+    "sweep": "train many configurations side by side, and choose the best",
     "evaluate": "test a saved model, and show where it is wrong",
     "predict": "recognize handwritten digits in photos or scans",
     "page": "write a web page to draw digits on and watch a model think",
@@ -20,6 +21,7 @@ COMMANDS = {
 }
 EXAMPLES = """\
   gpunet train --save model.safetensors
+  gpunet sweep --batch-size 10 100 1000 --learning-rate 0.0003 0.001 0.003 --seeds 5
   gpunet evaluate model.safetensors --plot report.png
   gpunet predict model.safetensors photo.jpg
   gpunet page model.safetensors -o digits.html

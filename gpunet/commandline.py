@@ -187,12 +187,16 @@ def path(text: str) -> str:
     return text
 
 
+LINEARLY, LOGARITHMICALLY = "linearly", "logarithmically"
+
+
 @dataclass(frozen=True)
 class Option:
     """An option of the command line, declared once: for the parser, and for whatever else reads it.
 
     flag:    as it is typed.
     default: what it is where it is not given; shown behind the help, if that has no parentheses of its own.
+    spread:  how a sweep spreads a range of its values, LINEARLY or LOGARITHMICALLY; None if it has no ranges.
     The others are argparse's.
     """
 
@@ -204,6 +208,7 @@ class Option:
     nargs: str | None = None
     metavar: str | None = None
     action: str | None = None
+    spread: str | None = None
 
     @property
     def name(self) -> str:

@@ -16,7 +16,8 @@ import shutil
 import stat
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -28,6 +29,7 @@ else:
     import fcntl
 
 LETTERS = 8  # random letters that keep the temporary files of concurrent processes apart
+TURN_SECONDS = 0.01  # between two looks at whether a turn is over
 FAR = 2**30  # the byte that is locked on Windows: beyond the content, because a locked byte cannot be read
 
 
@@ -138,16 +140,32 @@ def owned(option: str, path: str) -> Iterator[None]:
     A lock ends with its process, however that ends. Where there are no locks, or no file can be created, nothing is
     locked. Raises ArgumentError, naming the option, if another process owns the file.
     """
-    file = _open_lock(option, path)
+    try:
+        file = _open_lock(path)
+    except _TakenError:
+        raise ArgumentError(
+            f"{option}: {path}: another training is saving to it; wait until it ends, or choose another name"
+        ) from None
     try:
         yield
     finally:
-        if file is not None:
-            with contextlib.suppress(OSError):
-                if sys.platform == "win32":
-                    file.close()
-                os.unlink(file.name)  # while still locked: otherwise it could be another process' by now
-            file.close()
+        _close_lock(file)
+
+
+@contextlib.contextmanager
+def in_turn(path: str, waiting: Callable[[], object]) -> Iterator[None]:
+    """As `owned`, but while another process owns the file, wait and call `waiting` now and then."""
+    while True:
+        try:
+            file = _open_lock(path)
+            break
+        except _TakenError:
+            waiting()
+            time.sleep(TURN_SECONDS)
+    try:
+        yield
+    finally:
+        _close_lock(file)
 
 
 def check_output(option: str, path: str, *, size: int = 0, grows: bool = False) -> None:
@@ -239,7 +257,12 @@ def _open_aside(target: Path) -> IO[bytes]:
         file.close()  # another process removed it as a leftover, before it was locked
 
 
-def _open_lock(option: str, path: str) -> IO[bytes] | None:
+class _TakenError(Exception):
+    """Another process owns the file."""
+
+
+def _open_lock(path: str) -> IO[bytes] | None:
+    """The file's lock, taken; None where there are no locks. Raises _TakenError."""
     target = Path(os.path.realpath(path))
     while True:
         try:
@@ -248,13 +271,21 @@ def _open_lock(option: str, path: str) -> IO[bytes] | None:
             return None
         if _lock(file) is False:
             file.close()
-            raise ArgumentError(
-                f"{option}: {path}: another training is saving to it; wait until it ends, or choose another name"
-            )
+            raise _TakenError
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file.fileno()), os.stat(file.name)):
                 return file
         file.close()  # its last owner has just removed it
+
+
+def _close_lock(file: IO[bytes] | None) -> None:
+    if file is None:
+        return
+    with contextlib.suppress(OSError):
+        if sys.platform == "win32":
+            file.close()
+        os.unlink(file.name)  # while still locked: otherwise it could be another process' by now
+    file.close()
 
 
 def _lock(file: IO[bytes]) -> bool | None:

@@ -43,7 +43,7 @@ class Interruption(Callback):
         finally:
             for number, handler in zip(numbers, handlers, strict=True):
                 signal.signal(number, handler)
-        self._heed()
+        self.heed()
 
     @property
     def exit_status(self) -> int:
@@ -51,10 +51,10 @@ class Interruption(Callback):
         return commandline.INTERRUPTED if self.signal is None else 128 + self.signal
 
     def on_progress(self, updates: int) -> None:
-        self._heed()  # inside the epoch, which the engine then rolls back
+        self.heed()  # inside the epoch, which the engine then rolls back
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
-        self._heed()
+        self.heed()
 
     def _on_signal(self, number: int, _: object) -> None:
         now = time.monotonic()
@@ -64,6 +64,7 @@ class Interruption(Callback):
             self.at_once = True
             raise KeyboardInterrupt
 
-    def _heed(self) -> None:
+    def heed(self) -> None:
+        """Raise KeyboardInterrupt if a signal has come."""
         if self.signal is not None:
             raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""The data set of a command that takes a model: from `--data`, else what the model was trained on, else MNIST."""
+"""The data set of a command: from `--data`, else what the model was trained on that it takes, else MNIST."""
 
 from __future__ import annotations
 
@@ -8,6 +8,18 @@ from gpunet import commandline, data
 from gpunet.data import Dataset
 from gpunet.errors import ArgumentError, DataError
 from gpunet.saving import Saved
+
+
+def to_train_on(program: str, path: str | None) -> Dataset:
+    """The data set at `--data`, or MNIST, with a line if the end of the examples is unlike the rest."""
+    dataset = data.load_mnist() if path is None else data.load(path)
+    if untrained := dataset.untrained_classes:
+        print(
+            f"{program}: the validation examples have classes that no training example has, such as {untrained[0]}; "
+            "if the examples are sorted by class, shuffle them first",
+            file=sys.stderr,
+        )
+    return dataset
 
 
 def load(program: str, model: str, saved: Saved, path: str | None) -> tuple[Dataset, str]:

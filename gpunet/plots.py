@@ -34,7 +34,7 @@ def check(path: str) -> None:
     files.check_output("--plot", path)
     if Path(path).suffix.lower() not in SUFFIXES:
         raise ArgumentError(f"--plot: {path}: expected a name that ends in {', '.join(SUFFIXES)}")
-    _new_figure("--plot: ")
+    new_figure("--plot: ")
 
 
 def write(figure: Figure, path: str) -> None:
@@ -49,7 +49,7 @@ def curves(epochs: Sequence[int], history: Mapping[str, Sequence[float]]) -> Fig
 
     Raises ArgumentError if matplotlib cannot be loaded.
     """
-    figure = _new_figure(figsize=(10, 4), layout="constrained")
+    figure = new_figure(figsize=(10, 4), layout="constrained")
     from matplotlib.ticker import MaxNLocator
 
     for axes, name, unit, scale in zip(
@@ -81,7 +81,7 @@ def report(
     shape:     of an example; examples that are not images are drawn as curves over their inputs.
     Raises:    ArgumentError if matplotlib cannot be loaded.
     """
-    figure = _new_figure(figsize=(13, 14), layout="constrained")
+    figure = new_figure(figsize=(13, 14), layout="constrained")
     halves: Any = figure.subfigures(2, 1)
     left, right = halves[0].subfigures(1, 2)
     _draw_confusion(left.subplots(), confusion)
@@ -90,7 +90,7 @@ def report(
     return figure
 
 
-def _new_figure(option: str = "", **settings: Any) -> Figure:
+def new_figure(option: str = "", **settings: Any) -> Figure:
     """matplotlib's Figure, loaded on first use. option: the option that needs it, for the error."""
     # Without a writable folder matplotlib uses a temporary one as well, but prints two lines about it.
     cache_folders.ensure("MPLCONFIGDIR", *(_usual(kind) for kind in ("config", "cache")))

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from gpunet import commandline, data, engines, files, plots, resume, saving, threads, training_options
+from gpunet import commandline, data, engines, files, known_data, plots, resume, saving, threads, training_options
 from gpunet.callbacks import Callback, History, ProgressDisplay
 from gpunet.callbacks.linear_decay import LinearDecay
 from gpunet.callbacks.metrics_file import STANDARD_OUTPUT, MetricsFile
@@ -55,11 +55,6 @@ def _train_with(options: argparse.Namespace, saved: saving.Saved | None, records
     if options.threads is not None:
         threads.limit(options.threads)
     dataset = _load(options)
-    if options.batch_size > len(dataset.train.labels):
-        raise ArgumentError(
-            f"--batch-size: expected at most the {len(dataset.train.labels)} training examples, "
-            f"got {options.batch_size}"
-        )
     model = training_options.model_of(options, dataset)
     _check_room(options, model)
     choice = engines.choose(model.network, options.batch_size, options.device, options.engine, model.optimizer)
@@ -116,20 +111,12 @@ def _train_with(options: argparse.Namespace, saved: saving.Saved | None, records
 
 
 def _load(options: argparse.Namespace) -> Dataset:
-    """The data set, with a line if the end of the examples is unlike the rest."""
     try:
-        dataset = data.load_mnist() if options.data is None else data.load(options.data)
+        return known_data.to_train_on(PROGRAM, options.data)
     except DataError as error:
         if options.data_of_checkpoint:
             raise DataError(f"{error}; the path is from {options.resume}, --data gives another one") from error
         raise
-    if untrained := dataset.untrained_classes:
-        print(
-            f"{PROGRAM}: the validation examples have classes that no training example has, such as {untrained[0]}; "
-            "if the examples are sorted by class, shuffle them first",
-            file=sys.stderr,
-        )
-    return dataset
 
 
 def _finish(metrics: MetricsFile | None, history: History, plot: str | None) -> list[OutputError]:

@@ -12,7 +12,7 @@ import dataclasses
 from typing import Any
 
 from gpunet import commandline, losses, optimizers
-from gpunet.commandline import Option
+from gpunet.commandline import LINEARLY, LOGARITHMICALLY, Option
 from gpunet.data import Dataset
 from gpunet.errors import ArgumentError
 from gpunet.layers import HIDDEN_ACTIVATIONS, Dense
@@ -38,8 +38,22 @@ def _width(text: str) -> int:
 
 # An option that is called as an optimizer's field is given to the optimizer, and has no default of its own.
 OPTIONS = (
-    Option("--epochs", type=commandline.whole_number, default=20, metavar="N", help="passes over the training data"),
-    Option("--batch-size", type=commandline.whole_number, default=100, metavar="N", help="examples an update"),
+    Option(
+        "--epochs",
+        type=commandline.whole_number,
+        default=20,
+        metavar="N",
+        help="passes over the training data",
+        spread=LINEARLY,
+    ),
+    Option(
+        "--batch-size",
+        type=commandline.whole_number,
+        default=100,
+        metavar="N",
+        help="examples an update",
+        spread=LOGARITHMICALLY,
+    ),
     Option(
         "--hidden",
         type=_width,
@@ -47,6 +61,7 @@ OPTIONS = (
         default=[500, 500],
         metavar="UNITS",
         help="widths of the hidden layers, none for a network without any (500 500)",
+        spread=LINEARLY,
     ),
     Option("--activation", choices=HIDDEN_ACTIVATIONS, default="sigmoid", help="of the hidden layers"),
     Option("--optimizer", choices=tuple(optimizers.OPTIMIZERS), default="adam", help="update rule"),
@@ -56,6 +71,7 @@ OPTIONS = (
         metavar="RATE",
         help="step size, at the start "
         f"({', '.join(f'{default_rate(name):g} for {name}' for name in optimizers.OPTIMIZERS)})",
+        spread=LOGARITHMICALLY,
     ),
     Option(
         "--schedule",
@@ -63,9 +79,21 @@ OPTIONS = (
         default="linear",
         help="of the learning rate: falling to 0 in equal steps, one an epoch, or constant as in the lecture (linear)",
     ),
-    Option("--momentum", type=float, metavar="SHARE", help="share of the last step to keep, for sgd (0)"),
+    Option(
+        "--momentum",
+        type=float,
+        metavar="SHARE",
+        help="share of the last step to keep, for sgd (0)",
+        spread=LINEARLY,
+    ),
     Option("--nesterov", action="store_true", help="look ahead along the momentum, for sgd"),
-    Option("--weight-decay", type=float, metavar="RATE", help="decoupled weight decay, for adamw (0.004)"),
+    Option(
+        "--weight-decay",
+        type=float,
+        metavar="RATE",
+        help="decoupled weight decay, for adamw (0.004)",
+        spread=LOGARITHMICALLY,
+    ),
     Option("--seed", type=commandline.seed, default=0, metavar="N", help="fixes the start and the shuffling"),
 )
 
@@ -85,7 +113,7 @@ def optimizer_of(options: argparse.Namespace) -> Optimizer:
     chosen = optimizers.OPTIMIZERS[options.optimizer]
     given = {"learning_rate": default_rate(options.optimizer)}
     for option in OPTIONS:
-        owners = _optimizer_fields().get(option.name, [])
+        owners = owners_of(option.name)
         value = getattr(options, option.name)
         if not owners or value is None or value is False:
             continue
@@ -100,7 +128,12 @@ def optimizer_of(options: argparse.Namespace) -> Optimizer:
 
 
 def model_of(options: argparse.Namespace, dataset: Dataset) -> Sequential:
-    """The compiled model that the options describe."""
+    """The compiled model that the options describe. Raises ArgumentError for options that do not fit the data."""
+    if options.batch_size > len(dataset.train.labels):
+        raise ArgumentError(
+            f"--batch-size: expected at most the {len(dataset.train.labels)} training examples, "
+            f"got {options.batch_size}"
+        )
     model = Sequential(seed=options.seed)
     inputs: int | None = dataset.inputs
     for units in options.hidden:
@@ -109,6 +142,11 @@ def model_of(options: argparse.Namespace, dataset: Dataset) -> Sequential:
     model.add(Dense(dataset.classes, "softmax", input_dim=inputs))
     model.compile(optimizer_of(options), losses.INTEGER, device=options.device, engine=options.engine)
     return model
+
+
+def owners_of(name: str) -> list[str]:
+    """The optimizers that the option of this name belongs to; none if it is not an optimizer's."""
+    return _optimizer_fields().get(name, [])
 
 
 def _optimizer_fields() -> dict[str, list[str]]:

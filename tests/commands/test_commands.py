@@ -22,7 +22,7 @@ import gpunet
 from conftest import Command, command_environment
 from gpunet import ArgumentError, DataError, OutputError, commandline, evaluate, files, plots, predict, terminal, train
 
-COMMANDS = ("train", "evaluate", "predict", "page", "doctor")
+COMMANDS = ("train", "sweep", "evaluate", "predict", "page", "doctor")
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     """Python blocks share their names, and all share a folder that is empty at first."""
     pytest.importorskip("matplotlib", reason="the guide draws plots; pip install '.[test]'")
     pytest.importorskip("sklearn", reason="the guide uses scikit-learn; pip install '.[test]'")
+    pytest.importorskip("optuna", reason="the guide sweeps; pip install '.[test]'")
     monkeypatch.chdir(tmp_path)
     names: dict[str, object] = {}
     blocks = re.findall(r"^```(\w*)\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)

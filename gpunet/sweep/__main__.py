@@ -1,0 +1,7 @@
+"""`python -m gpunet.sweep`."""
+
+import sys
+
+from gpunet.sweep import main
+
+sys.exit(main())

@@ -1,0 +1,108 @@
+"""What came of a trial: for each seed how its training went, and what that says of the configuration."""
+
+from __future__ import annotations
+
+import enum
+import statistics
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from gpunet.callbacks import Logs
+from gpunet.sweep.space import Configuration
+
+CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
+
+
+class State(str, enum.Enum):
+    """What became of a trial. `failed` is for what cannot be trained, such as a network that is too large."""
+
+    COMPLETE, PRUNED, DIVERGED, FAILED = "complete", "pruned", "diverged", "failed"
+    RUNNING, WAITING = "running", "waiting"
+
+    @property
+    def is_end(self) -> bool:
+        return self not in (State.RUNNING, State.WAITING)
+
+
+@dataclass
+class Record:
+    """One training: a value for each epoch, loss in nats; seconds of training and updates, of all epochs."""
+
+    loss: list[float] = field(default_factory=list)
+    accuracy: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    val_accuracy: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    updates: int = 0
+
+    def add(self, logs: Logs) -> None:
+        """An epoch's logs."""
+        for name in CURVES:
+            getattr(self, name).append(float(logs[name]))
+        self.seconds += logs["seconds"]
+        self.updates += int(logs["updates"])
+
+    def as_attribute(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def of_attribute(cls, value: dict[str, Any]) -> Record:
+        return cls(**value)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A trial, as far as it is. records: by seed, of those that are done. reason: why it diverged or failed."""
+
+    number: int
+    configuration: Configuration
+    state: State
+    records: dict[int, Record]
+    reason: str = ""
+
+    @property
+    def accuracy(self) -> float:
+        """Mean over the seeds of the validation accuracy after the last epoch."""
+        return self._mean(lambda record: record.val_accuracy[-1])
+
+    @property
+    def deviation(self) -> float | None:
+        """Standard deviation of that over the seeds, of a sample; None of a single seed."""
+        values = [record.val_accuracy[-1] for record in self.records.values()]
+        return statistics.stdev(values) if len(values) > 1 else None
+
+    @property
+    def loss(self) -> float:
+        return self._mean(lambda record: record.val_loss[-1])
+
+    @property
+    def seconds(self) -> float:
+        """Of training one seed."""
+        return self._mean(lambda record: record.seconds)
+
+    @property
+    def us_per_update(self) -> float:
+        return self._mean(lambda record: 1e6 * record.seconds / record.updates)
+
+    @property
+    def best_seed(self) -> int:
+        """By validation."""
+        return min(self.records, key=lambda seed: _rank(self.records[seed].val_accuracy, self.records[seed].val_loss))
+
+    def _mean(self, value: Callable[[Record], float]) -> float:
+        return statistics.fmean(value(record) for record in self.records.values())
+
+
+def ranked(outcomes: Iterable[Outcome]) -> list[Outcome]:
+    """Those that are complete, the best first: by validation accuracy, then loss, then number."""
+    complete = [outcome for outcome in outcomes if outcome.state == State.COMPLETE]
+    return sorted(complete, key=lambda outcome: (-outcome.accuracy, outcome.loss, outcome.number))
+
+
+def best_of(outcomes: Iterable[Outcome]) -> Outcome | None:
+    return next(iter(ranked(outcomes)), None)
+
+
+def _rank(accuracies: Sequence[float], losses: Sequence[float]) -> tuple[float, float]:
+    return -accuracies[-1], losses[-1]

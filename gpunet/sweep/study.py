@@ -1,0 +1,373 @@
+"""A study: what is to be tried, who tries what, and what came of it, for all workers that share it.
+
+A trial is a configuration, trained once for each seed. It is Optuna's trial: its parameters are the options that vary,
+its value is the mean validation accuracy after the last epoch, its intermediate values are those after each epoch. Each
+seed's record is an attribute of it. A trial that a worker leaves, or leaves behind when it dies, waits again for the
+next one, with the seeds that are done; so there is one trial for each configuration, whoever trains it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import socket
+import statistics
+import threading
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
+from optuna.exceptions import UpdateFinishedTrialError
+from optuna.trial import FrozenTrial, TrialState
+
+from gpunet.data import MNIST
+from gpunet.errors import ArgumentError
+from gpunet.sweep.outcome import Outcome, Record, State
+from gpunet.sweep.space import Choice, Configuration, Space, Value, Values
+from gpunet.sweep.storage import Storage
+
+DESCRIPTION, TEST, WORKER, END = "gpunet", "test", "worker", "end"  # attributes, of the study and of a trial
+SEED = "seed {}"  # a trial's attribute with a seed's record
+FIRST_BEFORE_PRUNING = 5  # trials that come to their end whatever they promise
+DATA, SEEDS, TRIALS = "--data", "--seeds", "--trials"  # in the description, beside the options
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a study is about.
+
+    seeds:  with which each configuration is trained.
+    search: whether configurations are searched for; else each combination is tried.
+    data:   the data set's fingerprint.
+    path:   as given to `--data`, or None for the bundled MNIST.
+    """
+
+    space: Space
+    seeds: tuple[int, ...]
+    search: bool
+    data: str
+    path: str | None
+
+    @property
+    def described(self) -> dict[str, str]:
+        """What two workers have to agree on."""
+        seeds = f"{len(self.seeds)} from {self.seeds[0]} on"
+        search = "given" if self.search else "not given"
+        return {**self.space.described, SEEDS: seeds, TRIALS: search, DATA: self.data}
+
+    @property
+    def name(self) -> str:
+        """Of a study that was given none: the same for the same plan."""
+        return f"sweep-{hashlib.sha256(json.dumps(self.described).encode()).hexdigest()[:6]}"
+
+
+@dataclass
+class Claim:
+    """A trial in the hands of this worker.
+
+    trial:   Optuna's id of it.
+    records: by seed, of the trainings that are done; begun: of those that are not.
+    over:    nothing more is to be done for it.
+    """
+
+    trial: int
+    number: int
+    configuration: Configuration
+    records: dict[int, Record]
+    begun: dict[int, Record] = field(default_factory=dict)
+    over: bool = False
+
+
+class Study:
+    """A study that is open, and the plan that it is about.
+
+    trials: how many there are to be in the end, or None for one a combination.
+    Raises ArgumentError if it belongs to another plan.
+    """
+
+    def __init__(self, storage: Storage, name: str, plan: Plan, trials: int | None) -> None:
+        self.storage, self.name, self.plan = storage, name, plan
+        self._combinations = [] if plan.search else plan.space.combinations()
+        self.trials = len(self._combinations) if trials is None else trials
+        self._study = storage.patiently(self._opened)
+        self._beats = _Heartbeats(storage.optuna)
+
+    def _opened(self) -> optuna.Study:
+        with self.storage.turn(self.name):
+            study = optuna.create_study(
+                study_name=self.name,
+                storage=self.storage.optuna,
+                sampler=optuna.samplers.RandomSampler(),
+                pruner=optuna.pruners.MedianPruner(FIRST_BEFORE_PRUNING),
+                direction="maximize",
+                load_if_exists=True,
+            )
+            known = study.user_attrs.get(DESCRIPTION)
+            if known is None and not study.trials:
+                study.set_user_attr(DESCRIPTION, {"options": self.plan.described, "path": self.plan.path})
+            else:
+                _require_same(self.name, known, self.plan)
+        return study
+
+    # What is known
+
+    def outcomes(self) -> list[Outcome]:
+        """Of all trials, in order."""
+        return self.storage.patiently(lambda: outcomes(self._study, self.plan.space))
+
+    def test_result(self, number: int) -> dict[str, Any] | None:
+        """What the test of a trial's networks gave, if it was done."""
+        return self.storage.patiently(lambda: test_result(self._study, number))
+
+    def keep_test(self, result: dict[str, Any]) -> None:
+        self.storage.patiently(lambda: self._study.set_user_attr(TEST, result))
+
+    # Who tries what
+
+    def claim(self, most: int) -> tuple[list[Claim], int]:
+        """Up to so many trials to be tried by this worker, and how many others are being tried by others."""
+
+        def claim() -> tuple[list[Claim], int]:
+            with self.storage.turn(self.name), warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # that heartbeats are meant for Optuna's own loop
+                self._take_back_from_the_dead()
+                return self._claim(most)
+
+        return self.storage.patiently(claim)
+
+    def release(self, claims: Sequence[Claim]) -> None:
+        """Leave the trials that are not over to whoever comes next."""
+        for claim in claims:
+            if not claim.over:
+                self._beats.stop(claim.trial)
+                self._set_state(claim, TrialState.WAITING)
+
+    # What comes of it
+
+    def report(self, claim: Claim, epoch: int, accuracy: float) -> None:
+        """The mean validation accuracy after an epoch, counted from 1, of the seeds that have come so far."""
+        self._write(lambda: self.storage.optuna.set_trial_intermediate_value(claim.trial, epoch, accuracy))
+
+    def is_hopeless(self, claim: Claim) -> bool:
+        """Whether the trial is worse than the median of those that are complete were after this epoch."""
+
+        def judged() -> bool:
+            return self._study.pruner.prune(self._study, self.storage.optuna.get_trial(claim.trial))
+
+        return self.storage.patiently(judged)
+
+    def keep(self, claim: Claim, seed: int) -> None:
+        """The record of a seed, whose training is complete."""
+        record = claim.records[seed]
+        self._write(
+            lambda: self.storage.optuna.set_trial_user_attr(claim.trial, SEED.format(seed), record.as_attribute())
+        )
+
+    def complete(self, claim: Claim) -> None:
+        accuracy = statistics.fmean(record.val_accuracy[-1] for record in claim.records.values())
+        self._end(claim, TrialState.COMPLETE, [accuracy])
+
+    def prune(self, claim: Claim) -> None:
+        self._end(claim, TrialState.PRUNED, None, {"state": State.PRUNED})
+
+    def diverge(self, claim: Claim, reason: str) -> None:
+        """It is no failure to be repeated, but a result; for Optuna a trial that was worth nothing."""
+        self._end(claim, TrialState.PRUNED, None, {"state": State.DIVERGED, "reason": reason})
+
+    def fail(self, claim: Claim, reason: str) -> None:
+        self._end(claim, TrialState.FAIL, None, {"state": State.FAILED, "reason": reason})
+
+    def close(self) -> None:
+        self._beats.close()
+
+    def _claim(self, most: int) -> tuple[list[Claim], int]:
+        trials = [trial for trial in self._study.get_trials(deepcopy=False) if _counts(trial)]
+        running = sum(trial.state == TrialState.RUNNING for trial in trials)
+        waiting = sum(trial.state == TrialState.WAITING for trial in trials)
+        fresh = max(0, self.trials - len(trials))
+        tried = {_key(trial.params) for trial in trials}
+        untried = (each for each in self._combinations if _key(self._varied(each)) not in tried)
+        claims = []
+        for _ in range(min(most, waiting + fresh)):
+            if waiting:
+                waiting -= 1
+            elif not self.plan.search:
+                self._study.add_trial(self._waiting(next(untried)))
+            claims.append(self._begin())
+        return claims, running
+
+    def _begin(self) -> Claim:
+        """Claim the next trial that waits, or a new one."""
+        # A sampler of its own for each trial: after a restart the same one would propose the same again.
+        number = len(self._study.get_trials(deepcopy=False))
+        seed = int.from_bytes(hashlib.sha256(f"{self.plan.seeds[0]} {number}".encode()).digest()[:4], "big")
+        self._study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
+        trial = self._study.ask()
+        configuration = self.plan.space.pick(lambda name, choice: _suggest(trial, name, choice))
+        claim = Claim(trial._trial_id, trial.number, configuration, _records(trial.user_attrs, self.plan.seeds))
+        self._beats.start(claim.trial)
+        trial.set_user_attr(WORKER, f"{socket.gethostname()} {os.getpid()}")
+        return claim
+
+    def _take_back_from_the_dead(self) -> None:
+        """Let the trials wait again whose worker has shown no sign of life for long, or died while it claimed them."""
+        storage = self.storage.optuna
+        stale = set(storage._get_stale_trial_ids(self._study._study_id)) - self._beats.trials
+        for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            if trial._trial_id in stale or WORKER not in trial.user_attrs:
+                with contextlib.suppress(UpdateFinishedTrialError):
+                    storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
+
+    def _varied(self, configuration: Configuration) -> dict[str, Value]:
+        return {name: configuration[name] for name in self.plan.space.varied if name in configuration}
+
+    def _waiting(self, configuration: Configuration) -> FrozenTrial:
+        params = self._varied(configuration)
+        distributions: dict[str, BaseDistribution] = {
+            name: CategoricalDistribution(self.plan.space.choices[name].checked) for name in params
+        }
+        return optuna.create_trial(state=TrialState.WAITING, params=params, distributions=distributions)
+
+    def _end(
+        self, claim: Claim, state: TrialState, values: list[float] | None, end: dict[str, str] | None = None
+    ) -> None:
+        claim.over = True
+        self._beats.stop(claim.trial)
+        if end is not None:
+            self._write(lambda: self.storage.optuna.set_trial_user_attr(claim.trial, END, end))
+        self._set_state(claim, state, values)
+
+    def _set_state(self, claim: Claim, state: TrialState, values: list[float] | None = None) -> None:
+        self._write(lambda: self.storage.optuna.set_trial_state_values(claim.trial, state, values))
+
+    def _write(self, action: Callable[[], object]) -> None:
+        """Where another worker has taken the trial over and finished it, that counts."""
+
+        def write() -> None:
+            with contextlib.suppress(UpdateFinishedTrialError):
+                action()
+
+        self.storage.patiently(write)
+
+
+class _Heartbeats:
+    """Says of the trials in this worker's hands, every so many seconds, that it is alive."""
+
+    def __init__(self, storage: optuna.storages.RDBStorage) -> None:
+        self._storage, self.trials, self._ended = storage, set[int](), threading.Event()
+        interval = storage.get_heartbeat_interval()
+        assert interval is not None
+        self._seconds = min(interval, storage.grace_period / 4) if storage.grace_period else interval
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def start(self, trial: int) -> None:
+        self._storage.record_heartbeat(trial)
+        self.trials.add(trial)
+
+    def stop(self, trial: int) -> None:
+        self.trials.discard(trial)
+
+    def close(self) -> None:
+        self._ended.set()
+        self._thread.join(1.0)  # a database that is away may hold it up; the process may end all the same
+
+    def _run(self) -> None:
+        while not self._ended.wait(self._seconds):
+            for trial in list(self.trials):
+                with contextlib.suppress(Exception):  # of a database that is away: whoever works will say so
+                    self._storage.record_heartbeat(trial)
+        self._storage.remove_session()
+
+
+def outcomes(study: optuna.Study, space: Space) -> list[Outcome]:
+    """Of all trials of a study, in order."""
+    found = []
+    for trial in study.get_trials(deepcopy=False):
+        end = trial.user_attrs.get(END, {})
+        if not _counts(trial):
+            continue
+        state = State(end.get("state", trial.state.name.lower()))
+        configuration = space.pick(lambda name, choice, params=trial.params: params.get(name, choice.checked[0]))  # type: ignore[misc]
+        records = _records(trial.user_attrs)
+        found.append(Outcome(trial.number, configuration, state, records, end.get("reason", "")))
+    return found
+
+
+def test_result(study: optuna.Study, number: int) -> dict[str, Any] | None:
+    """What the test of a trial's networks gave, if it was done."""
+    found: Any = study.user_attrs.get(TEST)
+    return found if isinstance(found, dict) and found.get("trial") == number else None
+
+
+def names(storage: Storage) -> list[str]:
+    """Of all studies in a storage that are sweeps of ours."""
+    return [study.study_name for study in storage.optuna.get_all_studies() if DESCRIPTION in study.user_attrs]
+
+
+def load(storage: Storage, name: str) -> tuple[optuna.Study, dict[str, Any]]:
+    """A study as it is, and its description. Raises ArgumentError if there is none."""
+    known = names(storage)
+    if name not in known:
+        there = f"there are {', '.join(known)}" if known else "there are none"
+        raise ArgumentError(f"--study: no study {name} in {storage.name}; {there}")
+    study = optuna.load_study(study_name=name, storage=storage.optuna)
+    description: dict[str, Any] = study.user_attrs[DESCRIPTION]
+    return study, description
+
+
+def _counts(trial: FrozenTrial) -> bool:
+    """Whether it is a trial of the study's: not one that somebody else has let fail, whose place is free again."""
+    return trial.state != TrialState.FAIL or END in trial.user_attrs
+
+
+def _records(attributes: dict[str, Any], seeds: Sequence[int] | None = None) -> dict[int, Record]:
+    prefix = SEED.format("")
+    found = {
+        int(name.removeprefix(prefix)): Record.of_attribute(value)
+        for name, value in attributes.items()
+        if name.startswith(prefix)
+    }
+    return {seed: found[seed] for seed in sorted(found) if seeds is None or seed in seeds}
+
+
+def _key(params: dict[str, Any]) -> str:
+    return json.dumps(params, sort_keys=True)
+
+
+def _suggest(trial: optuna.Trial, name: str, choice: Choice) -> Value:
+    if isinstance(choice, Values):
+        value = trial.suggest_categorical(name, choice.values)
+        assert value is not None
+        return value
+    if isinstance(choice.low, int) and isinstance(choice.high, int):
+        return trial.suggest_int(name, choice.low, choice.high, log=choice.logarithmic)
+    return trial.suggest_float(name, choice.low, choice.high, log=choice.logarithmic)
+
+
+def _require_same(name: str, known: Any, plan: Plan) -> None:
+    """ArgumentError if a study is about something else."""
+    if not isinstance(known, dict) or not isinstance(known.get("options"), dict):
+        raise ArgumentError(f"--study: {name} is not a sweep's study; choose another name")
+    mine = plan.described
+    before = (
+        Plan(Space({}), (0,), False, "", None).described | known["options"]
+    )  # what it is older than, it was without
+    for option, value in mine.items():
+        if before.get(option) == value:
+            continue
+        if option == DATA:
+            raise ArgumentError(
+                f"--study: {name} was begun with other data ({known.get('path') or MNIST}) than {plan.path or MNIST}; "
+                "choose another name, or give its data as --data"
+            )
+        was = before.get(option)
+        raise ArgumentError(
+            f"{option}: {value or 'its default'} contradicts the study {name}, which was begun with "
+            f"{was or 'its default'}; choose another name with --study"
+        )
