@@ -1,8 +1,8 @@
-"""The GPU generations that kernels are compiled for and checked against, and how many blocks their SMs hold.
+"""The GPU generations that kernels are compiled for and checked against, and how many blocks their SMs can hold.
 
-Source: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"; the rounding of registers and the
-kilobyte that the system keeps of a block's shared memory from compute capability 8.0 on are from the same chapter and
-the occupancy calculator.
+Source: CUDA C++ Programming Guide, "Technical Specifications per Compute Capability". The rounding of registers, and
+the kilobyte of each block's shared memory that the system reserves from compute capability 8.0 on, are from the same
+chapter and the occupancy calculator.
 """
 
 from __future__ import annotations
@@ -11,15 +11,16 @@ from typing import NamedTuple
 
 from gpunet.engines.cuda.compiler import Resources
 
-REGISTERS = 65536  # a multiprocessor, on every architecture below
-REGISTER_UNIT = 256  # registers are given to warps in multiples of this
+REGISTERS = 65536  # per multiprocessor, on every architecture below
+REGISTER_UNIT = 256  # registers are allocated to warps in multiples of this
 WARP = 32
 
 
 class Architecture(NamedTuple):
-    """Limits of a multiprocessor, and how many of them the example has.
+    """The limits of a multiprocessor, and how many of them an example GPU has.
 
-    sm_shared_bytes: for all its blocks; system_bytes: kept of it for each block; shared_bytes: the most of one block.
+    Shared memory: sm_shared_bytes for all blocks of a multiprocessor, system_bytes of them reserved per block, and at
+    most shared_bytes for one block.
     """
 
     number: int  # as in sm_90
@@ -40,7 +41,7 @@ class Architecture(NamedTuple):
         return self.capability >= (6, 0)
 
     def resident_blocks(self, resources: Resources, threads: int, dynamic_shared_bytes: int = 0) -> int:
-        """How many blocks of a kernel a multiprocessor holds at once."""
+        """How many blocks of a kernel a multiprocessor can hold at once."""
         warps = -(-threads // WARP)
         warp_registers = -(-resources.registers * WARP // REGISTER_UNIT) * REGISTER_UNIT
         shared = resources.shared_bytes + dynamic_shared_bytes + self.system_bytes

@@ -1,9 +1,9 @@
-"""The way into CuPy: one thread at a time, on the right GPU, and errors come out as DeviceErrors.
+"""The boundary to CuPy: one thread at a time calls it, on the right GPU, and its errors become DeviceErrors.
 
-All that calls CuPy for a device is a method that `crossing` wraps.
+Every method that calls CuPy for a device is wrapped by `crossing`.
 
-After some errors, an illegal address for one, CUDA refuses every call until the process ends; and a process cannot use
-what was opened before it was forked. A GPU counts as lost then.
+After some errors, such as an illegal address, CUDA refuses every call until the process ends. A process that was forked
+cannot use a GPU that its parent had opened. In both cases the GPU counts as lost.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ FORKED = (
     "this process was forked from one that had opened the GPU, and cannot use it; start processes with "
     "multiprocessing.get_context('spawn')"
 )
-OUT_OF_MEMORY, NOT_INITIALIZED = 2, 3  # numbers that CUDA's runtime and driver share
-CANNOT_LOAD = (200, 209, 218, 221, 222)  # images, PTX and kernels that this driver or GPU cannot take
+OUT_OF_MEMORY, NOT_INITIALIZED = 2, 3  # error codes that CUDA's runtime and driver share
+CANNOT_LOAD = (200, 209, 218, 221, 222)  # images, PTX and kernels that this driver or GPU cannot load
 
 
 class Boundary:
-    """Of one GPU. lock: held by whoever calls CuPy; capturing: work is being captured, and the GPU must not be asked.
+    """The boundary of one GPU.
 
-    The lock is held by `with` alone, as Ctrl-C may come at any moment (see gpunet/turns.py).
+    lock:      held by the thread that calls CuPy; only ever taken by `with`, because Ctrl-C may come at any moment (see
+               gpunet/turns.py).
+    capturing: work is being captured, so the GPU must not be queried.
     """
 
     def __init__(self, cupy: Any, index: int) -> None:
@@ -44,7 +46,7 @@ class Boundary:
 
     @property
     def lost(self) -> str | None:
-        """Why this process cannot use the GPU any more; None while it can."""
+        """Why this process can no longer use the GPU; None while it can."""
         return self._lost if os.getpid() == self._process else FORKED
 
     def require_usable(self) -> None:
@@ -53,7 +55,7 @@ class Boundary:
             raise DeviceError(why)
 
     def explained(self, error: BaseException) -> BaseException:
-        """The DeviceError to raise instead; in a capture the error itself, since whoever captures has to end it."""
+        """The DeviceError to raise instead; during a capture the error itself, since that must end first."""
         return error if self.capturing else self._explained(error)
 
     def _explained(self, error: BaseException) -> DeviceError:
@@ -75,7 +77,7 @@ class Boundary:
         return DeviceError(f"the GPU refuses what it was asked for ({line})")
 
     def _failure(self) -> str | None:
-        """What CUDA answers to every call since an error that stays; None if it works."""
+        """What CUDA answers to every call after an error that persists; None if the GPU works."""
         before = self.runtime.getDevice()
         try:
             self.runtime.setDevice(self.index)
@@ -100,15 +102,15 @@ Method = Callable[Concatenate[Owner, Arguments], Result]
 
 
 def crossing(method: Method[Owner, Arguments, Result]) -> Method[Owner, Arguments, Result]:
-    """A method that calls CuPy: no other thread does so meanwhile, and its GPU is the current one.
+    """For methods that call CuPy: no other thread calls it meanwhile, and the method's GPU is the current one.
 
-    Such methods may call one another. DeviceError takes the place of CUDA's and CuPy's errors, and reports a lost GPU.
+    Such methods may call one another. CUDA's and CuPy's errors become DeviceErrors, and so does the use of a lost GPU.
     """
 
     @functools.wraps(method)
     def inside(self: Owner, /, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
         boundary = self.boundary
-        boundary.require_usable()  # before the lock, which another thread may have held at a fork
+        boundary.require_usable()  # before taking the lock, which another thread may have held during a fork
         with boundary.lock:
             boundary.require_usable()
             try:
@@ -119,7 +121,7 @@ def crossing(method: Method[Owner, Arguments, Result]) -> Method[Owner, Argument
                 try:
                     return method(self, *args, **kwargs)
                 finally:
-                    with contextlib.suppress(*boundary.errors):  # it may be the one that fails
+                    with contextlib.suppress(*boundary.errors):  # this call may be the one that fails
                         boundary.runtime.setDevice(current)
             except boundary.errors as error:
                 explained = boundary.explained(error)
@@ -131,9 +133,9 @@ def crossing(method: Method[Owner, Arguments, Result]) -> Method[Owner, Argument
 
 
 def open_gpu_context(cupy: Any, index: int) -> None:
-    """Make a GPU current once, which opens it. Raises DeviceError where that cannot be.
+    """Open a GPU, by making it current once. Raises DeviceError if that fails.
 
-    With nothing but calls of the runtime: a Stream of CuPy's that could not be made complains when it is freed.
+    Calls only the runtime: a CuPy Stream that could not be created prints an error when it is freed.
     """
     runtime = cupy.cuda.runtime
     try:
@@ -145,8 +147,8 @@ def open_gpu_context(cupy: Any, index: int) -> None:
             if before != index:
                 with contextlib.suppress(runtime.CUDARuntimeError):
                     runtime.setDevice(before)
-    except runtime.CUDARuntimeError as error:  # the driver's errors are the runtime's here
+    except runtime.CUDARuntimeError as error:  # here the driver's errors arrive as the runtime's
         hint = "see nvidia-smi for what else runs on it"
         if error.status == NOT_INITIALIZED:
-            hint = "after a fork this is so: start processes with multiprocessing.get_context('spawn')"
+            hint = "this happens after a fork: start processes with multiprocessing.get_context('spawn')"
         raise DeviceError(f"the GPU cannot be opened ({first_line(error)}); {hint}") from error

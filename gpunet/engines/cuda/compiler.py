@@ -1,8 +1,8 @@
-"""Kernels from CUDA C++ to machine code, with NVRTC. Needs no GPU: only the number of its architecture.
+"""Compiles kernels from CUDA C++ to machine code with NVRTC. Needs no GPU, only the number of its architecture.
 
-For training, all that it needs is compiled at once, beside one another on the cores there are, and kept on disk. For
-tests and `python -m gpunet.kernel_report`, the compiler's report on a kernel is read, and kept likewise. Both have the
-same source and the same options.
+For training, all the kernels that it needs are compiled together, in parallel on the available cores, and cached on
+disk. For tests and `python -m gpunet.kernel_report`, the compiler's report on a kernel is read, and cached too. Both
+use the same source and the same options.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ STANDARD = ("--std=c++17",)
 CUPY_OPTIONS = ("-ftz=true", "--device-as-default-execution-space")  # what CuPy always adds
 REPORT_OPTIONS = ("--ptxas-options=-v",)
 
-# NVRTC has no option that silences this one; it is about the architecture, not about the kernel.
+# NVRTC has no option to silence this warning, which is about the architecture, not about the kernel.
 _DEPRECATION = re.compile(r".*warning: Architectures prior to .* are deprecated.*")
 _ENTRY = re.compile(r"Compiling entry function '(\w+)' for 'sm_\d+\w?'")
 _STACK = re.compile(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads")
@@ -36,12 +36,12 @@ _SHARED = re.compile(r"(\d+) bytes smem")
 
 
 class CompileError(RuntimeError):
-    """NVRTC refused a kernel, or warned; the message is its log."""
+    """NVRTC refused a kernel or warned about it; the message is its log."""
 
 
 @dataclass(frozen=True)
 class Resources:
-    """What a kernel needs, as ptxas reports it: bytes, and registers a thread."""
+    """What a kernel needs, as ptxas reports it: bytes, and registers per thread."""
 
     registers: int
     shared_bytes: int
@@ -58,14 +58,14 @@ class Program(NamedTuple):
 
     @property
     def key(self) -> str:
-        """A name for everything that its machine code depends on."""
+        """A hash of everything that the machine code depends on."""
         return hashlib.sha256("\0".join([self.source, *self.options, _compiler()]).encode()).hexdigest()[:32]
 
 
 def program(
     name: str, source: str, defines: Mapping[str, int | float | str], architecture: int, extra: Sequence[str] = ()
 ) -> Program:
-    """A kernel source with compile-time parameters, for an architecture such as 52 or 90. The one place for options."""
+    """A kernel source with compile-time parameters, for an architecture such as 52 or 90. All options are set here."""
     options = (*STANDARD, *define_options(defines), *CUPY_OPTIONS, *extra, f"--gpu-architecture=sm_{architecture}")
     return Program(name, source, options)
 
@@ -74,19 +74,19 @@ _compiling = threading.Lock()
 
 
 def machine_code(programs: Sequence[Program], announce: Callable[[str], None]) -> list[bytes]:
-    """Each program's cubin: from disk, or compiled now, as many at a time as there are cores, and kept for the next.
+    """Each program's cubin: from the cache, or compiled now, as many at a time as there are cores, and cached.
 
-    announce: called with a line before something is compiled.
-    Raises CompileError for the first that the compiler refuses; what NVRTC raises where it cannot be had.
+    announce: called with a line before anything is compiled.
+    Raises CompileError for the first program that the compiler refuses, and NVRTC's own error if it is not available.
     """
-    with _compiling:  # who waits here for the same kernels, for a model in another thread, finds them kept
+    with _compiling:  # another thread that waits here for the same kernels then finds them in the cache
         folder = cache_folder()
         places = [folder / f"{program.name}-{program.key}.cubin" if folder else None for program in programs]
         codes = [kept.read(place) if place else None for place in places]
         missing = [number for number, code in enumerate(codes) if code is None]
         if missing:
             announce("compiling kernels, " + ("first run only" if folder else CANNOT_BE_KEPT))
-            compiled = _beside_one_another([programs[number] for number in missing])
+            compiled = _compile_in_parallel([programs[number] for number in missing])
             for number, code in zip(missing, compiled, strict=True):
                 codes[number] = code
                 if (place := places[number]) is not None:
@@ -95,27 +95,27 @@ def machine_code(programs: Sequence[Program], announce: Callable[[str], None]) -
 
 
 def cache_folder() -> Path | None:
-    """Where machine code is kept; None if it cannot be."""
+    """Where machine code is cached; None if it cannot be."""
     return cache_folders.own("kernels")
 
 
 CANNOT_BE_KEPT = "each time, as they cannot be kept: name a folder in XDG_CACHE_HOME"
 
 
-def _beside_one_another(programs: Sequence[Program]) -> list[bytes]:
-    """Compile on several threads: NVRTC does not hold Python's lock."""
-    from concurrent.futures import ThreadPoolExecutor  # here, as it takes 5 ms and is seldom needed
+def _compile_in_parallel(programs: Sequence[Program]) -> list[bytes]:
+    """Compile in several threads: NVRTC releases Python's lock."""
+    from concurrent.futures import ThreadPoolExecutor  # here, because it takes 5 ms and is seldom needed
 
-    load_nvrtc().getVersion()  # CuPy opens the library at the first call, which is not for several threads
+    load_nvrtc().getVersion()  # CuPy opens the library in the first call, which is not thread-safe
     with ThreadPoolExecutor(min(len(programs), threads.count()), "compiler") as pool:
-        # After an error or Ctrl-C `map` begins nothing more; what has begun cannot be stopped.
+        # After an error or Ctrl-C, `map` starts nothing more; compilations that have started cannot be stopped.
         return [code for code, _ in pool.map(_compile, programs)]
 
 
 def compile_kernel(name: str, defines: Mapping[str, int | float | str], architecture: int) -> dict[str, Resources]:
     """Compile kernels/<name>.cu for an architecture such as 52 or 90; returns each kernel's resources.
 
-    Raises CompileError for an error, and for a warning as well; DeviceError without NVRTC.
+    Raises CompileError for an error or a warning; DeviceError without NVRTC.
     """
     wanted = _to_report(name, defines, architecture)
     folder = cache_folders.own("compiler")
@@ -131,13 +131,13 @@ def compile_kernel(name: str, defines: Mapping[str, int | float | str], architec
 def compile_to_cubin(
     name: str, defines: Mapping[str, int | float | str], architecture: int
 ) -> tuple[dict[str, Resources], bytes]:
-    """As compile_kernel, with the machine code; nothing is kept."""
+    """As compile_kernel, with the machine code; nothing is cached."""
     cubin, log = _reported(_to_report(name, defines, architecture))
-    return _resources(log), cubin + b"\0"  # CuPy takes the last byte for the end of a text
+    return _resources(log), cubin + b"\0"  # CuPy takes the last byte for a string's terminator
 
 
 def _to_report(name: str, defines: Mapping[str, int | float | str], architecture: int) -> Program:
-    """What is to be compiled, with the compiler's report; DeviceError without NVRTC."""
+    """The program to compile for the compiler's report. Raises DeviceError without NVRTC."""
     try:
         load_nvrtc().getVersion()
     except Exception as error:  # an ImportError, OSError or RuntimeError, depending on what is missing
@@ -146,7 +146,7 @@ def _to_report(name: str, defines: Mapping[str, int | float | str], architecture
 
 
 def _reported(wanted: Program) -> tuple[bytes, str]:
-    """As _compile; CompileError for a warning, too."""
+    """As _compile, but with a CompileError for a warning too."""
     cubin, log = _compile(wanted)
     if "warning" in _DEPRECATION.sub("", log):
         raise CompileError(f"{wanted.name}.cu, {wanted.options[-1]}:\n{log}")
@@ -154,7 +154,7 @@ def _reported(wanted: Program) -> tuple[bytes, str]:
 
 
 def _compile(wanted: Program) -> tuple[bytes, str]:
-    """The cubin, and what the compiler has to say about it. Raises CompileError."""
+    """The cubin and the compiler's log. Raises CompileError."""
     nvrtc = load_nvrtc()
     made = nvrtc.createProgram(wanted.source, f"{wanted.name}.cu", (), ())
     try:
@@ -168,7 +168,7 @@ def _compile(wanted: Program) -> tuple[bytes, str]:
 
 
 def _compiler() -> str:
-    """Which NVRTC this is: its version, and the version of its wheel, which distinguishes builds of one version."""
+    """Identifies this NVRTC: its version, and that of its wheel, which tells builds of the same version apart."""
     return ", ".join([str(load_nvrtc().getVersion()), *_wheels()])
 
 
@@ -190,7 +190,7 @@ def _resources(log: str) -> dict[str, Resources]:
             continue
         stack, used = _STACK.search(part), _USED.search(part)
         if stack is None or used is None:
-            raise CompileError(f"{kernel}: the compiler's report has another form than expected:\n{part}")
+            raise CompileError(f"{kernel}: the compiler's report does not have the expected form:\n{part}")
         shared = _SHARED.search(used[2])
         resources[kernel] = Resources(
             registers=int(used[1]),

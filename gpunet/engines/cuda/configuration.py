@@ -1,4 +1,4 @@
-"""What both CUDA engines' plans are made of: a kernel as it is compiled, its launch, and what of a device decides."""
+"""Parts of both CUDA engines' plans: a kernel as it is compiled, its launch, and what a plan needs from a device."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from typing import NamedTuple, Protocol
 
 from gpunet.layers import HIDDEN_ACTIVATIONS
 
-# The names of activations that would be functions of C's library are spelt out in kernels/activation.cuh.
+# Names that C's library uses for functions have longer names in kernels/activation.cuh.
 ACTIVATION_NAMES = {name: name for name in HIDDEN_ACTIVATIONS} | {"tanh": "hyperbolic_tangent"}
 
 Defines = dict[str, int | str]
 
 
 class Hardware(Protocol):
-    """What of a device decides. shared_bytes: the most shared memory that a block may ask for."""
+    """What a plan depends on. shared_bytes: the most shared memory that a block may request."""
 
     @property
     def capability(self) -> tuple[int, int]: ...
@@ -30,14 +30,14 @@ class Hardware(Protocol):
 
 
 class Tile(NamedTuple):
-    """A block's share of a matrix product, m x n results, and a thread's share of that; see kernels/product.cuh."""
+    """A block's part of a matrix product, m x n results, and a thread's part of that; see kernels/product.cuh."""
 
     m: int
     n: int
     k: int
     thread_m: int
     thread_n: int
-    resident_blocks: int  # a multiprocessor, promised to the compiler
+    resident_blocks: int  # per multiprocessor, promised to the compiler
 
     @property
     def threads(self) -> int:
@@ -45,7 +45,7 @@ class Tile(NamedTuple):
 
     @property
     def multiply_adds(self) -> int:
-        """That a thread does with a panel."""
+        """Per thread and panel."""
         return self.thread_m * self.thread_n * self.k
 
     @property
@@ -64,8 +64,8 @@ class Tile(NamedTuple):
 class Configuration:
     """A kernel as it is compiled. The source file kernels/<kernel>.cu holds the function of the same name.
 
-    tile:         None for kernels that do not multiply tiles; those that do can split the inner dimension.
-    shared_bytes: dynamic shared memory that a launch asks for.
+    tile:         None for kernels without tiles; kernels with tiles can split the inner dimension.
+    shared_bytes: dynamic shared memory that a launch requests.
     """
 
     kernel: str
@@ -78,7 +78,7 @@ class Configuration:
 
 @dataclass(frozen=True)
 class Launch:
-    """A configuration with its grid. split: blocks that share a tile's inner dimension (the grid's third)."""
+    """A configuration and its grid. The third dimension, split, is how many blocks share a tile's inner dimension."""
 
     configuration: Configuration
     grid: tuple[int, int, int]
@@ -93,7 +93,7 @@ class Launch:
 
     @property
     def shared_numbers(self) -> int:
-        """Floats that the blocks of a split leave for one another; see kernels/product.cuh."""
+        """Floats of workspace in which the blocks of a split pass on their parts; see kernels/product.cuh."""
         tile = self.configuration.tile
         return self.tiles * self.split * tile.m * tile.n if tile and self.split > 1 else 0
 

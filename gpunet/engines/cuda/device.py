@@ -1,7 +1,7 @@
 """A GPU as engines see it: arrays, compiled modules, launches. `CudaDevice` is the real one, through CuPy.
 
-Engines get their device as an argument and know no other way to reach a GPU; the emulator of the tests has the same
-interface. CuPy is imported when a CudaDevice is made, not before.
+Engines get their device as an argument and reach a GPU in no other way; the tests' emulator has the same interface.
+CuPy is imported when a CudaDevice is created, not before.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gpunet.engines.cuda.compiler import CompileError, Program, machine_code, pr
 from gpunet.engines.cuda.sources import define_options, read_source
 from gpunet.errors import ArgumentError, DeviceError, first_line
 
-# An array on the device: has shape and dtype; slices along its first axis, and view(dtype) of a vector, are views.
+# An array on the device. It has shape and dtype; slices along its first axis, and view(dtype) of a vector, are views.
 Array = Any
 
 Defines = Mapping[str, int | float | str]  # compile-time parameters by name
@@ -46,46 +46,46 @@ class Module(Protocol):
         """Start a kernel; returns before it has run.
 
         arguments:    device arrays, and NumPy scalars of exactly the kernel's types.
-        shared_bytes: dynamic shared memory a block.
-        cooperative:  all blocks are resident at once; DeviceError if the device cannot hold them, or the driver
+        shared_bytes: dynamic shared memory per block.
+        cooperative:  all blocks must be resident at once; DeviceError if the device cannot hold them, or the driver
                       refuses such a launch.
         """
 
     def resident_blocks(self, kernel: str, threads: int, shared_bytes: int = 0) -> int:
-        """How many blocks of so many threads a multiprocessor holds at once. Loads the kernel, if it was not yet."""
+        """How many blocks of this many threads a multiprocessor can hold at once. Loads the kernel if necessary."""
 
     def local_bytes(self, kernel: str) -> int:
-        """Memory of a thread for what did not fit into registers: 0, or the kernel is slower than it should be."""
+        """Memory per thread for what did not fit into registers; unless it is 0, the kernel is slower than planned."""
 
 
 class Graph(Protocol):
-    """Work that was captured once and can be started again as a whole. Keeps the arrays that it works on."""
+    """Work that was captured once and can be launched again as a whole. Keeps the arrays that it uses alive."""
 
     def launch(self) -> None: ...
 
 
 class Device(Protocol):
-    """What engines need of a GPU. Everything runs in the order it was asked for, from whatever threads."""
+    """What engines need of a GPU. All work runs in the order in which it was requested, from whatever thread."""
 
     name: str
-    index: int  # which GPU, as CUDA counts those that it may use
+    index: int  # which of the GPUs that are visible to CUDA
     capability: tuple[int, int]
     multiprocessors: int
-    shared_bytes: int  # the most dynamic shared memory that a block may ask for
+    shared_bytes: int  # the most dynamic shared memory that a block may request
     cooperative: bool  # whether all blocks of a launch can be made to run at once
 
     @property
     def lost(self) -> str | None:
-        """Why the device can do nothing any more, in one line; what was on it is gone. None while it works."""
+        """Why the device no longer works, in one line; its contents are gone. None while it works."""
 
     def upload(self, array: NDArray[Any]) -> Array:
         """A copy on the device."""
 
     def adopt(self, array: Any) -> Array:
-        """A copy of an array that CuPy has on this GPU, row after row in memory."""
+        """A copy of a CuPy array on this GPU, row-major and contiguous."""
 
     def download(self, array: Array) -> NDArray[Any]:
-        """A copy as a NumPy array, when all work before it is done."""
+        """A copy as a NumPy array, after all earlier work is done."""
 
     def write(self, array: Array, values: NDArray[Any]) -> None:
         """Overwrite the beginning of a device array, along its first axis, with values of the same type."""
@@ -98,28 +98,28 @@ class Device(Protocol):
     def zeros(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> Array: ...
 
     def compile(self, name: str, defines: Defines = NO_DEFINES) -> Module:
-        """kernels/<name>.cu with compile-time parameters as -D."""
+        """Compile kernels/<name>.cu with compile-time parameters, passed as -D."""
 
     def compile_all(self, kernels: Kernels) -> None:
-        """Compile beside one another what `compile` will be asked for; it finds them then."""
+        """Compile in parallel what `compile` will be asked for later; it then finds them compiled."""
 
     def capture(self, work: Callable[[], None]) -> Graph:
-        """The launches that `work` makes, as a graph; they do not run yet."""
+        """The launches that `work` makes, as a graph; they are recorded, not run."""
 
     def synchronize(self) -> None:
         """Wait until all work is done."""
 
 
-ANSWER = 2016  # what a GPU has to write to count as usable
-REFUSED = (1, 701, 720, 801)  # what a driver says that does not make a cooperative launch: CUDA's numbers
+ANSWER = 2016  # what a GPU must write to count as usable
+REFUSED = (1, 701, 720, 801)  # CUDA's error codes for a cooperative launch that the driver refuses
 
 
 class CudaDevice:
-    """A CUDA device, through CuPy. DeviceError is all that it raises of CUDA's, in words that a user can act on.
+    """A CUDA device, through CuPy. CUDA's errors become DeviceErrors, in words that a user can act on.
 
-    announce: called once, with a line, before kernels are compiled that no process has kept.
+    announce: called once, with a line, before kernels are compiled that are not in the cache.
     folder:   of the kernel sources, if not the project's own.
-    index:    which GPU, as CUDA counts those that it may use.
+    index:    which of the GPUs that are visible to CUDA.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class CudaDevice:
         self.cupy, self.index, self._folder = cupy, index, folder
         self._modules: dict[tuple[str, ...], CudaModule] = {}  # by source and options
         self._announce: Callable[[str], None] | None = announce or _print_to_stderr
-        self._held: list[Any] | None = None  # what a graph will use, while it is captured
+        self._held: list[Any] | None = None  # while a graph is captured: what it will use
         open_gpu_context(cupy, index)
         self.boundary = Boundary(cupy, index)
         self.stream = self._make_stream()
@@ -156,7 +156,7 @@ class CudaDevice:
     def try_out(self) -> None:
         """Compile, launch and read back a small kernel. Raises DeviceError if that does not work."""
         wanted = program("try_out", read_source("try_out"), {}, self._architecture)
-        (code,) = self._machine_code([wanted], lambda line: None)  # a matter of 0.1 s
+        (code,) = self._machine_code([wanted], lambda line: None)  # takes 0.1 s
         module = CudaModule(self, "try_out", code)
         answer = self.zeros(1, np.uint32)
         module.launch("try_out", (1,), (1,), [answer, np.uint32(ANSWER)])
@@ -175,7 +175,7 @@ class CudaDevice:
                 f"an array is on GPU {array.device.id}, but GPU {self.index} computes; move it there, or compute with "
                 f"device='cuda:{array.device.id}'"
             )
-        self.cupy.cuda.get_current_stream().synchronize()  # whoever made it may not be done
+        self.cupy.cuda.get_current_stream().synchronize()  # the work that writes it may not be done
         copy = self.empty(array.shape, array.dtype)
         self.copy(array, copy)
         self.stream.synchronize()  # the array may change afterwards
@@ -222,7 +222,7 @@ class CudaDevice:
         return self._modules[_key(name, defines)]
 
     def compile_all(self, kernels: Kernels) -> None:
-        """Others may use the GPU meanwhile, which is needed for the loading alone."""
+        """Other threads may use the GPU meanwhile; it is needed only for loading."""
         self.boundary.require_usable()
         wanted = {_key(name, defines): (name, defines) for name, defines in kernels}
         missing = {key: kernel for key, kernel in wanted.items() if key not in self._modules}
@@ -236,12 +236,12 @@ class CudaDevice:
     @crossing
     def _load(self, keys: Iterable[tuple[str, ...]], codes: Sequence[bytes]) -> None:
         for key, code in zip(keys, codes, strict=True):
-            if key not in self._modules:  # another thread may have been here
+            if key not in self._modules:  # another thread may have loaded it
                 self._modules[key] = CudaModule(self, key[0], code)
 
     @crossing
     def capture(self, work: Callable[[], None]) -> Graph:
-        """Other threads wait: the stream takes into a capture what any of them hands it."""
+        """Other threads wait, because the stream captures the work of every thread."""
         held: list[Any] = []
         try:
             self._held, self.boundary.capturing = held, True
@@ -249,7 +249,7 @@ class CudaDevice:
             work()
             graph = self.stream.end_capture()
         except BaseException:
-            with contextlib.suppress(Exception):  # the first error is the one to tell
+            with contextlib.suppress(Exception):  # the first error is the one to report
                 self.stream.end_capture()
             raise
         finally:
@@ -257,7 +257,7 @@ class CudaDevice:
         return CudaGraph(self, graph, held)
 
     def hold(self, *used: Any) -> None:
-        """Called for everything that work on the device is given: a graph in the making has to keep it."""
+        """Called for everything that is passed to work on the device: a graph being captured must keep it alive."""
         if self._held is not None:
             self._held += used
 
@@ -294,12 +294,12 @@ _opened: dict[tuple[int, int], CudaDevice] = {}
 
 
 def open_gpu(index: int, stream: int = 0) -> CudaDevice:
-    """The GPU, opened at first use and shared by all models of the process. Raises DeviceError if it cannot be.
+    """The GPU, opened at first use and shared by all models of the process. Raises DeviceError if that fails.
 
-    stream: one of several in which work runs beside that of the others, each by its number.
+    stream: the number of a stream. Work in different streams runs at the same time.
     """
     key = index, stream
-    if key not in _opened:  # a process that was forked must not wait for a lock that nobody will release
+    if key not in _opened:  # a forked process must not wait for a lock that no thread will release
         announce = None if stream == 0 else open_gpu(index).say_once
         with _opening:
             if key not in _opened:
@@ -309,9 +309,9 @@ def open_gpu(index: int, stream: int = 0) -> CudaDevice:
 
 @dataclass
 class _Kernel:
-    """CuPy's Function, and what was found out about it: every question to the driver takes as long as a launch.
+    """CuPy's Function and what is known about it: every query of the driver takes as long as a launch.
 
-    shared_bytes: the most dynamic shared memory that it was allowed so far; resident: see Module.resident_blocks.
+    shared_bytes: the dynamic shared memory that it may use so far; resident: see Module.resident_blocks.
     """
 
     call: Any
@@ -321,9 +321,9 @@ class _Kernel:
 
 
 class CudaModule:
-    """See Module. name: of its source, and of the kernel in it; code: the cubin."""
+    """See Module. name: of the source file and of the kernel in it; code: the cubin."""
 
-    _loaded: ClassVar[list[Any]] = []  # for good: a kernel may still run, and a lost GPU cannot unload
+    _loaded: ClassVar[list[Any]] = []  # never unloaded: a kernel may still run, and a lost GPU cannot unload
 
     def __init__(self, device: CudaDevice, name: str, code: bytes) -> None:
         self._device, self.boundary = device, device.boundary
@@ -331,7 +331,7 @@ class CudaModule:
         self._module.load(code)
         self._loaded.append(self._module)
         self._kernels: dict[str, _Kernel] = {}
-        self._kernel(name)  # CUDA would load it at the first launch, perhaps in a capture
+        self._kernel(name)  # otherwise CUDA would load it at the first launch, perhaps during a capture
 
     @crossing
     def launch(
@@ -376,7 +376,7 @@ class CudaModule:
     ) -> None:
         device, blocks = self._device, int(np.prod(grid))
         resident = device.multiprocessors * self.resident_blocks(kernel, int(np.prod(block)), shared_bytes)
-        if blocks > resident:  # CuPy would only warn, and start fewer
+        if blocks > resident:  # CuPy would only warn and launch fewer
             raise DeviceError(f"{kernel}: {blocks} blocks must run at once, but the GPU holds {resident}")
         try:
             loaded.call(
@@ -388,7 +388,7 @@ class CudaModule:
             raise DeviceError(f"{kernel}: the driver refuses a cooperative launch ({first_line(error)})") from error
 
     def _allow(self, loaded: _Kernel, shared_bytes: int) -> None:
-        """Have the driver allow the kernel so much dynamic shared memory."""
+        """Allow the kernel this much dynamic shared memory."""
         if shared_bytes > loaded.shared_bytes:
             driver = self._device.cupy.cuda.driver
             driver.funcSetAttribute(
@@ -411,9 +411,9 @@ class CudaModule:
 
 
 class CudaGraph:
-    """See Graph. held: what the captured work uses; CUDA's graph knows addresses only."""
+    """See Graph. held: what the captured work uses; CUDA's graph only has its addresses."""
 
-    _abandoned: ClassVar[list[Any]] = []  # graphs on a lost GPU: to free them is an error that CuPy can only print
+    _abandoned: ClassVar[list[Any]] = []  # graphs on a lost GPU: freeing them is an error that CuPy can only print
 
     def __init__(self, device: CudaDevice, graph: Any, held: Sequence[Any]) -> None:
         self._device, self._graph, self._held = device, graph, held

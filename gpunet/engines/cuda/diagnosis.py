@@ -1,4 +1,4 @@
-"""Whether CUDA can be used on this machine; if not, which component is missing and what to do, in one line."""
+"""Whether CUDA can be used on this machine; if not, one line about what is missing and what to do."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ DRIVER_LIBRARY = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 
 
 class System(Protocol):
-    """What a diagnosis asks. Every answer may raise; the machine's own answers are in `Machine`.
+    """The questions of a diagnosis. Every answer may raise; the machine's own answers are in `Machine`.
 
-    index: of the GPU that is asked about, as CUDA counts those that it may use.
+    index: which of the GPUs that are visible to CUDA.
     """
 
     index: int
 
     def cupy_wheels(self) -> list[str]:
-        """Installed distributions that bring a `cupy` package."""
+        """Installed distributions that contain a `cupy` package."""
 
     def import_cupy(self) -> str:
         """CuPy's version."""
@@ -39,7 +39,7 @@ class System(Protocol):
         """Raises OSError if there is no driver library."""
 
     def driver_version(self) -> int:
-        """The newest CUDA that the driver knows, such as 12090; needs no GPU that works."""
+        """The newest CUDA that the driver supports, such as 12090; needs no working GPU."""
 
     def runtime_version(self) -> int:
         """The CUDA that CuPy was built for, such as 12090."""
@@ -47,12 +47,12 @@ class System(Protocol):
     def device_count(self) -> int: ...
 
     def device(self) -> tuple[str, tuple[int, int], int]:
-        """(name, compute capability, multiprocessors) of the GPU that is asked about."""
+        """(name, compute capability, multiprocessors) of the GPU."""
 
     def nvrtc_version(self) -> tuple[int, int]: ...
 
     def nvrtc_architectures(self) -> list[int]:
-        """What NVRTC compiles for, such as [50, 52, ..., 121]."""
+        """The architectures that NVRTC compiles for, such as [50, 52, ..., 121]."""
 
     def nvrtc_path(self) -> str: ...
 
@@ -62,7 +62,7 @@ class System(Protocol):
 
 @dataclass
 class Diagnosis:
-    """facts: what was found, by name, as far as the look went; problem: why CUDA cannot be used, None if it can."""
+    """facts: what was found, by name, as far as it could be; problem: why CUDA cannot be used, or None if it can."""
 
     facts: dict[str, str] = field(default_factory=dict)
     problem: str | None = None
@@ -79,12 +79,12 @@ def cuda_problem(index: int = 0) -> str | None:
 
 @functools.cache
 def cuda_diagnosis(index: int = 0) -> Diagnosis:
-    """What there is to say about a GPU of this machine. Found out once a process; opens the GPU if it can be used."""
+    """The diagnosis of a GPU of this machine, made once per process. Opens the GPU if it can be used."""
     return diagnose(Machine(index))
 
 
 def diagnose(system: System) -> Diagnosis:
-    """Look at one component after the other; the problem is the first one's, the facts are all that could be had."""
+    """Check one component after another. The problem is the first one found; the facts are all that were available."""
     diagnosis = Diagnosis()
     passed: set[str] = set()
     for name, check, needed in (
@@ -101,7 +101,7 @@ def diagnose(system: System) -> Diagnosis:
                 passed.add(name)
             except _UnusableError as problem:
                 diagnosis.problem = diagnosis.problem or str(problem)
-            except Exception as error:  # an answer that nobody foresaw must not end a program that can use the CPU
+            except Exception as error:  # an unforeseen answer must not end a program that can use the CPU
                 diagnosis.problem = diagnosis.problem or f"the {name} cannot be examined ({first_line(error)})"
     return diagnosis
 
@@ -119,7 +119,7 @@ def _check_cupy(system: System, facts: dict[str, str]) -> None:
     try:
         facts["CuPy"] = f"{system.import_cupy()} ({wheels[0]})"
     except Exception as error:  # whatever a broken installation raises
-        in_the_way = isinstance(error, OSError) and error.filename  # CuPy makes its cache folder when it is imported
+        in_the_way = isinstance(error, OSError) and error.filename  # CuPy creates its cache folder when it is imported
         remedy = "set CUPY_CACHE_DIR to a folder that can be written to" if in_the_way else f"reinstall {wheels[0]}"
         raise _UnusableError(f"CuPy cannot be imported ({first_line(error)}); {remedy}") from error
     facts["CUDA runtime"] = _cuda_version(system.runtime_version())
@@ -146,7 +146,7 @@ def _check_driver(system: System, facts: dict[str, str]) -> None:
 def _check_gpu(system: System, facts: dict[str, str]) -> None:
     try:
         count = system.device_count()
-    except Exception as error:  # CuPy's CUDARuntimeError: cudaErrorNoDevice and its relatives
+    except Exception as error:  # CuPy's CUDARuntimeError: cudaErrorNoDevice and the like
         raise _UnusableError(
             f"the driver reports no usable NVIDIA GPU ({first_line(error)}); see nvidia-smi and CUDA_VISIBLE_DEVICES"
         ) from error
@@ -175,9 +175,9 @@ def _check_compiler(system: System, facts: dict[str, str]) -> None:
 
 
 def _check_support(system: System, facts: dict[str, str]) -> None:
-    """CuPy compiles for the very GPU, so NVRTC has to know it, and the driver what NVRTC makes.
+    """CuPy compiles for exactly this GPU. So NVRTC must support the GPU, and the driver NVRTC's output.
 
-    A newer minor version than the driver's is no obstacle (CUDA Compatibility, "Minor Version Compatibility").
+    A newer minor version than the driver's is fine (CUDA Compatibility, "Minor Version Compatibility").
     """
     name, (major, minor), _ = system.device()
     architecture, supported = 10 * major + minor, system.nvrtc_architectures()
@@ -202,7 +202,7 @@ def _check_support(system: System, facts: dict[str, str]) -> None:
 
 
 def _check_use(system: System, facts: dict[str, str]) -> None:
-    """What no question answers: whether other programs leave memory for this one, and all parts work together."""
+    """What only a trial shows: whether other programs leave enough memory, and whether all parts work together."""
     try:
         system.try_out()
     except DeviceError as error:
@@ -229,7 +229,7 @@ class Machine:
     def import_cupy(self) -> str:
         cache_folders.ensure("CUPY_CACHE_DIR", "~/.cupy/kernel_cache")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what CuPy warns of, the diagnosis says in a line
+            warnings.simplefilter("ignore")  # the diagnosis reports in one line what CuPy warns about
             import cupy
 
         return str(cupy.__version__)

@@ -1,7 +1,7 @@
-"""What the CUDA engines share: where weights and optimizer state lie on a device, forward passes, an epoch's data.
+"""What the CUDA engines share: weights and optimizer state on a device, forward passes, and an epoch's data.
 
-Matrices on the device have rows padded to a multiple of 4 (kernels/matrix.cuh). A layer's bias is the last row of its
-weights. The layers' weights follow one another in one array, and so do the optimizer's slots, layer by layer.
+On the device, the rows of a matrix are padded to a multiple of 4 (kernels/matrix.cuh), and a layer's bias is the last
+row of its weights. One array holds the weights of all layers, layer by layer; another holds the optimizer's slots.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ from gpunet.optimizers import Optimizer
 
 
 class Epoch(Protocol):
-    """Epochs over the same examples with the same batch size."""
+    """Trains epochs over the same examples with the same batch size."""
 
     data: EpochData
 
     def kernels(self) -> Kernels:
-        """What `make_ready` will compile, unless it was before."""
+        """What `make_ready` will compile, unless it is compiled already."""
 
     def make_ready(self) -> None:
-        """Compile, and whatever needs what was compiled. DeviceError if the device cannot do it."""
+        """Compile, and do what needs the compiled kernels. Raises DeviceError if the device cannot."""
 
     def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int) -> None:
-        """Hand the device what is new in an epoch."""
+        """Give the device the data of a new epoch."""
 
     def run(self, progress: Progress) -> None:
-        """Start every update of the epoch; may return before the last has run."""
+        """Start every update of the epoch; may return before the last one has run."""
 
 
 class CudaEngine(Engine):
@@ -50,7 +50,7 @@ class CudaEngine(Engine):
         self, network: Network, optimizer: Optimizer, weights: Sequence[NDArray[np.floating]], device: Device
     ) -> None:
         self.device = device
-        self._epoch: Any = None  # an Epoch, once there was one to prepare
+        self._epoch: Any = None  # an Epoch, once one was prepared
         self._evaluation: Evaluation | None = None  # likewise
         super().__init__(network, optimizer, weights)
 
@@ -63,7 +63,7 @@ class CudaEngine(Engine):
         sizes = [(inputs + 1) * padded(units) for inputs, units in self.network.sizes]
         self._all_weights = self.device.zeros(sum(sizes), np.float32)
         self._all_slots = self.device.zeros(slots * sum(sizes), np.float32)
-        self._ends = np.cumsum(sizes)  # of each layer's weights in the array of all
+        self._ends = np.cumsum(sizes)  # of each layer's weights, in the array of all weights
         self._layers, first = [], 0
         for (inputs, units), activation, size in zip(self.network.sizes, self.network.functions, sizes, strict=True):
             weights = self._all_weights[first : first + size]
@@ -106,7 +106,7 @@ class CudaEngine(Engine):
         self._made_updates_before = self._made_updates
 
     def _restore(self) -> None:
-        for array, backup in self._backups:  # in the device's order: after everything that was started
+        for array, backup in self._backups:  # runs on the device after everything that was started
             self.device.copy(backup, array)
         self.device.synchronize()
         self._made_updates = self._made_updates_before
@@ -115,12 +115,12 @@ class CudaEngine(Engine):
         if isinstance(array, np.ndarray):
             return self.device.upload(pad_columns(array))
         if array.ndim == 2 and array.shape[1] != padded(array.shape[1]):
-            return self._upload(array.get())  # CuPy would have to compile a kernel that copies row by row
+            return self._upload(array.get())  # CuPy would have to compile a kernel to copy row by row
         return self.device.adopt(array)
 
     @abc.abstractmethod
     def _make_epoch(self, data: EpochData) -> Epoch:
-        """Plan and allocate what epochs over these examples need; DeviceError if the device cannot do it."""
+        """Plan and allocate what epochs over these examples need. Raises DeviceError if the device cannot."""
 
     def prepare(
         self,
@@ -168,10 +168,11 @@ class CudaEngine(Engine):
 
 
 class EpochData:
-    """What kernels read and write in an epoch besides images and targets.
+    """What kernels read and write during an epoch, besides images and targets.
 
-    order: (examples,) int32. constants: (updates, padded(n)) float32, the optimizer's numbers of each update.
-    losses, correct: (examples,) float32 and uint8, of each example of the last epoch, in its order.
+    order:     (examples,) int32.
+    constants: (updates, padded(n)) float32, the optimizer's constants for each update.
+    losses, correct: (examples,) float32 and uint8, for each example of the last epoch, in that epoch's order.
     """
 
     def __init__(
@@ -186,18 +187,18 @@ class EpochData:
         self.losses, self.correct = self._outcomes.losses, self._outcomes.correct
 
     def serves(self, images: Array, labels: Array, examples: int, batch_size: int) -> bool:
-        """Whether an epoch over these arrays can use what is here."""
+        """Whether an epoch over these arrays can use this object."""
         same_arrays = self.images is images and self.labels is labels
         return same_arrays and (self.examples, self.batch_size) == (examples, batch_size)
 
     def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int) -> None:
-        """Hand the device what is new in an epoch: the order and the optimizer's numbers."""
+        """Give the device the data of a new epoch: the order and the optimizer's constants."""
         self._device.write(self.order, order)
         constants = optimizer.constants(updates_before + 1 + np.arange(self.updates))
         self._device.write(self.constants, pad_columns(constants))
 
     def statistics(self, started: float) -> EpochStatistics:
-        """Waits for the epoch's end. started: time.perf_counter() at its start.
+        """Wait for the end of the epoch. started: time.perf_counter() at its start.
 
         Raises TrainingDivergedError if a batch's loss is not finite.
         """
@@ -210,7 +211,7 @@ class EpochData:
 
 
 def pad_columns(array: NDArray[Any]) -> NDArray[Any]:
-    """A matrix with zeros after every row, to a multiple of 4 columns; a vector as it is."""
+    """A matrix with its rows padded by zeros to a multiple of 4 columns; a vector unchanged."""
     if array.ndim == 1 or array.shape[1] == padded(array.shape[1]):
         return array
     wide = np.zeros((len(array), padded(array.shape[1])), array.dtype)
@@ -219,7 +220,7 @@ def pad_columns(array: NDArray[Any]) -> NDArray[Any]:
 
 
 def join(matrix: NDArray[np.floating], bias: NDArray[np.floating]) -> NDArray[np.float32]:
-    """Weights and bias as the device keeps them."""
+    """Weights and bias in the device's layout."""
     return pad_columns(np.vstack([matrix, bias]).astype(np.float32)).ravel()
 
 

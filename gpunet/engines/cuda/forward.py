@@ -1,5 +1,5 @@
-"""Forward passes of the CUDA engines over all examples of an array: launches made once, started one after another, and
-one download at the end.
+"""Forward passes of the CUDA engines over all examples of an array: launches that are prepared once and run one after
+another, with one download at the end.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gpunet.engines.cuda.tiled_launches import Batches, DeviceLayer, Launches
 
 
 class Outcomes:
-    """Each example's loss and whether it was correct, adjacent in memory: one download brings both.
+    """Each example's loss and whether it is correct, adjacent in memory, so that one download gets both.
 
     losses: (examples,) float32, in nats. correct: (examples,) uint8, 1 where the most probable class is the target's.
     """
@@ -28,36 +28,37 @@ class Outcomes:
         self.correct: Array = self._memory[self._losses_bytes :]
 
     def download(self) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-        """(losses, correct), when all work before is done."""
+        """(losses, correct), after all earlier work is done."""
         values = self._device.download(self._memory)
         return values[: self._losses_bytes].view(np.float32), values[self._losses_bytes :]
 
 
 class _Pass:
-    """The layers' launches over all examples, FORWARD_ROWS at a time, in one array of activations for each layer.
+    """The layers' launches over all examples, FORWARD_ROWS at a time, with one array of activations per layer.
 
-    Nothing is compiled or allocated when it runs, once it is ready, which the first run makes it, if nobody did before.
+    Once it is ready, nothing is compiled or allocated when it runs. The first run makes it ready, if `make_ready` was
+    not called before.
     """
 
     def __init__(self, device: Device, layers: Sequence[DeviceLayer], images: Array) -> None:
         self.images, self._device, self._layers = images, device, layers
         self._rows = min(FORWARD_ROWS, len(images))
         self._launches = Launches(device)
-        self._hidden = [self._room(layer.units) for layer in layers[:-1]]
+        self._hidden = [self._activations(layer.units) for layer in layers[:-1]]
         self._cursors, self._no_order = device.zeros(2, np.int32), device.zeros(1, np.int32)
 
     def kernels(self) -> Kernels:
-        """What `make_ready` will compile, unless it was before."""
+        """What `make_ready` will compile, unless it is compiled already."""
         return self._launches.kernels()
 
     def make_ready(self) -> None:
         self._launches.make_ready()
 
-    def _room(self, units: int) -> Array:
+    def _activations(self, units: int) -> Array:
         return self._device.zeros((self._rows, padded(units)), np.float32)
 
     def _batches(self) -> list[tuple[slice, Batches]]:
-        """Which examples, and what kernels know of them; the last batch may have fewer."""
+        """Slices of the examples, and what kernels know of each; the last batch may be smaller."""
         starts = range(0, len(self.images), self._rows)
         ends = [min(first + self._rows, len(self.images)) for first in starts]
         return [
@@ -87,13 +88,13 @@ class Prediction(_Pass):
 
 
 class Evaluation(_Pass):
-    """Each example's loss, and whether it is correct. labels: as in Engine.evaluate."""
+    """The loss and accuracy over all images. labels: as in Engine.evaluate."""
 
     def __init__(self, device: Device, layers: Sequence[DeviceLayer], images: Array, labels: Array) -> None:
         super().__init__(device, layers, images)
         self.labels, self._outcomes = labels, Outcomes(device, len(images))
         classes = layers[-1].units
-        logits, dz = self._room(classes), self._room(classes)
+        logits, dz = self._activations(classes), self._activations(classes)
         for where, batches in self._batches():
             self._add_layers(where, batches, logits)
             losses, correct = self._outcomes.losses[where], self._outcomes.correct[where]
@@ -106,5 +107,5 @@ class Evaluation(_Pass):
         return float(losses.mean(dtype=np.float64)), float(correct.mean())
 
     def serves(self, images: Array, labels: Array) -> bool:
-        """Whether it is over these arrays."""
+        """Whether it was made for these arrays."""
         return self.images is images and self.labels is labels

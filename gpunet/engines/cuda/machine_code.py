@@ -1,8 +1,8 @@
-"""What the compiler made of a tiled product's loop over panels: facts read from the machine code (SASS).
+"""How the compiler translated a tiled product's loop over panels: facts read from the machine code (SASS).
 
 nvdisasm, from the package nvidia-cuda-nvdisasm, prints the instructions with their encoding. The upper half of each
-128-bit instruction holds its control fields: the scoreboard that its result releases, and those that it waits for. That
-is how far ahead of its use a load was issued. Compute capability 7.5 and newer.
+128-bit instruction holds its control fields: the scoreboard that its result releases, and those that it waits for. From
+these follows how far ahead of its use a load is issued. Compute capability 7.5 and newer.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-OLDEST = 75  # that today's nvdisasm reads
+OLDEST = 75  # the oldest architecture that today's nvdisasm reads
 NO_SCOREBOARD = 7
-CONVERSIONS = ("I2F", "I2FP", "F2I", "F2F")  # the special function unit's, or as slow
+CONVERSIONS = ("I2F", "I2FP", "F2I", "F2F")  # executed by the special function unit, or as slow
 MULTIPLY_ADDS = ("FFMA", "FFMA2")
 _LABEL = re.compile(r"^\s*(\.L_\w+):")
 _LINE = re.compile(r"^\s*/\*[0-9a-f]{4,5}\*/\s+(?:@!?U?P\w+\s+)?([^;/]*)")
@@ -28,12 +28,12 @@ _BRANCH = re.compile(r"`\((\.L_\w+)\)")
 
 
 class DisassemblerError(RuntimeError):
-    """There is no nvdisasm, or it does not read this machine code; the message says which."""
+    """nvdisasm is missing or cannot read this machine code; the message says which."""
 
 
 @dataclass
 class Instruction:
-    """text: without its guard; sets: the scoreboard that its result releases; waits: a bit for each it waits for."""
+    """text: without its guard. sets: the scoreboard that its result releases. waits: a bit per scoreboard to wait for."""
 
     text: str
     sets: int = NO_SCOREBOARD
@@ -46,7 +46,7 @@ class Instruction:
 
     @property
     def bits(self) -> int:
-        """What a memory access moves for each thread."""
+        """What a memory access moves per thread."""
         return next((bits for bits in (128, 64) if str(bits) in self.opcode), 32)
 
     def waits_for(self, other: Instruction) -> bool:
@@ -57,9 +57,9 @@ class Instruction:
 class Loop:
     """A tiled product's loop over panels.
 
-    ahead:        multiply-adds from a load of global memory to the first wait for it; the least of all loads.
-    shared_bits:  of the narrowest load from shared memory.
-    local:        loads and stores of memory that stands in for registers.
+    ahead:        multiply-adds from a load of global memory to the first wait for it; the minimum over all loads.
+    shared_bits:  the width of the narrowest load from shared memory.
+    local:        loads and stores of local memory, which replaces missing registers.
     """
 
     instructions: int
@@ -71,7 +71,7 @@ class Loop:
 
 
 def loop_over_panels(cubin: bytes, multiply_adds: int) -> Loop:
-    """Facts about the smallest loop with a barrier and so many multiply-adds: the kernel's are all written out.
+    """Facts about the smallest loop with a barrier and this many multiply-adds: the kernel's are fully unrolled.
 
     Raises DisassemblerError without an nvdisasm that reads the cubin, and if there is no such loop.
     """
@@ -92,7 +92,7 @@ def loop_over_panels(cubin: bytes, multiply_adds: int) -> Loop:
 
 
 def _ahead(body: Sequence[Instruction], at: int) -> int:
-    """Multiply-adds from the load at this place up to the first wait for it, in this round or in the next."""
+    """Multiply-adds from the load at this position to the first wait for it, in this iteration or the next."""
     passed = 0
     for one in [*body[at + 1 :], *body[: at + 1]]:
         if one.waits_for(body[at]):
@@ -107,7 +107,7 @@ def _count(body: Sequence[Instruction], *names: str) -> int:
 
 @functools.cache
 def disassembler() -> str:
-    """Where nvdisasm is: in one of Python's packages, or on PATH. Raises DisassemblerError if it is nowhere."""
+    """The path of nvdisasm, from one of Python's packages or from PATH. Raises DisassemblerError if there is none."""
     places = (path for folder in sys.path for path in sorted(Path(folder or ".").glob("nvidia/*/bin/nvdisasm*")))
     found = next((str(path) for path in places), None) or shutil.which("nvdisasm")
     if found is None:
@@ -126,7 +126,7 @@ def _disassembled(cubin: bytes) -> str:
 
 
 def _parse(text: str) -> tuple[list[Instruction], dict[int, int]]:
-    """The instructions, and for each branch where it goes: numbers of instructions."""
+    """The instructions, and for each branch its target; both are numbers of instructions."""
     program: list[Instruction] = []
     labels: dict[str, int] = {}
     branches: dict[int, str] = {}

@@ -1,4 +1,4 @@
-"""CUDA's compiler library NVRTC, of the CUDA that CuPy was built for."""
+"""CUDA's compiler library NVRTC, in the version that CuPy was built for."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 
 
 def load() -> Any:
-    """CuPy's module for NVRTC, before its first use. Raises what CuPy raises where there is no NVRTC.
+    """CuPy's module for NVRTC, before its first use. Without NVRTC, raises CuPy's own error.
 
-    Where libraries of two CUDA versions are installed (PyTorch brings its own), CuPy takes the newest that it finds,
-    but one that is loaded already before all others (cuda-pathfinder 1.9, load_nvidia_dynamic_lib). A newer NVRTC may
-    know this GPU no longer, and the driver may not know its code. So the right one is loaded first.
+    If two CUDA versions are installed (PyTorch brings its own), CuPy takes the newest that it finds, unless one is
+    already loaded (cuda-pathfinder 1.9, load_nvidia_dynamic_lib). A newer NVRTC may no longer support this GPU, and the
+    driver may not support its code. So the right one is loaded first.
     """
     from cupy_backends.cuda.api import runtime
     from cupy_backends.cuda.libs import nvrtc
@@ -27,7 +27,7 @@ def load() -> Any:
 
 @functools.cache
 def _preload(major: int) -> None:
-    """Load the NVRTC of this version from pip's packages, if it is among them; else CuPy looks for one."""
+    """Load the NVRTC of this version if pip has installed it; otherwise CuPy looks for one."""
     path = wheel_library(major)
     if path is not None:
         with contextlib.suppress(OSError):
@@ -35,7 +35,7 @@ def _preload(major: int) -> None:
 
 
 def wheel_library(major: int) -> Path | None:
-    """NVRTC of a CUDA version among the packages that pip has installed."""
+    """The path of the NVRTC that pip has installed for a CUDA version."""
     windows = sys.platform == "win32"
     library = f"nvrtc64_{major}0_0.dll" if windows else f"libnvrtc.so.{major}"
     folders = ("bin", "bin/x86_64") if windows else ("lib",)

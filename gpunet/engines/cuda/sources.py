@@ -1,8 +1,8 @@
-"""Kernel sources as one text each, and compile-time parameters as compiler options.
+"""Kernel sources, each as one text, and compile-time parameters as compiler options.
 
-A kernel `kernels/<name>.cu` may include headers of its own folder (`#include "common.cuh"`). The text handed to a
-compiler has them joined in, so that a cache's key of the text notices a change in a header. The same text
-goes to NVRTC and to the emulator in tests/emulator.
+A kernel `kernels/<name>.cu` may include headers from its own folder (`#include "common.cuh"`). They are inlined into
+the text that a compiler gets, so that its hash, the key of the cache, changes when a header changes. NVRTC and the
+emulator in tests/emulator get the same text.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ _PRAGMA_ONCE = re.compile(r"^[ \t]*#[ \t]*pragma[ \t]+once\b")
 
 
 def source_folder() -> Path:
-    """Folder of the kernel sources: inside an installed package, else beside the package in a checkout."""
+    """The folder of the kernel sources: inside an installed package, or beside the package in a checkout."""
     package = Path(__file__).resolve().parents[2]
     installed = package / "kernels"
     return installed if installed.is_dir() else package.parent / "kernels"
 
 
 def read_source(name: str, folder: str | Path | None = None) -> str:
-    """Text of `<name>.cu` with every `#include "..."` joined in, once each.
+    """The text of `<name>.cu`, with each header of an `#include "..."` inlined once.
 
-    Headers are looked for in the same folder, then among the project's own kernels. `#line` directives keep the file
-    names and line numbers of compiler messages right.
+    Headers are looked up in the same folder, then among the project's own kernels. `#line` directives keep the file
+    names and line numbers in compiler messages correct.
     Raises FileNotFoundError if the kernel or a header does not exist.
     """
     directory = source_folder() if folder is None else Path(folder)
@@ -37,9 +37,9 @@ def read_source(name: str, folder: str | Path | None = None) -> str:
 
 
 def define_options(defines: Mapping[str, int | float | str]) -> list[str]:
-    """Compile-time parameters as `-D` options, sorted by name: every device spells the values in the same way.
+    """Compile-time parameters as `-D` options, sorted by name, so that every device spells the values the same way.
 
-    A Python float becomes a double literal; a string is passed on as it is (`"float"`, `"0.5f"`).
+    A Python float becomes a double literal; a string is passed on unchanged (`"float"`, `"0.5f"`).
     """
     return [f"-D{name}={_literal(name, defines[name])}" for name in sorted(defines)]
 
@@ -61,7 +61,7 @@ def _join(directory: Path, name: str, includer: str | None, seen: set[str], line
                 _join(directory, include[1], name, seen, lines)
             lines.append(f'#line {number + 1} "{name}"')
         elif _PRAGMA_ONCE.match(line):
-            lines.append("")  # a compiler warns about it in the joined text, where it has no meaning
+            lines.append("")  # it means nothing in the inlined text, and compilers warn about it
         else:
             lines.append(line)
 
