@@ -33,7 +33,7 @@ class DisassemblerError(RuntimeError):
 
 @dataclass
 class Instruction:
-    """text: without its guard. sets: the scoreboard that its result releases. waits: a bit per scoreboard to wait for."""
+    """text: without its guard. sets: the scoreboard that its result releases. waits: a bit per one to wait for."""
 
     text: str
     sets: int = NO_SCOREBOARD
