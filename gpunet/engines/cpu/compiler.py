@@ -1,8 +1,8 @@
-"""Compiles the compiled engine's functions for this processor, and keeps the machine code on the disk.
+"""Compiles the compiled engine's functions for this processor, and caches the machine code on disk.
 
-What is kept is an object file behind its checksum (kept.py), in a folder of the user's own. A file's name depends on
-everything that its code depends on: another version, compiler or processor finds nothing and compiles; the same
-version, installed again, finds what it had; and what is damaged is compiled again.
+The cache holds object files, each after its checksum (kept.py), in a folder of the user's own. A file's name depends on
+everything that its code depends on. So another version, compiler or processor compiles for itself; the same version,
+installed again, finds its code; and damaged code is compiled again.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from gpunet.engines.cpu.vectors import FLOAT, I32, I64, Code, VectorFunction
 
 PARAMETERS = {"F": FLOAT.as_pointer(), "N": I32.as_pointer(), "I": I64}
 
-_addresses: dict[str, int] = {}  # of what was compiled or loaded in this process
+_addresses: dict[str, int] = {}  # of all functions that were compiled or loaded in this process
 _compiling = threading.RLock()
 
 
 def has(functions: Sequence[VectorFunction], loops: Sequence[str] = ()) -> bool:
-    """Whether all of them are compiled, or loaded, in this process."""
+    """Whether all of them have been compiled or loaded in this process."""
     return all(name in _addresses for name in [*(function.name for function in functions), *loops])
 
 
 def address(function: VectorFunction) -> int:
-    """Its address; it is called as C's functions are. Compiled first where that is still to be done."""
+    """The address of the function, to be called like a C function. Compiles it if necessary."""
     compile_all([function])
     return _addresses[function.name]
 
@@ -47,12 +47,12 @@ def address(function: VectorFunction) -> int:
 def compile_all(
     functions: Sequence[VectorFunction], loops: Sequence[str] = (), check: Callable[[], None] = lambda: None
 ) -> None:
-    """Compile what is not yet, or load it from disk. Says so in a line on stderr before something is compiled.
+    """Compile what is missing, or load it from the cache. Prints a line to stderr before it compiles anything.
 
     loops: names in loops.LOOPS.
     check: called before each function; may end this by raising.
     """
-    if has(functions, loops):  # as before every epoch: the disk is not to be asked then
+    if has(functions, loops):  # usual before an epoch, and needs no access to the disk
         return
     wanted: dict[str, Callable[[], str]] = {f.name: functools.partial(_vector_code, f) for f in functions}
     wanted.update((name, functools.partial(_loop_code, name)) for name in loops)
@@ -73,9 +73,9 @@ def compile_all(
 
 
 def loop(name: str) -> Callable[[Work, int, int], None]:
-    """A compiled loop, for a thread and how many there are; it runs without Python's lock.
+    """A compiled loop, called with a thread's number and the number of threads. It runs without Python's lock.
 
-    Numba's functions have two parameters more, for what they return and for errors; ours have neither.
+    Numba's functions have two more parameters, for the result and for errors; ours have neither.
     """
     kinds = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64]
     function = ctypes.CFUNCTYPE(ctypes.c_int32, *kinds)(_addresses[name])
@@ -101,8 +101,8 @@ def _vector_code(function: VectorFunction) -> str:
 
 
 def _loop_code(name: str) -> str:
-    """LLVM code of a loop, under its plain name: Numba's says which of a process' versions it is."""
-    from gpunet.engines.cpu.loops import LOOP, LOOPS  # here, as it is wanted only where nothing was kept
+    """LLVM code of a loop, under its plain name; Numba's name contains a version number of the process."""
+    from gpunet.engines.cpu.loops import LOOP, LOOPS  # here, because it is needed only if the cache has nothing
 
     loop = LOOPS[name]
     loop.compile(LOOP)
@@ -120,7 +120,7 @@ def _machine_code(code: str) -> bytes:
 
 
 def _new_target_machine() -> Any:
-    """For this processor, or the one that Numba's settings name."""
+    """A target machine for this processor, or for the one that Numba's settings name."""
     llvm.initialize_native_target()
     llvm.initialize_native_asmprinter()
     name, features = _processor()
@@ -135,7 +135,7 @@ _target_machine = functools.cache(_new_target_machine)
 
 
 def _processor() -> tuple[str, str]:
-    """Its name and features, as LLVM calls them."""
+    """The processor's name and features, in LLVM's terms."""
     features = config.CPU_FEATURES
     return config.CPU_NAME or llvm.get_host_cpu_name(), (
         llvm.get_host_cpu_features().flatten() if features is None else features
@@ -144,7 +144,7 @@ def _processor() -> tuple[str, str]:
 
 @functools.cache
 def _engine() -> Any:
-    """LLVM's memory for machine code; there to the end of the process."""
+    """LLVM's memory for machine code; it lives until the process ends."""
     return llvm.create_mcjit_compiler(llvm.parse_assembly(""), _new_target_machine())
 
 
@@ -154,11 +154,11 @@ def _loaded(name: str, code: bytes) -> int:
     return int(_engine().get_function_address(name))
 
 
-# On the disk
+# On disk
 
 
 def _folder() -> Path | None:
-    """Where machine code is kept: in NUMBA_CACHE_DIR, else in the user's cache folder; None if it cannot be kept."""
+    """Where machine code is cached: NUMBA_CACHE_DIR, or else the user's cache folder; None if it cannot be cached."""
     if config.CACHE_DIR:
         parent = Path(config.CACHE_DIR)
     elif sys.platform == "win32":
@@ -178,7 +178,7 @@ def _folder() -> Path | None:
 
 @functools.cache
 def _key() -> str:
-    """A name for everything that machine code depends on."""
+    """A hash of everything that machine code depends on."""
     parts = [*_processor(), llvm.get_process_triple(), version("numba"), version("llvmlite"), sys.version]
     sources = [source.read_bytes() for source in sorted(Path(__file__).parent.glob("*.py"))]
     return hashlib.sha256(b"\0".join([*(part.encode() for part in parts), *sources])).hexdigest()[:16]
@@ -188,7 +188,7 @@ _announced = False
 
 
 def _announce(folder: Path | None) -> None:
-    """Say once a process that something is compiled, and whether the next one will have to."""
+    """Say, once per process, that something is being compiled, and whether the next process has to do it again."""
     global _announced
     if not _announced:
         _announced = True

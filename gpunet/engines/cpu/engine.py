@@ -1,7 +1,7 @@
-"""The engine for CPUs: fused as the CUDA kernels are, on all cores, with no Python between updates. See docs/cpu.md.
+"""The engine for CPUs: fused like the CUDA kernels, on all cores, with no Python between updates. See docs/cpu.md.
 
-This file has the network's weights and runs epochs. How arrays lie in memory is in layout.py, what threads do in
-loops.py, how they are started and stopped in workers.py.
+This file holds the network's weights and runs epochs. layout.py has the layout of arrays in memory, loops.py what
+threads execute, workers.py how they are started and stopped.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from gpunet.errors import TrainingDivergedError
 from gpunet.layers import Network
 from gpunet.optimizers import Optimizer
 
-FIRST_PATIENCE = 4000  # looks at a counter, as loops.py adapts them
-# Two threads beat one where an update has about this much to do, in multiply-adds; measured on two cores. The
+FIRST_PATIENCE = 4000  # polls of a counter, at first; loops.py adapts it
+# Two threads are faster than one from about this much work per update, in multiply-adds; measured on two cores. The
 # optimizer's step on a weight counts as STEP_WORK of them.
 WORK_OF_A_THREAD, STEP_WORK = 1_500_000, 12
 
 
 class Job(NamedTuple):
-    """What an epoch's threads do: train or not, one by one or in batches of up to a size, as how many threads."""
+    """What the threads do in an epoch: whether they train, the largest batch, and how many threads there are."""
 
     training: bool
     batch_size: int
@@ -47,7 +47,7 @@ class Job(NamedTuple):
 
 
 class CompiledEngine(Engine):
-    """See Engine. threads: at most so many cores; all that the process may use if not given."""
+    """See Engine. threads: use at most this many cores; by default all that the process may use."""
 
     name: ClassVar[str] = "compiled"
 
@@ -59,7 +59,7 @@ class CompiledEngine(Engine):
         super().__init__(network, optimizer, weights)
 
     def _allocate(self) -> None:
-        self._plans: dict[bool, tuple[Job, Plan, Pace]] = {}  # the last one of training, and of the rest
+        self._plans: dict[bool, tuple[Job, Plan, Pace]] = {}  # the last one for training, and the last one for the rest
         sizes = [(inputs + 1) * padded(units) for inputs, units in self.network.sizes]
         self._starts = [int(start) for start in np.cumsum([0, *sizes])]
         self._arrays = {name: aligned(self._starts[-1]) for name in ("weights", *self._slots)}
@@ -114,7 +114,7 @@ class CompiledEngine(Engine):
 
     def release(self) -> None:
         with self._inferring:
-            self._plans.clear()  # a large batch's workspace is larger than the network
+            self._plans.clear()  # the workspace of a large batch is larger than the network
 
     def _train_epoch(
         self, images: NDArray[Any], labels: Array, order: NDArray[np.int32], batch_size: int, progress: Progress
@@ -141,7 +141,7 @@ class CompiledEngine(Engine):
     def _logits(self, images: NDArray[Any]) -> Floats:
         order = np.arange(len(images), dtype=np.int32)
         job = self._job(False, min(FORWARD_ROWS, len(images)))
-        with self._inferring:  # a plan's workspace serves one at a time, and predict may be called from several threads
+        with self._inferring:  # a plan's workspace serves one thread at a time; several may call predict
             work, _ = self._run(job, self.upload(images), np.zeros(0, np.int32), order, lambda updates: None)
         return work.logits
 
@@ -152,7 +152,7 @@ class CompiledEngine(Engine):
     def _run(
         self, job: Job, images: NDArray[Any], labels: Array, order: NDArray[np.int32], progress: Progress
     ) -> tuple[Work, float]:
-        """Run a job's loop over all examples of an order; returns what it leaves, and the seconds it took."""
+        """Run a job's loop over all examples of an order; returns its results and the seconds it took."""
         compile_loops(self.network, self.optimizer.rule, job.loop)
         plan, pace = self._planned(job)
         work = self._work(job, plan, images, labels, order)
@@ -161,7 +161,7 @@ class CompiledEngine(Engine):
         return work, time.perf_counter() - started
 
     def _planned(self, job: Job) -> tuple[Plan, Pace]:
-        """The plan for a job, and how many threads paid; the last ones are kept, so that their memory is warm."""
+        """The plan for a job, and its pace. The last ones are kept, so that their memory is warm."""
         previous, plan, pace = self._plans.get(job.training, (None, None, None))
         if previous != job or plan is None or pace is None:
             self._plans.pop(job.training, None)  # frees its memory before the next one takes some
@@ -178,7 +178,7 @@ class CompiledEngine(Engine):
         return plan, pace
 
     def _work(self, job: Job, plan: Plan, images: NDArray[Any], labels: Array, order: NDArray[np.int32]) -> Work:
-        """Everything the threads share for one epoch."""
+        """Everything that the threads share during one epoch."""
         table = plan.table
         updates = -(-len(order) // job.batch_size)
         weights_of_examples = labels.weights if isinstance(labels, Weighted) else None
@@ -231,7 +231,7 @@ class CompiledEngine(Engine):
         table[[layout.WAIT, layout.WAKE]] = waiting.addresses()
 
     def _moving_inputs(self) -> NDArray[np.uint8]:
-        """1 for each row of the first layer's weights that moves also without a gradient, and for the bias."""
+        """1 for each row of the first layer's weights that moves even without a gradient, and for the bias."""
         inputs, units = self.network.sizes[0]
         if not self.optimizer.rests:
             return np.ones(inputs + 1, np.uint8)
@@ -253,10 +253,9 @@ SHARED_FUNCTIONS: dict[int, VectorFunction] = {
 
 
 def compile_loops(network: Network, rule: str, *loops: str) -> None:
-    """Compile what loops need for a network and an optimizer's rule, or load it from disk. All loops if none is named.
+    """Compile what loops need for a network and an optimizer's rule, or load it from the cache. Default: all loops.
 
-    Says so in a line on stderr where it has to compile. Ctrl-C is raised when the function that is being compiled is
-    done.
+    Prints a line to stderr before it compiles. Ctrl-C is raised when the function that is being compiled is done.
     """
     needed = [*SHARED_FUNCTIONS.values(), *RULES[rule]]
     for activation in network.functions:

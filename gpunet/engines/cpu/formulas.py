@@ -1,6 +1,6 @@
-"""The compiled engine's activations, slopes and optimizers' rules: the file to extend.
+"""The compiled engine's activations, their slopes, and the optimizers' rules: the file to extend.
 
-A formula takes and gives vectors. A new activation is a formula, its slope, and a row of ACTIVATIONS; a new optimizer
+A formula maps vectors to vectors. A new activation is a formula, its slope, and a row of ACTIVATIONS; a new optimizer
 is a step and a row of STEPS.
 """
 
@@ -33,10 +33,10 @@ from gpunet.optimizers import Optimizer
 
 
 def _exp_parts(code: Code, x: Value) -> tuple[Value, Value, Value]:
-    """(e^r - 1, p, q) with e^x = e^r p q, |r| <= ln 2 / 2 and powers of two p and q; NaN is in the first.
+    """(e^r - 1, p, q) with e^x = e^r p q, |r| <= ln 2 / 2, and powers of two p and q; a NaN is in the first.
 
-    The coefficients are the Cephes library's (Moshier, expf). The power of two comes in halves, so that results below
-    the smallest normal number are right as well.
+    The coefficients are the Cephes library's (Moshier, expf). The power of two is split in two, so that results below
+    the smallest normal number are correct too.
     """
     builder = code.builder
     x = code.smaller(code.larger(x, code.constant(-104.0)), code.constant(89.0))
@@ -95,7 +95,7 @@ def _relu(code: Code, z: Value) -> Value:
 
 
 def _softplus(code: Code, z: Value) -> Value:
-    """log(1 + e^z), by the power of the negative side alone, so that nothing overflows."""
+    """log(1 + e^z), from the exponential of a negative number only, so that nothing overflows."""
     power = _exp(code, code.builder.fneg(code.call("fabs", z)))
     return code.add(code.larger(z, code.constant(0.0)), _log1p_of_small(code, power))
 
@@ -141,7 +141,7 @@ def _hard_sigmoid_slope(code: Code, y: Value) -> Value:
 
 
 class Activation(NamedTuple):
-    """An activation's C functions: y = activation(z), and dz *= activation'(z), from y."""
+    """An activation's C functions: y = activation(z), and dz *= activation'(z), computed from y."""
 
     rows: VectorFunction
     slopes: VectorFunction
@@ -195,7 +195,7 @@ def _sgd(code: Code, constants: Sequence[Value], g: Value, w: Value) -> Sequence
 
 
 class Rule(NamedTuple):
-    """An optimizer's C functions. They read what `constants` of the optimizer's class gives, in its order."""
+    """An optimizer's C functions. They read what the optimizer's `constants` method returns, in that order."""
 
     step: VectorFunction
     backward: VectorFunction
@@ -208,7 +208,7 @@ def _rule(name: str, step: Step) -> Rule:
 
 
 def _numbers(optimizer: Optimizer) -> int:
-    """How many constants its step has."""
+    """The number of constants that its step reads."""
     return int(optimizer.constants(np.ones(1, np.int64)).shape[1])
 
 
@@ -218,6 +218,6 @@ MOST_CONSTANTS = max(map(_numbers, optimizers.RULES.values()))
 
 
 def constants_of(optimizer: Optimizer, updates_before: int, updates: int) -> NDArray[np.float32]:
-    """(updates, MOST_CONSTANTS): what an optimizer's step reads, for each of the updates after so many."""
+    """(updates, MOST_CONSTANTS): what an optimizer's step reads in each of the next `updates` updates."""
     constants = optimizer.constants(updates_before + 1 + np.arange(updates))
     return np.pad(constants, ((0, 0), (0, MOST_CONSTANTS - constants.shape[1])))

@@ -1,4 +1,4 @@
-"""What the compiled engine's loops say to LLVM directly: addresses, calls, and what threads need to meet."""
+"""What the compiled engine's loops need from LLVM directly: addresses, calls, and atomic operations for threads."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Value = Any  # an llvmlite value; llvmlite has no type hints
 
 
 def _pointer_to(kind: Any) -> Any:
-    """A function for Numba from an address, a whole number, to a pointer."""
+    """A Numba function from an address, an integer, to a pointer."""
 
     @intrinsic
     def pointer(typing, address):
@@ -43,7 +43,7 @@ def at(typing, pointer, offset):
 
 @intrinsic
 def call(typing, address, *kinds):
-    """Call the C function at an address; what it returns, if anything, is dropped."""
+    """Call the C function at an address; its result, if any, is ignored."""
     given = [types.int64 if isinstance(kind, types.Integer) else kind for kind in kinds]
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Value:
@@ -57,7 +57,7 @@ def call(typing, address, *kinds):
 
 @intrinsic
 def atomic_add(typing, pointer, amount):
-    """*pointer += amount, for an int64 that other threads change too; gives what it was."""
+    """*pointer += amount, for an int64 that other threads change too; returns the old value."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Value:
         return builder.atomic_rmw("add", *arguments, "seq_cst")
@@ -67,7 +67,7 @@ def atomic_add(typing, pointer, amount):
 
 @intrinsic
 def atomic_set(typing, pointer, value):
-    """*pointer = value, for an int64 that other threads read; they see it after all that was written before it."""
+    """*pointer = value, for an int64 that other threads read; they also see everything written before it."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Value:
         builder.store_atomic(arguments[1], arguments[0], "seq_cst", 8)
@@ -78,7 +78,7 @@ def atomic_set(typing, pointer, value):
 
 @intrinsic
 def atomic_get(typing, pointer):
-    """*pointer as it is in memory now; what another thread wrote before it wrote this can be seen afterwards."""
+    """*pointer as it is in memory now; everything that another thread wrote before it is visible afterwards."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Value:
         return builder.load_atomic(arguments[0], "seq_cst", 8)
@@ -88,7 +88,7 @@ def atomic_get(typing, pointer):
 
 @intrinsic
 def atomic_swap_if(typing, pointer, expected, value):
-    """*pointer = value if it is still what was expected; whether it was."""
+    """*pointer = value if it still is the expected one; returns whether it was."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Value:
         return builder.extract_value(builder.cmpxchg(*arguments, "seq_cst", "seq_cst"), 1)
@@ -98,7 +98,7 @@ def atomic_swap_if(typing, pointer, expected, value):
 
 @intrinsic
 def pause(typing):
-    """A moment's rest in a loop that waits, where the processor has an instruction for it."""
+    """A short pause in a polling loop, if the processor has an instruction for it."""
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Value:
         if llvmlite.binding.get_process_triple().startswith("x86_64"):

@@ -1,7 +1,7 @@
-"""How the compiled engine's arrays lie in memory: matrices in panels, the workspace, and the table of both.
+"""The layout of the compiled engine's arrays in memory: matrices in panels, the workspace, and the table of both.
 
-The loops see one table of whole numbers, `Work.table`: sizes, addresses of arrays and functions, then a row for each
-layer, then the stages of an update. Columns have names here. Offsets of what is in the workspace are in floats.
+The loops see one table of integers, `Work.table`: sizes, addresses of arrays and functions, then a row per layer, then
+the stages of an update. This file names its columns. Offsets into the workspace are in floats.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gpunet.engines.cpu.vectors import LANES, TILE_ROWS
 from gpunet.layers import Network
 
 Floats = NDArray[np.floating]
-Stages = list[list[tuple[int, int]]]  # for each stage its parts: a kind of work, and a layer
+Stages = list[list[tuple[int, int]]]  # the parts of each stage: a kind of work, and a layer
 
 WIDE = 2 * LANES  # columns of a panel; the last one may have LANES
 LINE = 16  # floats in a cache line
@@ -29,7 +29,7 @@ ROWS, COLUMNS, EXP, COPY, TRANSPOSE, SUM_PANELS, STEP, BACKWARD, FORWARD, WAIT, 
 # and arrays.
 WEIGHTS, SLOT_1, SLOT_2, WORKSPACE, ALIVE, AWAKE_ROWS, BYTES, FLOATS, ORDER, CLASSES, TARGETS = range(26, 37)
 CONSTANTS, LOSSES, CORRECT, LOGITS, SYNC = range(37, 42)
-NAP_SECONDS, NAP_NANOSECONDS = 42, 43  # how long a thread sleeps at most, as Linux wants it
+NAP_SECONDS, NAP_NANOSECONDS = 42, 43  # how long a thread sleeps at most, in Linux' format
 WEIGHTED, EXAMPLE_WEIGHTS = 44, 45  # whether examples have weights, and these
 # Then, for each layer:
 LAYER_TABLE = 46
@@ -43,7 +43,7 @@ STAGE_COLUMNS = 2 * PARTS
 NOTHING, FORWARD_LAYER, SOFTMAX, BACKWARD_LAYER, UPDATE_LAYER, GATHER, COPY_LOGITS = range(7)
 FORWARD_ONE, SOFTMAX_ONE, BACKWARD_ONE, UPDATE_ONE, GATHER_ONE, TAIL_ONE = range(7, 13)
 
-# Where threads meet: whole numbers, each in a cache line of its own
+# Where threads meet: integers, each in its own cache line
 PHASE, STOP, DONE, MADE, SLEEPERS, ACTIVE, SLEEPS = range(0, 56, 8)
 PATIENCE, NEXT = 56, 64  # for each thread, 16 numbers apart
 
@@ -53,7 +53,7 @@ def sync_size(threads: int) -> int:
 
 
 class Work(NamedTuple):
-    """What a loop is given: the table, and what it must keep alive and can be read afterwards."""
+    """What a loop gets: the table, what must be kept alive meanwhile, and what it leaves."""
 
     table: NDArray[np.int64]
     sync: NDArray[np.int64]
@@ -64,10 +64,10 @@ class Work(NamedTuple):
 
 
 def opening_and_stages_in_batches(layers: int, training: bool) -> tuple[Stages, Stages]:
-    """What is done before the first update, and in every update: threads meet after each stage.
+    """The stages before the first update, and those of every update. Threads meet after each stage.
 
-    A stage has what needs only the stages before it. In training, a layer's update waits until the layer before has
-    got its dz from the weights as they were.
+    A stage depends only on earlier stages. In training, a layer's update waits until the previous layer has its dz,
+    computed from the weights before their update.
     """
     opening: Stages = [[(GATHER, 0)]]
     forward: Stages = [[(FORWARD_LAYER, layer)] for layer in range(layers)]
@@ -84,8 +84,8 @@ def opening_and_stages_in_batches(layers: int, training: bool) -> tuple[Stages, 
 def opening_and_stages_one_by_one(network: Network) -> tuple[Stages, Stages]:
     """As `opening_and_stages_in_batches`, for batches of one example.
 
-    The first layer's product is formed on the way through the weights: for the next example, in the last stage. A last
-    layer of one panel is one thread's, so all that is to be done there is one stage.
+    The pass that updates the first layer's weights also computes its product for the next example, in the last stage.
+    If the last layer is a single panel, one thread does all of its work, in one stage.
     """
     last = network.layers - 1
     opening: Stages = [[(GATHER_ONE, 0)], [(FORWARD_ONE, 0)]]
@@ -102,7 +102,7 @@ def opening_and_stages_one_by_one(network: Network) -> tuple[Stages, Stages]:
 
 
 class Plan(NamedTuple):
-    """A table without an epoch's own entries, and the workspace that it speaks of."""
+    """A table without the entries of an epoch, and the workspace that it refers to."""
 
     table: NDArray[np.int64]
     workspace: NDArray[np.float32]
@@ -111,16 +111,16 @@ class Plan(NamedTuple):
 def lay_out(
     network: Network, starts: Sequence[int], batch_size: int, threads: int, stages: tuple[Stages, Stages]
 ) -> Plan:
-    """Where things are for batches up to a size, with ones for the biases.
+    """The layout for batches up to a size, with ones for the biases.
 
-    starts: of each layer's weights. stages: what is done before the first update, and in each.
+    starts: offsets of each layer's weights. stages: before the first update, and in every update.
     """
     used = 0
 
     def take(floats: int) -> int:
         nonlocal used
         start = used
-        used += -(-floats // LINE) * LINE + LINE  # a line more: rows of a power of two would share few cache sets
+        used += -(-floats // LINE) * LINE + LINE  # one line more: rows of a power of two would share few cache sets
         return start
 
     stage_table = LAYER_TABLE + network.layers * LAYER_COLUMNS
@@ -162,7 +162,7 @@ def set_entries(table: NDArray[np.int64], entries: Mapping[int, Any]) -> None:
 
 
 def aligned(floats: int) -> NDArray[np.float32]:
-    """Zeros that begin at a cache line."""
+    """Zeros, aligned to a cache line."""
     workspace = np.zeros(floats + LINE, np.float32)
     first = -(workspace.ctypes.data // workspace.itemsize) % LINE
     return workspace[first : first + floats]
@@ -173,13 +173,13 @@ def panels_of(columns: int) -> int:
 
 
 def padded(columns: int) -> int:
-    """Columns as panels keep them: whole panels of WIDE, and one of LANES if that is enough for the rest."""
+    """The columns that panels take: whole panels of WIDE, and one of LANES if that is enough for the rest."""
     whole, rest = divmod(columns, WIDE)
     return whole * WIDE + (0 if rest == 0 else LANES if rest <= LANES else WIDE)
 
 
 def row_stride(columns: int) -> int:
-    """Floats from one row to the next where a column of ones follows: an odd number of cache lines."""
+    """Floats from one row to the next, with a column of ones at its end: an odd number of cache lines."""
     lines = -(-(columns + 1) // LINE)
     return LINE * (lines | 1)
 
@@ -195,7 +195,7 @@ def to_panels(matrix: Floats) -> NDArray[np.float32]:
 
 
 def from_panels(vector: NDArray[np.float32], rows: int, columns: int) -> NDArray[np.float32]:
-    """The reverse of `to_panels`; vector may be longer."""
+    """The inverse of `to_panels`; the vector may be longer."""
     width = padded(columns)
     whole = width // WIDE * WIDE
     left = vector[: rows * whole].reshape(-1, rows, WIDE).transpose(1, 0, 2).reshape(rows, whole)

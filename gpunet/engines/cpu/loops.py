@@ -1,11 +1,11 @@
-"""What a thread of the compiled engine does: an epoch's updates, from the gather of a batch to the optimizer's step.
+"""What a thread of the compiled engine executes: an epoch's updates, from gathering a batch to the optimizer's step.
 
-An update is a sequence of stages, and a stage is many units of work that need nothing from one another: a tile of a
-product, a panel, a few examples. Every thread has its share of each stage's units. It claims them one at a time from
-the share's counter, then helps the others with theirs; whoever finishes the stage's last unit opens the next stage. So
-a thread that is slow, or late, or asleep does less, and nobody waits for more of it than the unit that it is at. What a
-unit computes, and the order of every sum in it, do not depend on who does it: results are the same, bit by bit, with
-any number of threads. There is no Python between updates. docs/cpu.md explains the plan, layout.py the table.
+An update is a sequence of stages, and a stage consists of many independent units of work: a tile of a product, a panel,
+a few examples. Every thread has its share of each stage's units. It claims them one at a time from the share's counter,
+then helps the others with theirs. The thread that finishes the stage's last unit opens the next stage. So a thread that
+is slow, late or asleep does less, and the others wait at most for the unit that it is working on. What a unit computes,
+and the order of every sum in it, do not depend on the thread: results have the same bits with any number of threads.
+There is no Python between updates. docs/cpu.md explains the design, layout.py the table.
 """
 
 from __future__ import annotations
@@ -124,27 +124,27 @@ from gpunet.engines.cpu.waiting import FUTEX, FUTEX_CALL, KIND_OF_WAITING, NAP_M
 TABLE = types.CPointer(types.int64)
 LOOP = (TABLE, types.int64, types.int64)  # table, thread, threads
 
-BLOCK_TILES = 8  # tiles of examples that go through all of a share's panels before the next ones do
-# Looks at a counter before a waiting thread sleeps: most of them, where waiting is mostly short; few, where one in nine
-# waits or more ended in sleep, as where the other thread needs this very core.
+BLOCK_TILES = 8  # tiles of examples that pass through all of a share's panels before the next ones do
+# Polls of a counter before a waiting thread sleeps: many if waits are mostly short; few if at least every ninth wait
+# ends in sleep, for example because the other thread needs this core.
 LEAST_PATIENCE, MOST_PATIENCE, PATIENCE_GAIN, PATIENCE_LOSS = 1000, 4000, 50, 200
 
 
 def compiled(function: Callable[..., Any]) -> Any:
-    """numba.njit, without what only Python would need to call it.
+    """numba.njit, without the wrappers for calls from Python.
 
-    contract: a product and the sum that follows may be one rounding. Nothing else is relaxed.
+    contract: a product and the addition after it may share one rounding. Nothing else is relaxed.
     """
     options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     return numba.njit(function, no_cpython_wrapper=True, no_cfunc_wrapper=True, **options)
 
 
-# Sizes and places
+# Sizes and offsets
 
 
 @intrinsic
 def entry(typing, table, layer, column):
-    """An entry of a layer's row in the table; not a function of its own, as it is asked for everywhere."""
+    """An entry of a layer's row in the table; always inlined, because it is used everywhere."""
 
     def generate(context, builder, signature, arguments):
         start, row, place = arguments
@@ -161,7 +161,7 @@ def panels_in(columns):
 
 @compiled
 def vectors_of(columns, panel):
-    """Vectors in a row of a panel."""
+    """The number of vectors in a row of a panel."""
     return 1 if columns - panel * WIDE <= LANES else 2
 
 
@@ -172,13 +172,13 @@ def scratch_of(table, thread):
 
 @compiled
 def inputs_of(table, layer, update):
-    """The layer's x. The first one's is kept twice: for this update's batch and the next one's."""
+    """The layer's x. There are two for the first layer: for this update's batch and for the next one's."""
     return entry(table, layer, X) + (update % 2 * table[X_BUFFER] if layer == 0 else 0)
 
 
 @compiled
 def rows_in(table, update):
-    """Examples in an update's batch."""
+    """The number of examples in an update's batch."""
     return min(table[BATCH], table[EXAMPLES] - update * table[BATCH])
 
 
@@ -187,7 +187,7 @@ def rows_in(table, update):
 
 @compiled
 def doze(table, thread, word, seen):
-    """Sleep until a number that threads meet at is no longer what was seen, or for some milliseconds."""
+    """Sleep until a shared counter is no longer what was seen, or for a few milliseconds."""
     sync = ints(table[SYNC])
     if KIND_OF_WAITING == FUTEX:
         call(table[WAIT], FUTEX_CALL, at(sync, word), 128, seen & 0xFFFFFFFF, at(table, NAP_SECONDS), 0, 0)
@@ -201,7 +201,7 @@ def doze(table, thread, word, seen):
 
 @compiled
 def rouse(table, word):
-    """Wake whoever sleeps on a number that threads meet at."""
+    """Wake the threads that sleep on a shared counter."""
     if KIND_OF_WAITING == FUTEX:
         call(table[WAKE], FUTEX_CALL, at(ints(table[SYNC]), word), 129, 0x7FFFFFFF, 0, 0, 0)
     elif KIND_OF_WAITING == WAIT_ON_ADDRESS:
@@ -210,10 +210,10 @@ def rouse(table, word):
 
 @compiled
 def next_phase(table, seen, thread):
-    """Wait for another stage than the one seen last, counted from the start; -1 when there is nothing more to do.
+    """Wait for a stage after the one seen last, counted from the start; -1 when there is nothing left to do.
 
-    A thread looks at the counter for a while, and for less long where that did not help before. Then it sleeps: what it
-    waits for may need this very core.
+    A thread polls the counter for a while, and for less long if that did not help before. Then it sleeps, because the
+    thread that it is waiting for may need this core.
     """
     sync = ints(table[SYNC])
     patience = at(sync, PATIENCE + 16 * thread)
@@ -225,7 +225,7 @@ def next_phase(table, seen, thread):
             rouse(table, int64(ACTIVE))
             return -1
         active = atomic_get(at(sync, ACTIVE))
-        if thread >= active:  # not wanted now
+        if thread >= active:  # not needed at the moment
             doze(table, thread, int64(ACTIVE), active)
         elif phase != seen:
             if looks > 0:
@@ -245,9 +245,10 @@ def next_phase(table, seen, thread):
 
 @compiled
 def claim(table, phase, share, units):
-    """A unit of a share of this stage that nobody has claimed; -1 if there is none, or the stage is over.
+    """Claim a unit of a share of this stage; -1 if none is left, or the stage is over.
 
-    The counter has the stage's lower 32 bits above the next unit's number: of another stage, what is left is no unit.
+    The counter holds the lower 32 bits of the stage above the number of the next unit, so that the counter of another
+    stage gives no valid unit.
     """
     counter = at(ints(table[SYNC]), NEXT + 16 * share)
     while True:
@@ -261,7 +262,7 @@ def claim(table, phase, share, units):
 
 @compiled
 def finish(table, phase, made, units, threads):
-    """Say how many units this thread has made; if they were the last, open the next stage."""
+    """Add the units that this thread has done; if they were the last, open the next stage."""
     sync = ints(table[SYNC])
     if atomic_add(at(sync, MADE), made) + made < units:
         return
@@ -280,11 +281,11 @@ def part_of(units, share, threads):
 
 
 def loop_over(units_of: Any, share_of: Any, do: Any) -> Any:
-    """A loop for threads, over the stages of the updates.
+    """The loop of a thread over the stages of all updates.
 
     units_of: (table, kind, layer, rows) -> units in a part of a stage.
-    share_of: (table, kind, layer, rows, share, threads) -> units of it in a share.
-    do:       (table, update, kind, layer, rows, unit, share, threads, thread) does a unit of a share.
+    share_of: (table, kind, layer, rows, share, threads) -> how many of them are in a share.
+    do:       (table, update, kind, layer, rows, unit, share, threads, thread) does one unit of a share.
     """
 
     @compiled
@@ -327,7 +328,7 @@ def loop_over(units_of: Any, share_of: Any, do: Any) -> Any:
 
 @compiled
 def gather(table, x, example):
-    """One example into the workspace, as floats; bytes count as x / 255. The column of ones is there already."""
+    """Copy one example into the workspace as floats; bytes become x / 255. The column of ones is already there."""
     target, inputs = at(floats(table[WORKSPACE]), x), entry(table, 0, INPUTS)
     if table[IN_BYTES]:
         image = at(bytes_at(table[BYTES]), example * inputs)
@@ -341,9 +342,11 @@ def gather(table, x, example):
 
 @compiled
 def softmax_loss(table, position, row, rows, thread):
-    """Loss, correctness and d(mean loss)/d(logits) of one example: the row of its batch of `rows`, at `position`.
+    """Loss, correctness and d(mean loss)/d(logits) of one example: a row of its batch of `rows`, at `position` in
+    order.
 
-    dz is written twice: in panels of units for the update; transposed, in blocks of LANES examples, for the way back.
+    dz is written twice: in panels of units for the update, and transposed, in blocks of LANES examples, for the
+    backward pass.
     """
     last, workspace = table[LAYERS] - 1, floats(table[WORKSPACE])
     classes, logits = (
@@ -393,7 +396,7 @@ def softmax_loss(table, position, row, rows, thread):
 
 @compiled
 def forward_tile(table, layer, x, first, last, panel, thread):
-    """y = activation(x weights + bias) of the examples from first to last, in one panel of units."""
+    """y = activation(x weights + bias) for examples first to last - 1 and one panel of units."""
     workspace = floats(table[WORKSPACE])
     steps, units = entry(table, layer, INPUTS) + 1, entry(table, layer, UNITS)
     vectors, stride = vectors_of(units, panel), entry(table, layer, Y_STRIDE)
@@ -410,10 +413,10 @@ def forward_tile(table, layer, x, first, last, panel, thread):
 
 @compiled
 def backward_tile(table, layer, rows, unit, block, thread):
-    """The previous layer's dz = (dz weights^T) * activation'(y), of LANES units from `unit` on, for a block of LANES
-    examples; transposed, as the product gives it, and straight.
+    """The previous layer's dz = (dz weights^T) * activation'(y), for LANES units from `unit` on and a block of LANES
+    examples; both transposed, as the product gives it, and untransposed.
 
-    Where a tile has less than LANES of either, what lies beyond them is computed too, and used by nobody.
+    If a tile has fewer than LANES of either, the rest is computed too, but not used.
     """
     workspace = floats(table[WORKSPACE])
     inputs, units, previous = (
@@ -449,7 +452,7 @@ def backward_tile(table, layer, rows, unit, block, thread):
 
 @compiled
 def update_tile(table, layer, update, rows, panel, first, last, thread):
-    """weights, slots <- optimizer(x^T dz), of the inputs from first to last; the gradient stays in the cache."""
+    """weights, slots <- optimizer(x^T dz), for inputs first to last - 1; the gradient stays in the cache."""
     workspace = floats(table[WORKSPACE])
     units = entry(table, layer, UNITS)
     vectors, gradient = vectors_of(units, panel), at(workspace, scratch_of(table, thread))
@@ -474,13 +477,13 @@ def tiles_of(rows):
 
 @compiled
 def rows_of_a_unit(rows):
-    """Examples that are gathered, or go through the softmax, in one unit."""
+    """How many examples one unit gathers, or passes through the softmax."""
     return 1 + rows // 32
 
 
 @compiled
 def tiles_of_an_update(rows):
-    """Tiles that are updated in one unit: more where each is little work."""
+    """How many tiles one unit updates: more if each is little work."""
     return 1 + 64 // rows
 
 
@@ -545,7 +548,7 @@ def do_in_batches(table, update, kind, layer, rows, unit, share, threads, thread
 
 @compiled
 def forward_unit(table, layer, update, rows, unit, share, threads, thread):
-    """A share has its own panels, as far as that comes out even, so that they stay in its thread's cache."""
+    """A share has its own panels, as far as they divide evenly, so that they stay in its thread's cache."""
     tiles, panels = tiles_of(rows), panels_in(entry(table, layer, UNITS))
     blocks, deep = tiles // BLOCK_TILES, BLOCK_TILES
     each = part_of(panels * BLOCK_TILES, share, threads)
@@ -558,7 +561,7 @@ def forward_unit(table, layer, update, rows, unit, share, threads, thread):
     forward_tile(table, layer, inputs_of(table, layer, update), first, last, index // deep, thread)
 
 
-# Batches of one example: the work is to move weights and slots through the processor, so each takes that way once
+# Batches of one example: the work is to move weights and slots through the processor, so each is read and written once
 
 
 @compiled
@@ -592,9 +595,9 @@ def do_one_by_one(table, update, kind, layer, rows, unit, share, threads, thread
 
 @compiled
 def gather_one(table, update):
-    """The next example; and the inputs that are not 0 are taken among those whose weights may move.
+    """Gather the next example, and add its inputs that are not 0 to those whose weights may move.
 
-    Inputs that were 0 in all examples so far have gradients and slots of 0: their weights stay, and are left out.
+    Inputs that were 0 in all examples so far have gradients and slots of 0: their weights do not move and are skipped.
     """
     inputs, x = entry(table, 0, INPUTS), inputs_of(table, 0, update)
     example = ints_of_32(table[ORDER])[min(update, table[UPDATES] - 1)]
@@ -611,7 +614,7 @@ def gather_one(table, update):
 
 @compiled
 def complete_dz(table, layer, panel):
-    """A panel of a layer's dz, from what the panels of the layer after it have made; the last layer's is complete."""
+    """Complete a panel of a layer's dz by adding the next layer's parts; the last layer's dz is complete already."""
     if layer < table[LAYERS] - 1:
         workspace, units = floats(table[WORKSPACE]), entry(table, layer, UNITS)
         dz, y = entry(table, layer, DZ) + panel * WIDE, entry(table, layer, Y) + panel * WIDE
@@ -624,7 +627,7 @@ def complete_dz(table, layer, panel):
 
 @compiled
 def backward_one(table, layer, update, panel, thread):
-    """A panel's update, and its sums for the previous layer's dz."""
+    """Update a panel, and compute its part of the previous layer's dz."""
     complete_dz(table, layer, panel)
     workspace = floats(table[WORKSPACE])
     inputs, units, stride = entry(table, layer, INPUTS), entry(table, layer, UNITS), entry(table, layer, SUMS_STRIDE)
@@ -636,13 +639,13 @@ def backward_one(table, layer, update, panel, thread):
         at(workspace, scratch_of(table, thread)), vectors_of(units, panel),
         at(floats(table[CONSTANTS]), update * MOST_CONSTANTS),
     )  # fmt: skip
-    for n in range(inputs, stride):  # the bias's, and what lies beyond it: nobody's dz
+    for n in range(inputs, stride):  # the bias and what is beyond it: no unit's dz
         sums[n] = 0
 
 
 @compiled
 def update_and_forward_one(table, update, panel, thread):
-    """A panel's update in the first layer, and its y for the next example."""
+    """Update a panel of the first layer, and compute its y for the next example."""
     complete_dz(table, int64(0), panel)
     workspace = floats(table[WORKSPACE])
     inputs, units = entry(table, 0, INPUTS) + 1, entry(table, 0, UNITS)

@@ -1,13 +1,13 @@
 """The compiled engine's innermost loops, written as LLVM vector code.
 
-A compiler turns plain loops into vector code where it can prove that arrays do not overlap. In the loops that decide
-the engine's speed it cannot, and sums that should stay in registers go through memory; so these are written out with
-vectors. LLVM maps them onto whatever the processor has. compiler.py makes each a C function, called by its address;
-what depends on an activation or an optimizer is in formulas.py.
+A compiler vectorizes plain loops if it can prove that arrays do not overlap. In the loops that decide the engine's
+speed it cannot, and sums that should stay in registers go through memory. So these loops are written with explicit
+vectors. LLVM maps them onto whatever the processor has. compiler.py turns each into a C function, called by its
+address; what depends on an activation or an optimizer is in formulas.py.
 
-Matrices are kept in panels: two vectors of columns at a time (the last panel one, if that is enough), each panel
-(rows, its width) row-major. A panel's rows follow one another in memory, so passes over a matrix are sequential, and
-two vectors of a panel's row stay in registers while a loop runs down the panel.
+Matrices are stored in panels: two vectors of columns at a time (one for the last panel, if that is enough), each panel
+(rows, its width) row-major. A panel's rows are contiguous in memory, so passes over a matrix are sequential, and two
+vectors of a panel's row stay in registers while a loop runs down the panel.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ Value = Any  # an llvmlite value; llvmlite has no type hints
 
 
 def _shape_of_tiles(features: Mapping[str, bool]) -> tuple[int, int]:
-    """(floats in a vector, rows of a tile): two vectors a row, and the tile's sums just fit into the registers."""
+    """(floats in a vector, rows of a tile). With two vectors per row, the tile's sums just fit into the registers."""
     if features.get("avx512f"):
         return 16, 14
     if features.get("avx"):
@@ -33,7 +33,7 @@ def _shape_of_tiles(features: Mapping[str, bool]) -> tuple[int, int]:
 
 
 def _features() -> Mapping[str, bool]:
-    """What the processor that Numba compiles for has."""
+    """The features of the processor that Numba compiles for."""
     if config.CPU_FEATURES is None:
         return dict(llvmlite.binding.get_host_cpu_features())
     return {name.lstrip("+-"): name.startswith("+") for name in config.CPU_FEATURES.split(",")}
@@ -87,7 +87,7 @@ class Code:
         return self.builder.call(function, arguments)
 
     def fma(self, a: Value, b: Value, c: Value) -> Value:
-        """a b + c, in one rounding where the processor can."""
+        """a b + c, with a single rounding if the processor can."""
         return self.call("fmuladd", a, b, c)
 
     def add(self, a: Value, b: Value) -> Value:
@@ -103,17 +103,17 @@ class Code:
         return self.builder.fdiv(a, b)
 
     def larger(self, a: Value, b: Value) -> Value:
-        """The larger one; a if it is NaN."""
+        """The larger of a and b; a if it is NaN."""
         return self.builder.select(self.builder.fcmp_ordered("<", a, b), b, a)
 
     def smaller(self, a: Value, b: Value) -> Value:
-        """The smaller one; a if it is NaN."""
+        """The smaller of a and b; a if it is NaN."""
         return self.builder.select(self.builder.fcmp_ordered(">", a, b), b, a)
 
     def loop(self, count: Value, body: Callable[..., Sequence[Value]], *start: Value) -> list[Value]:
-        """Repeat body(index, *values) -> new values, for every index below count; returns the last values.
+        """Repeat body(index, *values) -> new values for every index below count; returns the last values.
 
-        start: the first values. They go from one round to the next in registers.
+        start: the first values. Values stay in registers from one iteration to the next.
         """
         builder, zero = self.builder, self.whole(0)
         before, inside, after = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("after")
@@ -134,11 +134,11 @@ class Code:
         return result
 
     def lesser(self, a: Value, b: Value) -> Value:
-        """The smaller one of two whole numbers."""
+        """The smaller of two integers."""
         return self.builder.select(self.builder.icmp_signed("<", a, b), a, b)
 
     def cases(self, value: Value, known: Sequence[int]) -> Iterator[int]:
-        """Write code for each of the values that `value` may have; the body of the loop writes it."""
+        """Write code for each value that `value` may have; the body of the caller's loop writes it."""
         end = self.builder.append_basic_block("end")
         switch = self.builder.switch(value, end)
         for case in known:
@@ -202,10 +202,10 @@ def _product_of_size(
 
 
 # sums[r, :] += sum over k of a[r, k] b[k, :], from zero if `fresh`: (sums, a, stride, b, steps, rows, vectors, fresh).
-# sums and b have rows of 1 or 2 vectors, one after the other; a's rows are `stride` apart. There may be TILE_ROWS rows,
-# or for one vector LANES if that is more.
+# sums and b have contiguous rows of 1 or 2 vectors; a's rows are `stride` apart. There are at most TILE_ROWS rows, or
+# LANES with one vector if that is more.
 PRODUCT_OF_ROWS = VectorFunction("product_of_rows", "FFIFIIII", _product(by_rows=True))
-# The same for an a that is kept transposed: its ks are `stride` apart, its rows next to one another.
+# The same for a transposed a: its ks are `stride` apart, its rows adjacent.
 PRODUCT_OF_COLUMNS = VectorFunction("product_of_columns", "FFIFIIII", _product(by_rows=False))
 
 
@@ -213,7 +213,7 @@ PRODUCT_OF_COLUMNS = VectorFunction("product_of_columns", "FFIFIIII", _product(b
 
 
 def _transpose(code: Code, target: Value, target_stride: Value, source: Value, source_stride: Value) -> None:
-    """Interleaving the first half of the rows with the second, as often as it takes, leaves columns."""
+    """Interleave the first half of the rows with the second half, until columns are left."""
     halves = [[half * LANES // 2 + n // 2 + n % 2 * LANES for n in range(LANES)] for half in (0, 1)]
     masks = [ir.Constant(INTEGERS, half) for half in halves]
     rows = [code.load(source, code.times(code.whole(row), source_stride)) for row in range(LANES)]
@@ -234,8 +234,8 @@ TRANSPOSE = VectorFunction("transpose", "FIFI", _transpose)
 def _sums_of_rows(code: Code, rows: Sequence[Value]) -> Value:
     """The sums of LANES vectors, as one vector.
 
-    Vectors are added in pairs: of lanes that differ in one bit, those of the first vector's sums are kept where the
-    bit is 0, those of the second's where it is 1. When every bit has had its turn, lane n has the sum of row n.
+    Vectors are combined in pairs. Lanes that differ in one bit are added; the sums of the first vector go to the lanes
+    where the bit is 0, those of the second to the lanes where it is 1. After every bit, lane n has the sum of row n.
     """
     bit = 1
     while len(rows) > 1:
@@ -264,7 +264,7 @@ def _sums_over_panels(code: Code, target: Value, sums: Value, stride: Value, pan
 SUMS_OVER_PANELS = VectorFunction("sums_over_panels", "FFIII", _sums_over_panels)
 
 
-# What an activation or an optimizer's rule becomes
+# Functions made from an activation or an optimizer's rule
 
 Formula = Callable[[Code, Value], Value]  # (code, a vector) -> a vector
 # (code, constants, gradient, weights, *slots) -> new (weights, *slots), a vector of each
@@ -274,7 +274,7 @@ Step = Callable[..., Sequence[Value]]
 def function_of_rows(name: str, formula: Formula) -> VectorFunction:
     """y[r, :] = formula(z[r, :]): (y, stride, z, rows, vectors).
 
-    z has rows of 1 or 2 vectors, one after the other; y's rows are `stride` apart.
+    z has contiguous rows of 1 or 2 vectors; y's rows are `stride` apart.
     """
 
     def write(code: Code, y: Value, stride: Value, z: Value, rows: Value, vectors: Value) -> None:
@@ -313,7 +313,7 @@ def function_of_slopes(name: str, slope: Formula | None) -> VectorFunction:
 
 
 class _Rule:
-    """A rule's step on vectors of weights and slots in memory, its constants in every lane of registers."""
+    """A rule's step on vectors of weights and slots in memory, with its constants in registers, in every lane."""
 
     def __init__(
         self, code: Code, step: Step, slots: int, numbers: int, arrays: Sequence[Value], constants: Value
@@ -322,7 +322,7 @@ class _Rule:
         self.constants = [code.load_splat(constants, n) for n in range(numbers)]
 
     def take(self, here: Value, gradient: Value) -> tuple[Value, Value]:
-        """One step of the vectors at an offset; returns the weights before and after it."""
+        """Make one step on the vectors at an offset; returns the weights before and after it."""
         old = [self.code.load(array, here) for array in self.arrays]
         new = self.step(self.code, self.constants, gradient, *old)
         for array, value in zip(self.arrays, new, strict=True):
@@ -333,7 +333,7 @@ class _Rule:
 def step_function(name: str, step: Step, slots: int, numbers: int) -> VectorFunction:
     """An optimizer's step on `count` vectors: (w, slot_1, slot_2, gradient, count, constants).
 
-    The slots that an optimizer has not are not looked at.
+    Slots that an optimizer does not have are not touched.
     """
 
     def write(code: Code, w: Value, m: Value, v: Value, gradient: Value, count: Value, constants: Value) -> None:
@@ -350,11 +350,11 @@ def step_function(name: str, step: Step, slots: int, numbers: int) -> VectorFunc
 
 
 def backward_function(name: str, step: Step, slots: int, numbers: int) -> VectorFunction:
-    """One example's update of a panel, and its part of the layer before's dz, in one pass over the panel.
+    """One example's update of a panel, and the panel's part of the previous layer's dz, in one pass over the panel.
 
-    (w, slot_1, slot_2, count, x, dz, sums, scratch, vectors, constants): for the rows i below `count`, sums[i] = the
-    sum of w[i, :] dz[:]; then w[i, :], with the gradient x[i] dz[:], takes the optimizer's step. dz stays in registers.
-    sums is written in whole vectors; scratch is LANES of them.
+    (w, slot_1, slot_2, count, x, dz, sums, scratch, vectors, constants): for every row i below `count`, sums[i] = the
+    sum of w[i, :] dz[:]; then w[i, :] takes the optimizer's step with the gradient x[i] dz[:]. dz stays in registers.
+    sums is written in whole vectors; scratch holds LANES of them.
     """
 
     def write(
@@ -390,9 +390,9 @@ def backward_function(name: str, step: Step, slots: int, numbers: int) -> Vector
 def forward_function(name: str, step: Step, slots: int, numbers: int) -> VectorFunction:
     """One example's update of a panel of the first layer, and the next example's product, in one pass over the panel.
 
-    (w, slot_1, slot_2, rows, count, x, dz, next_x, z, vectors, constants): for the `count` numbers i in `rows`,
-    w[i, :], with the gradient x[i] dz[:], takes the optimizer's step; then z[:] += next_x[i] w[i, :], from zero. dz
-    and z stay in registers.
+    (w, slot_1, slot_2, rows, count, x, dz, next_x, z, vectors, constants): for each of the `count` numbers i in `rows`,
+    w[i, :] takes the optimizer's step with the gradient x[i] dz[:]; then z[:] += next_x[i] w[i, :], from zero. dz and z
+    stay in registers.
     """
 
     def write(

@@ -1,4 +1,4 @@
-"""How a thread of the compiled engine sleeps until another has gone on: the system's call, by its address."""
+"""How a thread of the compiled engine sleeps until another one wakes it: system calls, by their addresses."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import platform
 import sys
 
 FUTEX, WAIT_ON_ADDRESS, SHORT_SLEEP = range(3)
-NAP_MILLISECONDS = 5  # the longest sleep: whoever sleeps looks around for the end so often
-# The number of Linux' futex call where its int64 has the lower half first, as the call expects it
+NAP_MILLISECONDS = 5  # the longest sleep: then a thread checks whether it has to stop
+# The number of Linux' futex call, on little-endian processors: it reads the lower half of an int64
 _FUTEX_CALLS = {"x86_64": 202, "aarch64": 98}
 
 FUTEX_CALL = _FUTEX_CALLS.get(platform.machine(), 0) if sys.platform == "linux" and sys.maxsize > 2**32 else 0
@@ -18,7 +18,7 @@ KIND_OF_WAITING = FUTEX if FUTEX_CALL else WAIT_ON_ADDRESS if sys.platform == "w
 
 @functools.cache
 def addresses() -> tuple[int, int]:
-    """The C functions to wait with and to wake with."""
+    """The C functions for waiting and for waking."""
     if KIND_OF_WAITING == FUTEX:
         return (_address(ctypes.CDLL(None).syscall),) * 2
     if KIND_OF_WAITING == WAIT_ON_ADDRESS:

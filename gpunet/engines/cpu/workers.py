@@ -1,4 +1,4 @@
-"""Starts the compiled engine's threads, waits for them, stops them, and finds out how many of them pay."""
+"""Starts the compiled engine's threads, waits for them, stops them, and finds out how many of them are worthwhile."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from queue import Empty, SimpleQueue
 from gpunet.engines.base import Progress
 from gpunet.engines.cpu.layout import ACTIVE, DONE, PHASE, SLEEPS, STOP, Work
 
-AIR_SECONDS = 0.05  # how often the main thread looks at the progress, and for Ctrl-C
+AIR_SECONDS = 0.05  # how often the main thread checks the progress and Ctrl-C
 
 
 class Pace:
-    """How many threads work at a time: fewer where cores are wanted by others so much that fewer are faster.
+    """How many threads work at a time: fewer if other programs want the cores so much that fewer are faster.
 
-    Threads that wait so long for others that they fall asleep are a sign; then half of them are tried for a moment, and
-    kept if the work goes faster. Every now and then more are tried again. Results do not depend on it.
+    Threads that often fall asleep while they wait for others are a sign of that. Then half of them are tried for a
+    moment, and kept if the work goes faster. Now and then more are tried again. Results do not depend on it.
     """
 
-    WINDOW_SECONDS = 0.1  # for one measurement
-    SLEEPS_A_SECOND = 30.0  # of each thread; more than that, and fewer threads are tried
-    GAIN = 1.05  # what more threads must bring over fewer: fewer leave cores to others
+    WINDOW_SECONDS = 0.1  # of one measurement
+    SLEEPS_A_SECOND = 30.0  # per thread; above that, fewer threads are tried
+    GAIN = 1.05  # how much faster more threads must be, because fewer leave cores to other programs
     LONGEST_PAUSE = 32  # windows between two trials
 
     def __init__(self, threads: int) -> None:
         self.threads = self.active = threads
         self._phases = self._sleeps = 0
         self._seconds = 0.0
-        self._rate = 0.0  # phases a second lately, with as many threads as work when nothing is tried
-        self._usual: int | None = None  # how many these are, while something is tried
+        self._rate = 0.0  # recent phases per second with the usual number of threads
+        self._usual: int | None = None  # that number, while another one is being tried
         self._pause = self._left = 1  # windows between trials, and until the next one
 
     def note(self, phases: int, seconds: float, sleeps: int) -> int:
-        """What was done in some seconds with so many threads; returns how many are to work from here on."""
+        """Note what the active threads did in some seconds; returns how many threads should work from now on."""
         self._phases, self._seconds, self._sleeps = (
             self._phases + phases,
             self._seconds + seconds,
@@ -64,7 +64,7 @@ class Pace:
             self._usual, self.active = self.active, wanted
 
     def _decide(self, rate: float) -> None:
-        """Stay with what was tried, or go back to what is usual."""
+        """Keep the number that was tried, or go back to the usual one."""
         usual, self._usual = self._usual or self.active, None
         if rate > self._rate * (self.GAIN if self.active > usual else 1 / self.GAIN):
             self._rate, self._pause = rate, 1
@@ -78,10 +78,11 @@ def run_on_threads(
 ) -> None:
     """Run `loop` on `count` threads until all finish, polling progress and Ctrl-C.
 
-    Whatever ends the wait, such as Ctrl-C, ends the threads too: when this returns or raises, none is running. Ctrl-C
-    may come at any moment, so nothing here waits with a lock of Python's library, which it could leave taken for ever.
+    Whatever ends the wait, such as Ctrl-C, also ends the threads: when this returns or raises, none is running. Ctrl-C
+    may come at any moment, so nothing here waits on a lock from Python's library, which could then stay locked for
+    ever.
     """
-    begun: list[int] = []  # by the threads themselves: Ctrl-C may come between a thread's start and a count of it
+    begun: list[int] = []  # filled by the threads: Ctrl-C may come between starting a thread and counting it
     outcomes: list[BaseException | None] = []
     bell: SimpleQueue[None] = SimpleQueue()
     first_core, pace = _current_core(), pace or Pace(count)
@@ -126,9 +127,9 @@ def run_on_threads(
 
 
 def _stop_in_any_case(work: Work, begun: Sized, outcomes: Sized) -> None:
-    """Nobody may touch the weights before the threads have ended; a second Ctrl-C does not change that.
+    """Wait for the threads to end, even after a second Ctrl-C: nobody may touch the weights before.
 
-    A thread that begins only now finds that it is to stop before it does anything.
+    A thread that only begins now sees that it has to stop before it does anything.
     """
     while True:
         with contextlib.suppress(KeyboardInterrupt):
@@ -139,9 +140,9 @@ def _stop_in_any_case(work: Work, begun: Sized, outcomes: Sized) -> None:
 
 
 def run_aside(task: Callable[[Callable[[], None]], None]) -> None:
-    """Run task(check) in another thread and wait for it, so that Ctrl-C does not come in the middle of it.
+    """Run task(check) in another thread and wait for it, so that Ctrl-C does not interrupt it at any point.
 
-    check: to be called where the task may be ended; after Ctrl-C it raises. Ctrl-C is raised here when the task has
+    check: the task calls it wherever it may be ended; after Ctrl-C it raises. Ctrl-C is raised here after the task has
     ended.
     """
     outcomes: list[BaseException | None] = []
@@ -175,7 +176,7 @@ def run_aside(task: Callable[[Callable[[], None]], None]) -> None:
 
 
 def _current_core() -> int:
-    """The number of the core that this thread is on, among those that the process may use; 0 if unknown."""
+    """The number of the core that this thread runs on, among those that the process may use; 0 if unknown."""
     try:
         return sorted(os.sched_getaffinity(0)).index(ctypes.CDLL(None).sched_getcpu())
     except (AttributeError, OSError, ValueError):
@@ -183,7 +184,7 @@ def _current_core() -> int:
 
 
 def _go_to_core(number: int) -> None:
-    """Bring this thread to a core, without binding it: threads that start on one core may stay there for long."""
+    """Move this thread to a core without binding it: threads that start on one core may stay there for long."""
     if not hasattr(os, "sched_setaffinity"):
         return
     cores = sorted(os.sched_getaffinity(0))
