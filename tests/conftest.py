@@ -44,6 +44,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def first_on_the_path(folder: str, path: str) -> str:
+    """PYTHONPATH with a folder in front of everything else."""
+    return os.pathsep.join([folder, *(part for part in path.split(os.pathsep) if part not in ("", folder))])
+
+
+# Every process that a test starts, or the program in it, finds the gpunet that is under test, from any folder.
+os.environ["PYTHONPATH"] = first_on_the_path(str(Path(gpunet.__file__).parents[1]), os.environ.get("PYTHONPATH", ""))
+
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -169,10 +177,5 @@ def command(tmp_path: Path, request: pytest.FixtureRequest) -> Command:
 
 
 def command_environment(on_gpu: bool = False) -> dict[str, str]:
-    """The environment in which a command finds the gpunet that is under test, from any folder.
-
-    on_gpu: for tests marked gpu; the others' commands see none.
-    """
-    root = str(Path(gpunet.__file__).parents[1])
-    path = {"PYTHONPATH": os.pathsep.join([root, os.environ.get("PYTHONPATH", "")])}
-    return {**os.environ, **path, **({} if on_gpu else {"CUDA_VISIBLE_DEVICES": ""})}
+    """The environment for a command. on_gpu: for tests marked gpu; the others' commands see none."""
+    return {**os.environ, **({} if on_gpu else {"CUDA_VISIBLE_DEVICES": ""})}

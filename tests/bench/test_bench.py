@@ -241,6 +241,7 @@ def test_engines_and_peers_do_the_same_work_or_say_why_not(who: processes.Peer, 
     outcomes = processes.Runner(tmp_path, device, False, expected).run(who, [10, 20], 120)
     if "unavailable" in outcomes[0]:
         reason = outcomes[0]["unavailable"]
+        assert reason != "not installed (gpunet)"
         elsewhere = engines.DEVICE_OF.get(who.label, device) != device or (who.label, device) == ("torch_graphs", "cpu")
         expected_reasons = ("not installed (", "this ", "torch.compile", "engine persistent: ")
         assert elsewhere or reason.startswith(expected_reasons), outcomes

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from conftest import Command, command_environment, hidden
+import gpunet
+from conftest import Command, command_environment, first_on_the_path, hidden
 from gpunet.engines import choice
 from gpunet.errors import DeviceError
 
@@ -23,3 +29,12 @@ def test_a_command_of_such_a_test_computes_on_the_cpu(command: Command) -> None:
     result = command("gpunet.doctor")
     assert "engine persistent" not in result.stdout
     assert "engine tiled" not in result.stdout
+
+
+def test_a_process_finds_the_package_under_test_from_any_folder(tmp_path: Path) -> None:
+    """However it is started, and where gpunet is neither installed nor on the path that pytest was started with."""
+    found = subprocess.check_output(
+        [sys.executable, "-c", "import gpunet; print(gpunet.__file__)"], cwd=tmp_path, text=True
+    )
+    assert found.strip() == gpunet.__file__
+    assert first_on_the_path("a", os.pathsep.join(["b", "a", ""])) == os.pathsep.join(["a", "b"])
