@@ -32,6 +32,13 @@ def places_of(choice: Choice) -> Places:
     return Cores() if engines.DEVICE_OF[choice.engine] == "cpu" else Multiprocessors(choice.gpu)
 
 
+def most_at_a_time(choice: Choice) -> int:
+    """How many trainings can run side by side on a choice's device, if they are like the one that it is for."""
+    if engines.DEVICE_OF[choice.engine] == "cpu":
+        return threads.count()
+    return MOST_AT_ONCE if choice.can_share else 1
+
+
 class Cores:
     """A thread each: that is less waiting than two threads for half as many trainings."""
 

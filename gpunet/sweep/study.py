@@ -186,25 +186,28 @@ class Study:
         self._beats.close()
 
     def _claim(self, most: int) -> tuple[list[Claim], int]:
-        trials = [trial for trial in self._study.get_trials(deepcopy=False) if _counts(trial)]
+        everything = self._study.get_trials(deepcopy=False)
+        trials = [trial for trial in everything if _counts(trial)]
         running = sum(trial.state == TrialState.RUNNING for trial in trials)
         waiting = sum(trial.state == TrialState.WAITING for trial in trials)
         fresh = max(0, self.trials - len(trials))
         tried = {_key(trial.params) for trial in trials}
         untried = (each for each in self._combinations if _key(self._varied(each)) not in tried)
         claims = []
-        for _ in range(min(most, waiting + fresh)):
+        for number in range(min(most, waiting + fresh)):
             if waiting:
                 waiting -= 1
             elif not self.plan.search:
                 self._study.add_trial(self._waiting(next(untried)))
-            claims.append(self._begin())
+            claims.append(self._begin(len(everything) + number))
         return claims, running
 
-    def _begin(self) -> Claim:
-        """Claim the next trial that waits, or a new one."""
-        # A sampler of its own for each trial: after a restart the same one would propose the same again.
-        number = len(self._study.get_trials(deepcopy=False))
+    def _begin(self, number: int) -> Claim:
+        """Claim the next trial that waits, or a new one.
+
+        number: another one for each. A sampler that went on from the study's seed alone would, after a restart, propose
+        the same again.
+        """
         seed = int.from_bytes(hashlib.sha256(f"{self.plan.seeds[0]} {number}".encode()).digest()[:4], "big")
         self._study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         trial = self._study.ask()

@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from gpunet import engines, threads, training_options
+from gpunet import engines, training_options
 from gpunet.callbacks import Callback
 from gpunet.callbacks.linear_decay import LinearDecay
 from gpunet.data import Dataset
@@ -17,12 +17,14 @@ from gpunet.engines import Choice
 from gpunet.errors import DeviceError, OutputError
 from gpunet.many import fit_many
 from gpunet.model import Sequential
+from gpunet.places import most_at_a_time
 from gpunet.sweep.outcome import Outcome, best_of
 from gpunet.sweep.progress import Progress
 from gpunet.sweep.seed_training import AbandonedError, Heeding, SeedTraining
 from gpunet.sweep.space import Configuration, Space, options_of
 from gpunet.sweep.study import Claim, Study
 
+ROUNDS = 8  # of a search, at least: each learns from those before
 AHEAD = 4  # trials in hand for each that runs, so that none of the cores is idle before the last
 POLL = 0.2  # seconds between two looks at what other workers have left
 ENDED = r"\d+ of \d+ trainings ended with an error"  # fit_many's warning: the study has the reasons
@@ -54,8 +56,7 @@ class Worker:
     def __init__(self, study: Study, bench: Bench, prune: bool, progress: Progress, heed: Callable[[], object]) -> None:
         self._study, self._bench, self._progress, self._heed = study, bench, progress, heed
         self._prune, self._seeds = prune, study.plan.seeds
-        on_cpu = engines.DEVICE_OF[bench.choice(study.plan.space).engine] == "cpu"
-        self._places = threads.count() if on_cpu else 1  # trainings at a time
+        self._places = most_at_a_time(bench.choice(study.plan.space))
         self._kept: tuple[int, dict[int, Sequential]] = -1, {}  # the best trial so far, and its networks by seed
 
     def run(self) -> None:
@@ -91,8 +92,8 @@ class Worker:
     def _most(self) -> int:
         """Trials to claim at a time: so many that no core is idle; the fewer, the fewer are left to be shared."""
         trials = math.ceil(self._places / len(self._seeds))
-        if self._study.plan.search:
-            return trials  # the next ones learn from these
+        if self._study.plan.search:  # the next ones learn from these
+            return min(trials, max(2, self._study.trials // ROUNDS))
         left = self._study.trials - self._progress.ended
         return max(trials, min(AHEAD * trials, left // 2))
 
