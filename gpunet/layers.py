@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from gpunet import first_weights
 from gpunet.checks import require_positive_integer
 from gpunet.errors import ArgumentError, shown
 from gpunet.keras_names import attributes_of, explained, not_callable
@@ -23,12 +24,19 @@ class Network:
 
     widths:      units of the input and of every layer, such as (784, 500, 500, 10).
     activations: one name a layer, such as ("sigmoid", "sigmoid", "softmax"); softmax is the last and only there.
+    biases:      whether each layer has biases; all have if nothing is said. A bias is the weight of an input that is
+                 always 1. To engines every layer has biases; where it has none, that input is always 0, so that they
+                 are 0 at the start and stay so.
     """
 
     widths: tuple[int, ...]
     activations: tuple[str, ...]
+    biases: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "biases", tuple(self.biases) or (True,) * len(self.activations))
+        if len(self.biases) != len(self.activations) or not all(isinstance(bias, bool) for bias in self.biases):
+            raise ArgumentError(f"network: biases: expected True or False for each layer, got {shown(self.biases)}")
         if len(self.activations) < 1 or len(self.widths) != len(self.activations) + 1:
             raise ArgumentError(
                 f"network: {len(self.widths)} widths and {len(self.activations)} activations do not fit together; "
@@ -75,15 +83,23 @@ class Network:
 
     @property
     def weight_shapes(self) -> list[tuple[int, ...]]:
-        """Shapes in Keras' order: weights (inputs, units) and bias (units,), layer after layer."""
+        """Shapes in Keras' order: weights (inputs, units) and bias (units,), layer after layer; every layer's biases,
+        as engines have them.
+        """
         shapes: list[tuple[int, ...]] = []
         for inputs, units in self.sizes:
             shapes += [(inputs, units), (units,)]
         return shapes
 
     @property
+    def present(self) -> list[bool]:
+        """Of which of the arrays of `weight_shapes` the network really has: all but the biases of layers without."""
+        return [has for bias in self.biases for has in (True, bias)]
+
+    @property
     def parameters(self) -> int:
-        return sum(math.prod(shape) for shape in self.weight_shapes)
+        shapes = zip(self.weight_shapes, self.present, strict=True)
+        return sum(math.prod(shape) for shape, present in shapes if present)
 
     def __str__(self) -> str:
         return "-".join(map(str, self.widths))
@@ -93,7 +109,16 @@ class Network:
 LECTURE = Network((784, 500, 500, 10), ("sigmoid", "sigmoid", "softmax"))
 
 
-class Input:
+class Preparation:
+    """A layer in front of the first Dense layer, which has nothing to be trained.
+
+    inputs: numbers of one example, if the layer knows.
+    """
+
+    inputs: int | None = None
+
+
+class Input(Preparation):
     """The shape of one example, as Keras' `Input(shape=(784,))`."""
 
     if not TYPE_CHECKING:
@@ -104,11 +129,25 @@ class Input:
         self.inputs = _flat_size("Input: shape", shape)
 
 
+class Flatten(Preparation):
+    """Keras' word for making an image a row of numbers. `fit`, `evaluate` and `predict` do so with or without it.
+
+    input_shape: of one example, such as (28, 28); without it the model takes it from the data.
+    """
+
+    @explained
+    def __init__(self, *, input_shape: Sequence[int] | None = None) -> None:
+        self.inputs = None if input_shape is None else _flat_size("Flatten: input_shape", input_shape)
+
+
 class Dense:
     """A fully connected layer: `units` outputs, each a weighted sum of all inputs plus a bias.
 
     units:       number of outputs; `output_dim` is its name of 2016.
     activation:  one of ACTIVATIONS; None is linear, and an Activation layer may follow.
+    use_bias:    False for a layer without biases.
+    kernel_initializer, bias_initializer: how weights and biases begin, by name (gpunet.first_weights.NAMES); `init`
+                 was the first one's name in 2016.
     input_dim:   number of inputs, for the first layer; `input_shape=(n,)` says the same. Without it the model
                  takes the number from the data.
     """
@@ -121,7 +160,11 @@ class Dense:
         self,
         units: int | None = None,
         activation: str | None = None,
+        use_bias: bool = True,
+        kernel_initializer: str = first_weights.GLOROT,
+        bias_initializer: str = first_weights.ZEROS,
         *,
+        init: str | None = None,
         input_dim: int | None = None,
         input_shape: Sequence[int] | None = None,
         output_dim: int | None = None,
@@ -132,6 +175,11 @@ class Dense:
             raise ArgumentError("Dense: input_dim and input_shape mean the same; give one")
         self.units = require_positive_integer("Dense: units", output_dim if units is None else units)
         self.activation = None if activation is None else _known_activation("Dense", activation)
+        if not isinstance(use_bias, bool):
+            raise ArgumentError(f"Dense: use_bias: expected True or False, got {shown(use_bias)}")
+        self.use_bias = use_bias
+        self.kernel_initializer = first_weights.get("Dense: kernel_initializer", init or kernel_initializer)
+        self.bias_initializer = first_weights.get("Dense: bias_initializer", bias_initializer)
         self.inputs: int | None = None
         if input_shape is not None:
             self.inputs = _flat_size("Dense: input_shape", input_shape)
@@ -150,7 +198,7 @@ class Activation:
         self.activation = _known_activation("Activation", activation)
 
 
-Layer = Input | Dense | Activation
+Layer = Preparation | Dense | Activation
 
 
 def network_of(layers: Iterable[Layer], inputs: int | None = None) -> Network:
@@ -161,11 +209,20 @@ def network_of(layers: Iterable[Layer], inputs: int | None = None) -> Network:
     """
     widths: list[int] = []
     activations: list[str | None] = []
-    for layer in layers:
-        if isinstance(layer, Input):
-            if widths or activations:
-                raise ArgumentError("Input: expected as the first layer of the model")
-            widths.append(layer.inputs)
+    biases: list[bool] = []
+    for number, layer in enumerate(layers):
+        if isinstance(layer, Preparation):
+            kind = type(layer).__name__
+            if activations or (number and isinstance(layer, Input)):
+                place = (
+                    "as the first layer of the model" if isinstance(layer, Input) else "before the first Dense layer"
+                )
+                raise ArgumentError(f"{kind}: expected {place}")
+            if layer.inputs is None:
+                continue
+            if widths and layer.inputs != widths[0]:
+                raise ArgumentError(f"{kind}: for {layer.inputs} inputs, but the layer before it says {widths[0]}")
+            widths = [layer.inputs]
         elif isinstance(layer, Dense):
             if layer.inputs is not None:
                 if not widths:
@@ -183,6 +240,7 @@ def network_of(layers: Iterable[Layer], inputs: int | None = None) -> Network:
                 widths.append(inputs)
             widths.append(layer.units)
             activations.append(layer.activation)
+            biases.append(layer.use_bias)
         else:
             if not activations:
                 raise ArgumentError(f"Activation({layer.activation!r}): expected after a Dense layer")
@@ -194,7 +252,7 @@ def network_of(layers: Iterable[Layer], inputs: int | None = None) -> Network:
             activations[-1] = layer.activation
     if not activations:
         raise ArgumentError("the model has no Dense layer; add one with model.add(Dense(units, activation='softmax'))")
-    return Network(tuple(widths), tuple(activation or "linear" for activation in activations))
+    return Network(tuple(widths), tuple(activation or "linear" for activation in activations), tuple(biases))
 
 
 def _known_activation(owner: str, name: object) -> str:

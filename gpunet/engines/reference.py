@@ -50,8 +50,8 @@ class ReferenceEngine(Engine):
 
     def _vector_and_views(self) -> tuple[Floats, list[Floats]]:
         """Zeros for every parameter as one vector, and as one array for each array of weights."""
-        vector = np.zeros(self.network.parameters, self.dtype)
         ends = np.cumsum([int(np.prod(shape)) for shape in self.network.weight_shapes])
+        vector = np.zeros(ends[-1], self.dtype)
         parts = np.split(vector, ends[:-1])
         return vector, [part.reshape(shape) for part, shape in zip(parts, self.network.weight_shapes, strict=True)]
 
@@ -114,7 +114,10 @@ class ReferenceEngine(Engine):
         losses, correct, dz = softmax_cross_entropy(outputs[-1], labels)
         for layer in reversed(range(self.network.layers)):
             np.matmul(outputs[layer].T, dz, out=self._gradients[2 * layer])
-            np.sum(dz, axis=0, out=self._gradients[2 * layer + 1])
+            if self.network.biases[layer]:
+                np.sum(dz, axis=0, out=self._gradients[2 * layer + 1])
+            else:
+                self._gradients[2 * layer + 1].fill(0)
             if layer > 0:
                 previous = self.network.activations[layer - 1]
                 dz = dense_backward(dz, self._weights[2 * layer], outputs[layer], previous)

@@ -36,7 +36,8 @@ LAYER_TABLE = 46
 INPUTS, UNITS, ACTIVATE, SLOPES, FIRST_WEIGHT, X, X_STRIDE, Y, Y_STRIDE, DZ, DZ_TRANSPOSED, SUMS, SUMS_STRIDE = range(
     13
 )
-LAYER_COLUMNS = 13
+AFTER_Y = 13  # what follows each example's y: 1, the input whose weight is the next layer's bias, or 0 if that has none
+LAYER_COLUMNS = 14
 # Then, for each stage, a kind of work and a layer for each of its parts:
 PARTS = 3
 STAGE_COLUMNS = 2 * PARTS
@@ -111,7 +112,7 @@ class Plan(NamedTuple):
 def lay_out(
     network: Network, starts: Sequence[int], batch_size: int, threads: int, stages: tuple[Stages, Stages]
 ) -> Plan:
-    """The layout for batches up to a size, with ones for the biases.
+    """The layout for batches up to a size, with ones for the biases of the layers that have some.
 
     starts: offsets of each layer's weights. stages: before the first update, and in every update.
     """
@@ -133,14 +134,17 @@ def lay_out(
     ones: list[tuple[int, int, int]] = []  # (start, stride, number)
     stride = row_stride(network.inputs)
     x, table[X_BUFFER] = take(2 * batch_size * stride), batch_size * stride
-    ones.append((x + network.inputs, stride, 2 * batch_size))
+    if network.biases[0]:
+        ones.append((x + network.inputs, stride, 2 * batch_size))
     for layer, (inputs, units) in enumerate(network.sizes):
         row = table[LAYER_TABLE + layer * LAYER_COLUMNS :]
         row[[INPUTS, UNITS, FIRST_WEIGHT, X, X_STRIDE]] = inputs, units, starts[layer], x, stride
         stride = row_stride(units)
         x = take(batch_size * stride)
         row[[Y, Y_STRIDE]] = x, stride
-        ones.append((x + units, stride, batch_size))
+        row[AFTER_Y] = int((*network.biases, False)[layer + 1])
+        if row[AFTER_Y]:
+            ones.append((x + units, stride, batch_size))
         row[DZ] = take(batch_size * padded(units))
         row[DZ_TRANSPOSED] = take(-(-batch_size // LANES) * LANES * units)
         row[SUMS_STRIDE] = panels_of(inputs + 1) * WIDE + LINE

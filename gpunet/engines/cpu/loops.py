@@ -36,6 +36,7 @@ from gpunet.engines.cpu.intrinsics import (
 from gpunet.engines.cpu.layout import (
     ACTIVATE,
     ACTIVE,
+    AFTER_Y,
     ALIVE,
     AWAKE,
     AWAKE_ROWS,
@@ -408,7 +409,7 @@ def forward_tile(table, layer, x, first, last, panel, thread):
     call(entry(table, layer, ACTIVATE), at(workspace, y + panel * WIDE), stride, z, last - first, vectors)
     if units < panel * WIDE + vectors * LANES:
         for row in range(last - first):
-            workspace[y + row * stride + units] = 1
+            workspace[y + row * stride + units] = entry(table, layer, AFTER_Y)
 
 
 @compiled
@@ -659,7 +660,7 @@ def update_and_forward_one(table, update, panel, thread):
     )  # fmt: skip
     call(entry(table, 0, ACTIVATE), at(workspace, y + panel * WIDE), 0, z, 1, vectors)
     if units < panel * WIDE + vectors * LANES:
-        workspace[y + units] = 1
+        workspace[y + units] = entry(table, 0, AFTER_Y)
 
 
 in_batches = loop_over(units_in_batches, share_in_batches, do_in_batches)
