@@ -33,9 +33,11 @@ from gpunet.errors import (
     TrainingDivergedError,
 )
 from gpunet.keras_names import attributes_of, explain_modules
-from gpunet.layers import Activation, Dense, Input, Network
+from gpunet.layers import Activation, Dense, Flatten, Input, Network
 from gpunet.many import fit_many
 from gpunet.model import Sequential, load
+from gpunet.model import load as load_model
+from gpunet.normalization import Normalization
 from gpunet.optimizers import SGD, Adam, AdamW
 
 __all__ = [
@@ -50,11 +52,13 @@ __all__ = [
     "Dense",
     "DeviceError",
     "Examples",
+    "Flatten",
     "GpunetError",
     "History",
     "Input",
     "ModelFileError",
     "Network",
+    "Normalization",
     "NotCompiledError",
     "OutputError",
     "Sequential",
@@ -64,6 +68,7 @@ __all__ = [
     "load",
     "load_data",
     "load_mnist",
+    "load_model",
     "to_categorical",
 ]
 

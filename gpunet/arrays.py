@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpunet import containers, losses
+from gpunet import class_names, containers, losses
 from gpunet.checks import require_positive_integer, whole_number
 from gpunet.engines.base import OptimizerState, on_host
 from gpunet.errors import ArgumentError, DeviceError, first_line, shown
@@ -130,9 +130,29 @@ def _first_row(array: NDArray[Any], is_bad: Callable[[NDArray[Any]], NDArray[np.
     return None
 
 
-def as_targets(name: str, y: ArrayLike | None, loss: str, classes: int, examples: int) -> NDArray[Any]:
+def as_class_names(name: str, y: ArrayLike | None, classes: int) -> tuple[str, ...] | None:
+    """The names in labels that are text, sorted; None for numbers.
+
+    Raises ArgumentError, naming the argument, unless there is a name for each of the classes.
+    """
+    array = None if y is None else _as_array(name, y)
+    if array is None or not class_names.are_names(array) or not array.size:
+        return None
+    names = class_names.distinct(name, on_host(array))
+    if len(names) != classes:
+        raise ArgumentError(
+            f"{name}: has {len(names)} names ({class_names.listed(names)}), but the network has {classes} classes; "
+            "expected as many, or all names in model.class_names before"
+        )
+    return names
+
+
+def as_targets(
+    name: str, y: ArrayLike | None, loss: str, classes: int, examples: int, names: Sequence[str] | None = None
+) -> NDArray[Any]:
     """Targets as the loss expects them: (n,) int32 classes, or (n, classes) float32 probabilities.
 
+    names: what labels that are text may be, in the order of the classes.
     Raises ArgumentError, naming the argument, for a wrong shape, number or range.
     """
     if y is None:
@@ -143,11 +163,17 @@ def as_targets(name: str, y: ArrayLike | None, loss: str, classes: int, examples
         raise ArgumentError(f"{name}: expected one target for each of the {examples} examples, got {count}")
     with _memory_reported(name):
         if loss == losses.INTEGER:
-            return _integer_targets(name, array, classes)
+            return _integer_targets(name, array, classes, names)
         return _probability_targets(name, array, classes)
 
 
-def _integer_targets(name: str, array: NDArray[Any], classes: int) -> NDArray[np.int32]:
+def _integer_targets(name: str, array: NDArray[Any], classes: int, names: Sequence[str] | None) -> NDArray[np.int32]:
+    if class_names.are_names(array):
+        if names is None:
+            raise ArgumentError(
+                f"{name}: names, but the model knows none: it was trained on numbers; set model.class_names"
+            )
+        return class_names.numbered(name, on_host(array), names)
     if array.ndim == 2 and array.shape[1] == classes and classes > 1:
         raise ArgumentError(
             f"{name}: the loss {losses.INTEGER!r} expects whole-number labels (examples,), got shape {array.shape}; "
@@ -165,7 +191,7 @@ def _probability_targets(name: str, array: NDArray[Any], classes: int) -> NDArra
     if array.ndim == 1 or (array.ndim == 2 and array.shape[1] == 1 and classes > 1):
         raise ArgumentError(
             f"{name}: the loss {losses.ONE_HOT!r} expects one-hot targets (examples, {classes}), got shape "
-            f"{array.shape}; compile with loss={losses.INTEGER!r} for whole-number labels, or use to_categorical"
+            f"{array.shape}; compile with loss={losses.INTEGER!r} for numbers or names, or use to_categorical"
         )
     if array.shape[1:] != (classes,) or array.dtype.kind not in "buif":
         raise ArgumentError(
@@ -192,10 +218,8 @@ def _whole_numbers(name: str, array: NDArray[Any]) -> NDArray[np.integer]:
     if array.ndim == 2 and array.shape[1] == 1:
         array = array[:, 0]
     if array.ndim != 1 or array.dtype.kind not in "uif":
-        names = array.ndim == 1 and array.dtype.kind in "OSU"
-        hint = f"; numpy.unique({name}, return_inverse=True) turns names into numbers" if names else ""
         raise ArgumentError(
-            f"{name}: expected whole-number labels (examples,), got {array.dtype} of shape {array.shape}{hint}"
+            f"{name}: expected whole-number labels (examples,), got {array.dtype} of shape {array.shape}"
         )
     if array.dtype.kind == "f":
         if not ((np.floor(array) == array) & (np.abs(array) < 2**53)).all():  # NaN and infinity are unequal or large
@@ -228,6 +252,20 @@ def as_weights(
     return arrays
 
 
+def all_arrays(network: Network, own: Sequence[NDArray[np.floating]]) -> list[NDArray[np.floating]]:
+    """A network's arrays as engines have them, from those that it really has: zeros for the biases that are none."""
+    remaining = iter(own)
+    return [
+        next(remaining) if present else np.zeros(shape, np.float32)
+        for shape, present in zip(network.weight_shapes, network.present, strict=True)
+    ]
+
+
+def own_arrays(network: Network, arrays: Sequence[NDArray[np.floating]]) -> list[NDArray[np.floating]]:
+    """The reverse of `all_arrays`."""
+    return [array for array, present in zip(arrays, network.present, strict=True) if present]
+
+
 def as_optimizer_state(state: object, optimizer: Optimizer, network: Network) -> OptimizerState:
     """A copy; ArgumentError unless it fits this optimizer and this network."""
     if not isinstance(state, OptimizerState) or tuple(state.slots) != tuple(optimizer.slots):
@@ -238,7 +276,7 @@ def as_optimizer_state(state: object, optimizer: Optimizer, network: Network) ->
     if updates is None or updates < 0:
         came = shown(state.updates)
         raise ArgumentError(f"optimizer state: expected a whole number of updates from 0 on, got {came}")
-    slots = {slot: as_weights(arrays, network.weight_shapes, infinite=True) for slot, arrays in state.slots.items()}
+    slots = {slot: as_weights(arrays, network.own_shapes, infinite=True) for slot, arrays in state.slots.items()}
     if any((array < 0).any() for array in slots.get("v", ())):
         raise ArgumentError("optimizer state: v has numbers below 0; expected means of squares")
     return OptimizerState(updates, slots)

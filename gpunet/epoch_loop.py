@@ -76,7 +76,8 @@ def steps(
 ) -> Steps:
     """Go through a training of a model, and yield each epoch as a task to be done."""
     session = model._session
-    session.build(training.network, model.seed)
+    model._build(training.network)
+    model._class_names = training.class_names
     for hook in hooks:
         hook.set_model(model)
         hook.set_params(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gpunet import class_names
 from gpunet.arrays import as_numbers
 from gpunet.checks import require_number, whole_number
 from gpunet.engines.base import on_host
@@ -46,10 +47,12 @@ def as_sample_weights(name: str, sample_weight: object, examples: int) -> NDArra
     return weights
 
 
-def with_class_weights(class_weight: object, targets: Any, classes: int) -> Any:
+def with_class_weights(
+    class_weight: object, targets: Any, classes: int, names: Sequence[str] | None = None
+) -> Any:
     """Targets whose weights are multiplied by their classes', or as they are if `class_weight` is None.
 
-    class_weight: a weight for some classes by number, the others' being 1; or "balanced": examples / (classes with
+    class_weight: a weight for some classes by number, or by one of the names, the others' being 1; or "balanced": examples / (classes with
                   examples * the class's examples), by which every class counts the same, as in scikit-learn.
     Raises ArgumentError for anything else.
     """
@@ -61,7 +64,7 @@ def with_class_weights(class_weight: object, targets: Any, classes: int) -> Any:
     if isinstance(class_weight, str) and class_weight == BALANCED:
         of_classes = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
     else:
-        of_classes = _of_classes(class_weight, classes)
+        of_classes = _of_classes(class_weight, classes, names or ())
     if not of_classes[counts > 0].any():
         raise ArgumentError("class_weight: every example has the weight 0, so nothing would be learnt")
     weights = of_classes[labels]
@@ -70,16 +73,17 @@ def with_class_weights(class_weight: object, targets: Any, classes: int) -> Any:
     return Weighted(without_weights(targets), weights.astype(np.float32))
 
 
-def _of_classes(class_weight: object, classes: int) -> NDArray[np.float64]:
+def _of_classes(class_weight: object, classes: int, names: Sequence[str]) -> NDArray[np.float64]:
     if not isinstance(class_weight, Mapping):
         raise ArgumentError(
             f"class_weight: expected a dictionary such as {{0: 1, 1: 2.5}}, or {BALANCED!r}; got {shown(class_weight)}"
         )
     weights = np.ones(classes)
     for key, value in class_weight.items():
-        number = whole_number(key)
+        number = names.index(key) if isinstance(key, str) and key in names else whole_number(key)
         if number is None or not 0 <= number < classes:
-            raise ArgumentError(f"class_weight: expected classes from 0 to {classes - 1}, got {shown(key)}")
+            known = f" or {class_names.listed(names)}" if names else ""
+            raise ArgumentError(f"class_weight: expected classes from 0 to {classes - 1}{known}, got {shown(key)}")
         weight = require_number(f"class_weight of class {number}", value)
         if weight < 0 or weight > float(np.finfo(np.float32).max):
             raise ArgumentError(f"class_weight of class {number}: expected a number from 0 on, got {shown(value)}")

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike, NDArray
 
-from gpunet.arrays import as_images, as_targets
+from gpunet import losses, normalization
+from gpunet.arrays import as_class_names, as_images, as_targets
 from gpunet.callbacks import Callback
 from gpunet.callbacks.base import check_callback
 from gpunet.checks import require_count, require_positive_integer
@@ -18,6 +19,7 @@ from gpunet.engines.weighted import without_weights
 from gpunet.errors import ArgumentError, shown, warn
 from gpunet.example_weights import with_class_weights, with_sample_weights
 from gpunet.layers import Layer, Network, network_of
+from gpunet.normalization import Normalization
 from gpunet.scale import Scale
 
 DEFAULT_BATCH = 32  # Keras'
@@ -26,12 +28,15 @@ Arrays = tuple[NDArray[Any], Any]  # examples in the engines' form: images and t
 
 
 class Examples(NamedTuple):
-    """What is trained on and evaluated, the network for it, and the scale of all that is trained on."""
+    """What is trained on and evaluated, the network for it, the scale of all that is trained on, and the names of the
+    classes, if they have some.
+    """
 
     train: Arrays
     validation: Arrays | None
     network: Network
     scale: Scale
+    class_names: tuple[str, ...] | None
 
 
 class Training(NamedTuple):
@@ -43,6 +48,7 @@ class Training(NamedTuple):
     validation: Arrays | None
     network: Network
     scale: Scale
+    class_names: tuple[str, ...] | None
     choice: Choice
     shuffle: bool
     callbacks: list[Callback]
@@ -57,7 +63,9 @@ class Checks:
 
     def __init__(self) -> None:
         self._images: dict[str, tuple[NDArray[Any], Scale]] = {}
-        self._targets: dict[tuple[str, str, int], NDArray[Any]] = {}
+        self._normalized: dict[tuple[str, int], tuple[Normalization, NDArray[Any]]] = {}
+        self._targets: dict[tuple[str, str, int, tuple[str, ...] | None], NDArray[Any]] = {}
+        self._names: dict[tuple[str, int], tuple[str, ...] | None] = {}
 
     def images(self, name: str, x: ArrayLike, inputs: int | None) -> tuple[NDArray[Any], Scale]:
         """As `as_images`."""
@@ -66,12 +74,36 @@ class Checks:
             known = self._images[name] = as_images(name, x, inputs)
         return known
 
-    def targets(self, name: str, y: ArrayLike | None, loss: str, classes: int, examples: int) -> NDArray[Any]:
+    def normalized(self, name: str, images: NDArray[Any], normalization: Normalization | None) -> NDArray[Any]:
+        """The images, as the model's normalization makes them, if it has one."""
+        if normalization is None:
+            return images
+        key = name, id(normalization)
+        if key not in self._normalized:
+            self._normalized[key] = normalization, normalization.apply(images)
+        return self._normalized[key][1]
+
+    def targets(
+        self,
+        name: str,
+        y: ArrayLike | None,
+        loss: str,
+        classes: int,
+        examples: int,
+        names: tuple[str, ...] | None,
+    ) -> NDArray[Any]:
         """As `as_targets`."""
-        key = name, loss, classes
+        key = name, loss, classes, names
         if key not in self._targets:
-            self._targets[key] = as_targets(name, y, loss, classes, examples)
+            self._targets[key] = as_targets(name, y, loss, classes, examples, names)
         return self._targets[key]
+
+    def class_names(self, name: str, y: ArrayLike | None, classes: int) -> tuple[str, ...] | None:
+        """As `as_class_names`."""
+        key = name, classes
+        if key not in self._names:
+            self._names[key] = as_class_names(name, y, classes)
+        return self._names[key]
 
 
 class FitArguments(NamedTuple):
@@ -93,7 +125,7 @@ class FitArguments(NamedTuple):
     def epoch_numbers(self) -> range:
         if self.epochs is not None and self.nb_epoch is not None:
             raise ArgumentError(f"epochs={self.epochs!r} and nb_epoch={self.nb_epoch!r} mean the same; give one")
-        last = require_positive_integer("epochs", next((e for e in (self.epochs, self.nb_epoch) if e is not None), 1))
+        last = require_count("epochs", next((e for e in (self.epochs, self.nb_epoch) if e is not None), 1))
         return range(require_count("initial_epoch", self.initial_epoch), last)
 
     def callback_list(self) -> list[Callback]:
@@ -105,33 +137,46 @@ class FitArguments(NamedTuple):
         return [check_callback(callback) for callback in callbacks]
 
     def examples(
-        self, checks: Checks, layers: Sequence[Layer], inputs: int | None, loss: str, known: Scale | None
+        self,
+        checks: Checks,
+        layers: Sequence[Layer],
+        inputs: int | None,
+        loss: str,
+        known: Scale | None,
+        names: tuple[str, ...] | None,
     ) -> Examples:
-        """inputs, known: of the model, as far as it is known; loss: as compiled."""
+        """inputs, known, names: of the model, as far as they are known; loss: as compiled."""
         images, scale = checks.images("x", self.x, inputs)
         scale.require("x", known)
         network = network_of(layers, images.shape[1])
-        targets = checks.targets("y", self.y, loss, network.classes, len(images))
+        if names is None and loss == losses.INTEGER:
+            names = checks.class_names("y", self.y, network.classes)
+        targets = checks.targets("y", self.y, loss, network.classes, len(images), names)
         targets = with_sample_weights("sample_weight", self.sample_weight, targets)
+        own = normalization.of(layers)
+        images = checks.normalized("x", images, own)
         if self.validation_data is not None:
-            validation = self._validation(checks, network, loss, scale)
-            return Examples(self._by_class((images, targets), network), validation, network, scale)
+            val_images, val_targets = self._validation(checks, network, loss, scale, names)
+            validation = checks.normalized("validation_data x", val_images, own), val_targets
+            return Examples(self._by_class((images, targets), network, names), validation, network, scale, names)
         first = int(len(images) * (1 - _share("validation_split", self.validation_split)))  # as Keras rounds it
         if first == 0:
             raise ArgumentError(
                 f"validation_split: {self.validation_split!r} leaves nothing of {len(images)} examples to train on"
             )
-        train = self._by_class((images[:first], targets[:first]), network)
+        train = self._by_class((images[:first], targets[:first]), network, names)
         if first == len(images):
-            return Examples(train, None, network, scale)
-        return Examples(train, (images[first:], targets[first:]), network, scale)
+            return Examples(train, None, network, scale, names)
+        return Examples(train, (images[first:], targets[first:]), network, scale, names)
 
-    def _by_class(self, train: Arrays, network: Network) -> Arrays:
+    def _by_class(self, train: Arrays, network: Network, names: tuple[str, ...] | None) -> Arrays:
         """Classes' weights are for what is trained on; what is evaluated counts as it is."""
         images, targets = train
-        return images, with_class_weights(self.class_weight, targets, network.classes)
+        return images, with_class_weights(self.class_weight, targets, network.classes, names)
 
-    def _validation(self, checks: Checks, network: Network, loss: str, scale: Scale) -> Arrays:
+    def _validation(
+        self, checks: Checks, network: Network, loss: str, scale: Scale, names: tuple[str, ...] | None
+    ) -> Arrays:
         given: Any = self.validation_data
         if not isinstance(given, tuple | list) or len(given) not in (2, 3):
             several = f" of {len(given)}" if isinstance(given, tuple | list) else ""
@@ -140,17 +185,14 @@ class FitArguments(NamedTuple):
             )
         images, own_scale = checks.images("validation_data x", given[0], network.inputs)
         own_scale.require("validation_data x", scale, whose="x is")
-        targets = checks.targets("validation_data y", given[1], loss, network.classes, len(images))
+        targets = checks.targets("validation_data y", given[1], loss, network.classes, len(images), names)
         weights = given[2] if len(given) == 3 else None
         return images, with_sample_weights("validation_data sample_weight", weights, targets)
 
     def size_of_batches(self, examples: int) -> int:
         if self.batch_size is None:
             return min(DEFAULT_BATCH, examples)
-        size = require_positive_integer("batch_size", self.batch_size)
-        if size > examples:
-            raise ArgumentError(f"batch_size: expected at most the {examples} training examples, got {size}")
-        return size
+        return min(require_positive_integer("batch_size", self.batch_size), examples)
 
 
 def check_verbose(verbose: object) -> None:

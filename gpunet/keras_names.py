@@ -21,15 +21,15 @@ Lines = tuple[tuple[str, str], ...]
 
 DENSE_ONLY = "gpunet trains fully connected networks: a Sequential of Dense layers"
 PENALTIES = "gpunet has no penalty on weights and no noise; callbacks.EarlyStopping ends training in time"
-START = "weights begin Glorot uniform and biases at 0; model.set_weights sets others"
+START = "a start is a name: Dense(units, kernel_initializer='he_normal'); gpunet.first_weights.NAMES has all"
 LOSSES = "a loss is a name: compile(loss='sparse_categorical_crossentropy') for class numbers, or 'categorical_...'"
 RATE = "callbacks.LearningRateScheduler and ReduceLROnPlateau change the rate between epochs"
 WHOLE = "fit, evaluate and predict take whole arrays"
 FILES = "model.save(path) and gpunet.load(path) keep layers, weights and, if asked to, the optimizer's state"
 
 NAMES: Lines = (
-    ("Flatten Reshape Permute", "fit, evaluate and predict flatten images themselves: leave the layer out"),
-    ("Rescaling Normalization", "bytes (uint8) are scaled to 0..1 when they are used; scale other numbers before fit"),
+    ("Reshape Permute", "fit, evaluate and predict flatten images themselves: leave the layer out"),
+    ("Rescaling", "bytes (uint8) are scaled to 0..1 when they are used; Normalization scales other numbers"),
     ("Dropout AlphaDropout SpatialDropout1D SpatialDropout2D GaussianDropout GaussianNoise", PENALTIES),
     ("BatchNormalization LayerNormalization GroupNormalization UnitNormalization", DENSE_ONLY),
     ("Conv1D Conv2D Conv3D SeparableConv2D DepthwiseConv2D Conv2DTranspose ZeroPadding2D UpSampling2D", DENSE_ONLY),
@@ -42,9 +42,9 @@ NAMES: Lines = (
         "ReLU LeakyReLU PReLU ELU Softmax Sigmoid Tanh activations",
         "an activation is a name: Dense(units, 'relu'), or Activation('relu'); gpunet.layers.ACTIVATIONS has them all",
     ),
-    ("load_model model_from_json model_from_yaml", "gpunet.load(path) reads what model.save wrote"),
-    ("save_model save save_weights", FILES),
-    ("load_weights", "model.load_weights(path)"),
+    ("model_from_json model_from_yaml", "gpunet.load(path) reads what model.save wrote"),
+    ("save_model save", FILES),
+    ("save_weights load_weights", "model.{name}(path)"),
     ("models", "from gpunet import Sequential, load"),
     ("datasets mnist fashion_mnist", "gpunet.load_mnist() is the bundled MNIST; gpunet.load_data(path) reads others"),
     ("utils np_utils", "gpunet.to_categorical makes one-hot targets"),
@@ -89,13 +89,12 @@ ATTRIBUTES: Lines = (
     ("fit_generator evaluate_generator predict_generator", WHOLE),
     ("train", "fit(x, y)"),
     ("eval score", "evaluate(x, y) gives [loss, accuracy]"),
-    ("save_weights", "save(path); load_weights(path) takes the weights out of it"),
     ("load_state_dict", "load_weights(path) takes what safetensors.torch.save_file wrote"),
     ("export to_json to_yaml get_config from_config", FILES),
     ("build", "Dense(units, input_dim=784) says the number of inputs; the weights are made at their first use"),
     ("weights trainable_weights non_trainable_weights variables trainable_variables", "get_weights()"),
     ("parameters state_dict named_parameters", "get_weights()"),
-    ("count_params num_parameters", "network.parameters"),
+    ("num_parameters", "network.parameters"),
     ("inputs input input_shape", "network.inputs"),
     ("outputs output output_shape", "network.classes"),
     ("get_layer", "layers is the list of layers"),
@@ -109,8 +108,9 @@ ATTRIBUTES: Lines = (
 )
 
 ARGUMENTS: Lines = (
-    ("use_bias bias", "every Dense layer has a bias"),
-    ("kernel_initializer bias_initializer initializer init weights", START),
+    ("bias", "use_bias"),
+    ("initializer", START),
+    ("weights", "model.set_weights sets them"),
     ("kernel_regularizer bias_regularizer activity_regularizer regularizer W_regularizer b_regularizer", PENALTIES),
     ("kernel_constraint bias_constraint W_constraint b_constraint", PENALTIES),
     ("weight_decay", "AdamW has it"),

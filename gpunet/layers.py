@@ -97,9 +97,13 @@ class Network:
         return [has for bias in self.biases for has in (True, bias)]
 
     @property
+    def own_shapes(self) -> list[tuple[int, ...]]:
+        """Shapes of the arrays that the network really has, as users and files see them."""
+        return [shape for shape, present in zip(self.weight_shapes, self.present, strict=True) if present]
+
+    @property
     def parameters(self) -> int:
-        shapes = zip(self.weight_shapes, self.present, strict=True)
-        return sum(math.prod(shape) for shape, present in shapes if present)
+        return sum(math.prod(shape) for shape in self.own_shapes)
 
     def __str__(self) -> str:
         return "-".join(map(str, self.widths))
@@ -116,6 +120,9 @@ class Preparation:
     """
 
     inputs: int | None = None
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}, {self.inputs or 'any number of'} inputs>"
 
 
 class Input(Preparation):
@@ -186,6 +193,13 @@ class Dense:
         elif input_dim is not None:
             self.inputs = require_positive_integer("Dense: input_dim", input_dim)
 
+    def __repr__(self) -> str:
+        given = [str(self.units)]
+        given += [] if self.activation is None else [repr(self.activation)]
+        given += [] if self.use_bias else ["use_bias=False"]
+        given += [] if self.inputs is None else [f"input_dim={self.inputs}"]
+        return f"Dense({', '.join(given)})"
+
 
 class Activation:
     """The activation of the Dense layer before it, by name (one of ACTIVATIONS)."""
@@ -196,6 +210,9 @@ class Activation:
     @explained
     def __init__(self, activation: str) -> None:
         self.activation = _known_activation("Activation", activation)
+
+    def __repr__(self) -> str:
+        return f"Activation({self.activation!r})"
 
 
 Layer = Preparation | Dense | Activation
@@ -210,6 +227,7 @@ def network_of(layers: Iterable[Layer], inputs: int | None = None) -> Network:
     widths: list[int] = []
     activations: list[str | None] = []
     biases: list[bool] = []
+    prepared: list[Preparation] = []
     for number, layer in enumerate(layers):
         if isinstance(layer, Preparation):
             kind = type(layer).__name__
@@ -218,11 +236,13 @@ def network_of(layers: Iterable[Layer], inputs: int | None = None) -> Network:
                     "as the first layer of the model" if isinstance(layer, Input) else "before the first Dense layer"
                 )
                 raise ArgumentError(f"{kind}: expected {place}")
-            if layer.inputs is None:
-                continue
-            if widths and layer.inputs != widths[0]:
+            if widths and layer.inputs not in (None, widths[0]):
                 raise ArgumentError(f"{kind}: for {layer.inputs} inputs, but the layer before it says {widths[0]}")
-            widths = [layer.inputs]
+            if layer.inputs is not None:
+                widths = [layer.inputs]
+            if any(type(layer) is type(other) for other in prepared):
+                raise ArgumentError(f"{kind}: the model has one already")
+            prepared.append(layer)
         elif isinstance(layer, Dense):
             if layer.inputs is not None:
                 if not widths:

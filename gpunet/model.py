@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import itertools
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpunet import engines, losses, optimizers, saving, seeds, turns
-from gpunet.arrays import as_images, as_optimizer_state, as_targets, as_weights
+from gpunet import class_names, engines, losses, normalization, optimizers, saving, seeds, turns
+from gpunet.arrays import all_arrays, as_images, as_optimizer_state, as_targets, as_weights, own_arrays
 from gpunet.callbacks import Callback, History, ProgressDisplay
 from gpunet.checks import require_count
 from gpunet.engines import Engine, OptimizerState
@@ -20,11 +22,13 @@ from gpunet.errors import ArgumentError, NotCompiledError, shown
 from gpunet.example_weights import with_sample_weights
 from gpunet.fit_arguments import Checks, FitArguments, Training, check_verbose, hint_at_class_0
 from gpunet.keras_names import explained, no_attribute, not_callable
-from gpunet.layers import Activation, Dense, Input, Layer, Network, network_of
+from gpunet.layers import Activation, Dense, Layer, Network, Preparation, network_of
 from gpunet.optimizers import Optimizer
 from gpunet.scale import Scale
 from gpunet.session import Session
 from gpunet.turns import Turns
+
+UNKNOWN = 1  # inputs of a network whose number is not known
 
 
 class Sequential:
@@ -49,6 +53,7 @@ class Sequential:
         self.stop_training = False
         self.epochs_trained = 0  # over all calls of fit; decides the next shuffle
         self.scale: Scale | None = None  # of the examples it was trained on; None if that is not known
+        self._class_names: tuple[str, ...] | None = None
         self._session = Session()
         self._turns = Turns()
         if layers is not None and not isinstance(layers, Iterable):
@@ -73,10 +78,36 @@ class Sequential:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state, _turns=Turns())
 
+    def __repr__(self) -> str:
+        """The network in a line; what is not known yet is a question mark."""
+        try:
+            network = network_of(self.layers, inputs=self._inputs or UNKNOWN)
+        except ArgumentError:
+            return f"<Sequential of {len(self.layers)} layers, no network yet>"
+        known = self._inputs is not None
+        widths = str(network) if known else f"?-{'-'.join(map(str, network.widths[1:]))}"
+        parameters = f", {network.parameters:,} parameters" if known else ""
+        trained = f", {self.epochs_trained} epoch{'s' * (self.epochs_trained != 1)} trained"
+        return f"<Sequential {widths}, {' '.join(network.activations)}{parameters}{trained}>"
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the classes, in the order of `predict`'s columns; None if the labels were numbers.
+
+        `fit` takes them from labels that are text. They can also be set, also to None.
+        """
+        return self._class_names
+
+    @class_names.setter
+    @turns.short
+    def class_names(self, names: Iterable[str] | None) -> None:
+        classes = network_of(self.layers, inputs=self._inputs or UNKNOWN).classes
+        self._class_names = None if names is None else class_names.checked("class_names", names, classes)
+
     @turns.short
     def add(self, layer: Layer) -> None:
         """Append a layer; possible until the model has weights."""
-        if not isinstance(layer, Input | Dense | Activation):
+        if not isinstance(layer, Preparation | Dense | Activation):
             raise ArgumentError(f"add: expected an Input, Dense or Activation layer, got {shown(layer)}")
         if any(layer is other for other in self.layers):
             raise ArgumentError(
@@ -117,7 +148,7 @@ class Sequential:
             raise ArgumentError(f"metrics: expected ['accuracy'] or nothing, got {shown(metrics)}")
         new_optimizer, new_loss = optimizers.get(optimizer), losses.get(loss)
         engines.check_device(device, engine)
-        network_of(self.layers, inputs=1 if self._inputs is None else self._inputs)
+        network_of(self.layers, inputs=self._inputs or UNKNOWN)
         self._session.restart(device, engine)
         self.optimizer, self.loss = new_optimizer, new_loss
 
@@ -145,16 +176,17 @@ class Sequential:
         x:                (examples, inputs), or images (examples, height, width). uint8 counts as bytes of an image
                           and is scaled to x / 255 when a batch is used; everything else is taken as float32. What
                           NumPy takes, PyTorch's tensors, and arrays on the GPU, which stay there.
-        y:                targets as the loss expects them, one per example.
-        batch_size:       examples per update, up to their number; the last batch of an epoch may be smaller. 32 if not
-                          given, or all if there are fewer.
-        epochs:           number of the epoch to end with, counted from 1; 1 if not given. `nb_epoch` was its name in
-                          2016.
+        y:                targets as the loss expects them, one per example. Instead of class numbers names are taken
+                          as well; see `class_names`.
+        batch_size:       examples per update; the last batch of an epoch may be smaller. 32 if not given. All examples
+                          if there are fewer.
+        epochs:           number of the epoch to end with, counted from 1; 1 if not given; 0 trains nothing. `nb_epoch`
+                          was its name in 2016.
         verbose:          0 silent, 1 or "auto" with progress bar, 2 a line an epoch.
         validation_split: share of the examples, cut off the end, that is not trained on but evaluated.
         validation_data:  (x, y) or (x, y, sample_weight) to evaluate after every epoch.
         shuffle:          False keeps the examples in the order given.
-        class_weight:     what examples of a class count, by its number; others count 1. "balanced": every class
+        class_weight:     what examples of a class count, by its number or name; others count 1. "balanced": every class
                           counts the same, however many examples it has. Not for validation.
         sample_weight:    what each example counts, a number from 0 on; multiplied by its class's.
         initial_epoch:    how many epochs count as done: `epochs=20, initial_epoch=15` trains five. For callbacks,
@@ -206,8 +238,9 @@ class Sequential:
         images, scale = as_images("x", x, self._inputs)
         scale.require("x", self.scale)
         network = network_of(self.layers, images.shape[1])
-        targets = as_targets("y", y, str(self.loss), network.classes, len(images))
+        targets = as_targets("y", y, str(self.loss), network.classes, len(images), self._class_names)
         targets = with_sample_weights("sample_weight", sample_weight, targets)
+        images = self._normalized(images)
         engine, (uploaded_images, uploaded_targets) = self._engine_for(network, images, targets)
         return list(engine.evaluate(uploaded_images, uploaded_targets))
 
@@ -217,14 +250,15 @@ class Sequential:
         """Probabilities (examples, classes) float32. batch_size, verbose: as in `evaluate`."""
         images, scale = as_images("x", x, self._inputs)
         scale.require("x", self.scale)
-        engine, (uploaded,) = self._engine_for(network_of(self.layers, images.shape[1]), images)
+        network = network_of(self.layers, images.shape[1])
+        engine, (uploaded,) = self._engine_for(network, self._normalized(images))
         return engine.predict(uploaded)
 
     @turns.short
     def get_weights(self) -> list[NDArray[np.floating]]:
-        """Copies of weights (inputs, units) and bias (units,), layer after layer."""
-        self._session.build(self.network, self.seed)
-        return [array.copy() for array in self._session.weights]
+        """Copies of weights (inputs, units) and bias (units,), if it has one, layer after layer."""
+        self._build(self.network)
+        return [array.copy() for array in own_arrays(self.network, self._session.weights)]
 
     @turns.short
     def set_weights(self, weights: Sequence[ArrayLike]) -> None:
@@ -233,11 +267,11 @@ class Sequential:
         What the model was trained on (`scale`) counts no longer, except where a callback brings back weights of before.
         """
         network = self.network
-        arrays = as_weights(weights, network.weight_shapes)
-        self._session.build(network, self.seed)
+        arrays = as_weights(weights, network.own_shapes)
+        self._build(network)
         if not self._turns.training:
             self.scale = None
-        self._session.weights = arrays
+        self._session.weights = all_arrays(network, arrays)
 
     @property
     @turns.short
@@ -249,7 +283,9 @@ class Sequential:
         """
         self._require_compiled("optimizer_state")
         assert self.optimizer is not None
-        return copy.deepcopy(self._session.optimizer_state) or OptimizerState.at_start(self.optimizer, self.network)
+        state = self._session.optimizer_state or OptimizerState.at_start(self.optimizer, self.network)
+        own = {slot: own_arrays(self.network, arrays) for slot, arrays in state.slots.items()}
+        return copy.deepcopy(OptimizerState(state.updates, own))
 
     @optimizer_state.setter
     @turns.short
@@ -257,8 +293,9 @@ class Sequential:
         self._require_compiled("optimizer_state")
         assert self.optimizer is not None
         checked = as_optimizer_state(state, self.optimizer, self.network)
-        self._session.build(self.network, self.seed)
-        self._session.optimizer_state = checked
+        self._build(self.network)
+        slots = {slot: all_arrays(self.network, arrays) for slot, arrays in checked.slots.items()}
+        self._session.optimizer_state = OptimizerState(checked.updates, slots)
 
     @explained
     def save(self, path: str | os.PathLike[str], *, include_optimizer: bool = False) -> None:
@@ -283,7 +320,14 @@ class Sequential:
             self.optimizer,
             state,
             scale=self.scale,
+            class_names=self._class_names,
+            normalization=normalization.of(self.layers),
         )
+
+    @explained
+    def save_weights(self, path: str | os.PathLike[str]) -> None:
+        """Write the weights to a file, `.safetensors` or `.npz`, for `load_weights` of a model with the same layers."""
+        saving.write(path, dataclasses.replace(self.saved(), loss=None, optimizer=None))
 
     @explained
     @turns.short
@@ -292,19 +336,26 @@ class Sequential:
 
         Raises ModelFileError, before anything has changed, if the file is damaged or belongs to another network.
         """
-        network, weights, scale = saving.read_weights(path, self.layers, self._inputs)
-        self._session.build(network, self.seed)
-        self.set_weights(weights)
-        self.scale = scale
+        found = saving.read_weights(path, self.layers, self._inputs)
+        own = normalization.of(self.layers)
+        if own is not None and found.normalization is not None:
+            own.take(found.normalization)
+        self._build(found.network)
+        self.set_weights(found.arrays)
+        self.scale, self._class_names = found.scale, found.class_names or self._class_names
 
     @explained
     def summary(self, print_fn: Callable[[str], Any] = print) -> None:
         """Print the layers with their output shapes and numbers of parameters."""
         network = self.network
         print_fn(f"{'layer':<10}{'activation':<14}{'output':<14}{'parameters':>12}")
-        for (inputs, units), activation in zip(network.sizes, network.activations, strict=True):
-            print_fn(f"{'Dense':<10}{activation:<14}{f'(None, {units})':<14}{inputs * units + units:>12,}")
+        for (inputs, units), activation, bias in zip(network.sizes, network.activations, network.biases, strict=True):
+            print_fn(f"{'Dense':<10}{activation:<14}{f'(None, {units})':<14}{(inputs + bias) * units:>12,}")
         print_fn(f"{'total':<38}{network.parameters:>12,}")
+
+    def count_params(self) -> int:
+        """The number of weights and biases."""
+        return self.network.parameters
 
     @property
     def network(self) -> Network:
@@ -315,7 +366,7 @@ class Sequential:
         """The arguments of `fit`, checked. For this package; changes nothing."""
         self._require_compiled("fit")
         numbers, callbacks = arguments.epoch_numbers(), arguments.callback_list()
-        examples = arguments.examples(checks, self.layers, self._inputs, str(self.loss), self.scale)
+        examples = arguments.examples(checks, self.layers, self._inputs, str(self.loss), self.scale, self._class_names)
         size = arguments.size_of_batches(len(examples.train[0]))
         assert self.optimizer is not None
         optimizers.get(self.optimizer).check()  # it may have been replaced since `compile`
@@ -328,7 +379,19 @@ class Sequential:
         """The number of inputs, as far as it is known before any data."""
         if self._session.network is not None:
             return self._session.network.inputs
-        return getattr(self.layers[0], "inputs", None) if self.layers else None
+        first = itertools.takewhile(lambda layer: not isinstance(layer, Activation), self.layers)
+        known = (layer.inputs for layer in first if isinstance(layer, Preparation | Dense))
+        return next((inputs for inputs in known if inputs is not None), None)
+
+    def _normalized(self, images: NDArray[Any]) -> NDArray[Any]:
+        own = normalization.of(self.layers)
+        return images if own is None else own.apply(images)
+
+    def _build(self, network: Network) -> None:
+        """Give the model its first weights, if it has none."""
+        dense = [layer for layer in self.layers if isinstance(layer, Dense)]
+        names = [(layer.kernel_initializer, layer.bias_initializer) for layer in dense]
+        self._session.build(network, self.seed, names)
 
     def _require_compiled(self, method: str) -> None:
         if self.loss is None:
@@ -336,7 +399,7 @@ class Sequential:
 
     def _engine_for(self, network: Network, *arrays: NDArray[Any]) -> tuple[Engine, list[Any]]:
         """The engine that predicts and evaluates, and the arrays where it wants them."""
-        self._session.build(network, self.seed)
+        self._build(network)
         return self._session.engine_to_compute(self.optimizer, arrays, may_move=not self._turns.training)
 
 
@@ -354,15 +417,18 @@ def load(path: str | os.PathLike[str], *, device: str = "auto", engine: str = "a
 def restore(saved: saving.Saved, device: str = "auto", engine: str = "auto") -> Sequential:
     """The model that was saved."""
     inputs, *widths = saved.network.widths
-    layers = [Dense(units, activation) for units, activation in zip(widths, saved.network.activations, strict=True)]
+    network = saved.network
+    layers = [Dense(*layer) for layer in zip(widths, network.activations, network.biases, strict=True)]
     layers[0].inputs = inputs
-    model = Sequential(layers, seed=saved.seed)
+    before = [] if saved.normalization is None else [saved.normalization]
+    model = Sequential([*before, *layers], seed=saved.seed)
     if saved.loss is not None and saved.optimizer is not None:
         model.compile(saved.optimizer, saved.loss, device=device, engine=engine)
     engines.check_device(device, engine)
     model._session.restart(device, engine)
-    model._session.start(saved.network, saved.weights)
+    model._session.start(network, all_arrays(network, saved.weights))
     model.epochs_trained, model.scale = saved.epochs_trained, saved.scale
+    model.class_names = saved.class_names
     if saved.optimizer_state is not None:
         model.optimizer_state = saved.optimizer_state
     return model

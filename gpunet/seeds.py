@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
+from gpunet import first_weights
+from gpunet.first_weights import ZEROS
 from gpunet.layers import Network
 
-START, SHUFFLE = 0, 1  # the keys keep the two streams of random numbers apart
+START, SHUFFLE = 0, 1  # the keys keep the streams of random numbers apart
+BIAS = 0
 
 
 def drawn_seed() -> int:
@@ -15,17 +20,16 @@ def drawn_seed() -> int:
     return int(np.random.SeedSequence().generate_state(1)[0])
 
 
-def first_weights(network: Network, seed: int) -> list[NDArray[np.floating]]:
-    """Weights (inputs, units) Glorot uniform and biases (units,) zero, layer after layer; float32.
+def start(network: Network, seed: int, names: Sequence[tuple[str, str]]) -> list[NDArray[np.floating]]:
+    """Weights (inputs, units) and biases (units,), layer after layer; float32.
 
-    Source: Glorot & Bengio, Understanding the difficulty of training deep feedforward neural networks (2010),
-    equation 16: uniform in +-sqrt(6 / (inputs + units)).
+    names: for each layer, how its weights and its biases begin (gpunet/first_weights.py).
     """
     weights: list[NDArray[np.floating]] = []
-    for layer, (inputs, units) in enumerate(network.sizes):
-        limit = np.sqrt(6 / (inputs + units))
-        start = _random(seed, START, layer).uniform(-limit, limit, (inputs, units))
-        weights += [start.astype(np.float32), np.zeros(units, np.float32)]
+    for layer, ((inputs, units), (weights_name, bias_name)) in enumerate(zip(network.sizes, names, strict=True)):
+        weights.append(first_weights.drawn(weights_name, (inputs, units), _random(seed, START, layer)))
+        start = bias_name if network.biases[layer] else ZEROS
+        weights.append(first_weights.drawn(start, (units,), _random(seed, START, layer, BIAS)))
     return weights
 
 

@@ -54,10 +54,10 @@ class Session:
         self.kept_weights = weights
         self.network = network
 
-    def build(self, network: Network, seed: int) -> None:
-        """Give the model its first weights, if it has none."""
+    def build(self, network: Network, seed: int, names: Sequence[tuple[str, str]]) -> None:
+        """Give the model its first weights, if it has none. names: as in `seeds.start`."""
         if self.network is None:
-            self.start(network, seeds.first_weights(network, seed))  # memory may run out on the way to `start`
+            self.start(network, seeds.start(network, seed, names))  # memory may run out on the way to `start`
 
     def restart(self, device: str, engine_name: str) -> None:
         """Keep the weights; forget the optimizer's state, and choose an engine anew."""

@@ -74,8 +74,10 @@ class TensorBoard(Callback):
             part = "validation" if name.startswith("val_") else "train"
             self._write(part, epoch, self._library.scalar(f"epoch_{name.removeprefix('val_')}", value))
         if self.histogram_freq and epoch % self.histogram_freq == 0:
-            for number, weights in enumerate(self.model.get_weights()):
-                name = f"dense_{number // 2}/{'bias' if number % 2 else 'weights'}"
+            present = self.model.network.present
+            places = [place for place, is_there in enumerate(present) if is_there]
+            for place, weights in zip(places, self.model.get_weights(), strict=True):
+                name = f"dense_{place // 2}/{'bias' if place % 2 else 'weights'}"
                 self._write("train", epoch, self._library.histogram(f"{name}/histogram", weights, BOUNDS))
         self._try(lambda: [writer.flush() for writer in self._writers.values()])
 

@@ -2,7 +2,8 @@
 
 Arrays  `0.weight` (units, inputs), `0.bias` (units,), `2.weight`, ... float32: names and orientation as in
         torch.nn.Sequential(Linear, activation, Linear, ...). With the optimizer's state also the same names with the
-        prefix `optimizer.m.` and so on, for each of the optimizer's slots.
+        prefix `optimizer.m.` and so on, for each of the optimizer's slots. A layer without biases has no `bias`. With
+        a Normalization, its `normalization.mean` and `normalization.variance` (inputs,).
 Text    everything else as JSON (see `_describe`), with a `sha256` of the JSON and the arrays: it detects a damaged
         file, not a forged one.
 """
@@ -16,12 +17,12 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpunet import losses, optimizers
+from gpunet import class_names, losses, normalization, optimizers
 from gpunet._version import __version__
 from gpunet.arrays import as_optimizer_state, as_weights
 from gpunet.checks import require_count, whole_number
@@ -29,12 +30,15 @@ from gpunet.data import Origin
 from gpunet.engines.base import OptimizerState
 from gpunet.errors import ArgumentError, ModelFileError
 from gpunet.layers import MOST_UNITS, Layer, Network, network_of
+from gpunet.normalization import Normalization
 from gpunet.optimizers import Optimizer
 from gpunet.saving import formats
 from gpunet.saving.formats import Arrays, Raw
 from gpunet.scale import Scale
 
-FORMAT = 1  # rises when an older gpunet would misread the file
+FORMAT = 2  # rises when an older gpunet would misread the file
+PLAIN = 1  # format of a file without what came with 2: layers without biases, Normalization
+PREPARED = ("normalization.mean", "normalization.variance")
 
 
 @dataclass
@@ -46,6 +50,8 @@ class Saved:
     training:        for a checkpoint of `gpunet train`, what it needs to resume; else None.
     scale:           of the examples it was trained on; None if unknown, as in a file of an older gpunet.
     data:            for a model of `gpunet train`, the data set it was trained on; else None.
+    class_names:     of its classes; None if the labels were numbers.
+    normalization:   of its inputs; None if there is none.
     """
 
     network: Network
@@ -58,19 +64,27 @@ class Saved:
     training: dict[str, Any] | None = None
     scale: Scale | None = None
     data: Origin | None = None
+    class_names: tuple[str, ...] | None = None
+    normalization: Normalization | None = None
 
 
 def write(path: str | os.PathLike[str], saved: Saved) -> None:
     """Raises ArgumentError for an unknown suffix, and for what could not be read again: weights that are not finite, an
     optimizer with unusable settings; OutputError if the file cannot be written.
     """
-    arrays = _named(as_weights(saved.weights, saved.network.weight_shapes))
+    network = saved.network
+    arrays = _named(network, as_weights(saved.weights, network.own_shapes))
+    if saved.normalization is not None:
+        mean, variance = saved.normalization.mean, saved.normalization.variance
+        if mean is None or variance is None:
+            raise ArgumentError("Normalization: its means and variances are not known yet; call adapt(x) before saving")
+        arrays |= dict(zip(PREPARED, (mean, variance), strict=True))
     if saved.optimizer is not None:
         saved.optimizer.check()
     if saved.optimizer is not None and saved.optimizer_state is not None:
         state = as_optimizer_state(saved.optimizer_state, saved.optimizer, saved.network)
         for slot, values in state.slots.items():
-            arrays |= _named(values, f"optimizer.{slot}.")
+            arrays |= _named(network, values, f"optimizer.{slot}.")
     formats.write(path, Raw(_seal(_describe(saved), arrays), arrays))
 
 
@@ -79,10 +93,18 @@ def read(path: str | os.PathLike[str]) -> Saved:
     return _read_model(path, formats.read(path, lambda text: _sizes(path, text)))
 
 
-def read_weights(
-    path: str | os.PathLike[str], layers: Iterable[Layer], inputs: int | None
-) -> tuple[Network, list[NDArray[np.floating]], Scale | None]:
-    """The network that the layers describe, the file's weights for it, and their training scale, if known.
+class Weights(NamedTuple):
+    """What a file has for a network that layers describe; the last three as in Saved, None if they are not known."""
+
+    network: Network
+    arrays: list[NDArray[np.floating]]
+    scale: Scale | None = None
+    class_names: tuple[str, ...] | None = None
+    normalization: Normalization | None = None
+
+
+def read_weights(path: str | os.PathLike[str], layers: Iterable[Layer], inputs: int | None) -> Weights:
+    """The network that the layers describe, and the file's weights for it.
 
     Also takes what PyTorch's `safetensors.torch.save_file(network.state_dict(), path)` writes, which has no text.
     inputs: number of inputs, or None to take the file's.
@@ -102,33 +124,42 @@ def read_weights(
         inputs = int(first.shape[1]) if first is not None and first.ndim == 2 else 1
     network = network_of(layers, inputs)
     if saved is None:
-        return network, _take_arrays(path, raw.arrays, network, ())[""], None
+        return Weights(network, _take_arrays(path, raw.arrays, network, ())[""])
     if saved.network != network:
         raise ModelFileError(
             f"{path}: holds {_words(saved.network)}, but the model is {_words(network)}; use gpunet.load instead"
         )
-    return network, saved.weights, saved.scale
+    if saved.normalization is not None and normalization.of(layers) is None:
+        raise ModelFileError(
+            f"{path}: holds a network behind a Normalization, and the model has none; add one, or use gpunet.load"
+        )
+    return Weights(network, saved.weights, saved.scale, saved.class_names, saved.normalization)
 
 
 def _sizes(path: str | os.PathLike[str], text: str | None) -> dict[str, int]:
     """The arrays of the described model, with their numbers of elements."""
     description = _read_text(path, text)
     with _described(path):
-        network = Network(tuple(description["widths"]), tuple(description["activations"]))
-        optimizer = description["optimizer"]
-        return _elements(network, () if optimizer is None else _optimizer(dict(optimizer)).slots)
+        network, optimizer = _network(description), description["optimizer"]
+        sizes = _elements(network, () if optimizer is None else _optimizer(dict(optimizer)).slots)
+        return sizes | (dict.fromkeys(PREPARED, network.inputs) if description.get("normalized") else {})
+
+
+def _network(description: dict[str, Any]) -> Network:
+    biases = description.get("biases", ())
+    return Network(tuple(description["widths"]), tuple(description["activations"]), tuple(biases))
 
 
 def _elements(network: Network, slots: Sequence[str]) -> dict[str, int]:
     prefixes = ("", *(f"optimizer.{slot}." for slot in slots))
-    counts = [math.prod(shape) for shape in network.weight_shapes]
-    return {
-        name: count for prefix in prefixes for name, count in zip(_names(network.layers, prefix), counts, strict=True)
-    }
+    counts = [math.prod(shape) for shape in network.own_shapes]
+    return {name: count for prefix in prefixes for name, count in zip(_names(network, prefix), counts, strict=True)}
 
 
 def _words(network: Network) -> str:
-    return f"{network} with {', '.join(network.activations)}"
+    without = [str(1 + layer) for layer, has in enumerate(network.biases) if not has]
+    biases = f", no bias in layer {', '.join(without)}" if without else ""
+    return f"{network} with {', '.join(network.activations)}{biases}"
 
 
 def _read_model(path: str | os.PathLike[str], raw: Raw) -> Saved:
@@ -173,9 +204,18 @@ def _describe(saved: Saved) -> dict[str, Any]:
     """The JSON text's content; `_understand` is the inverse."""
     optimizer = saved.optimizer
     state = saved.optimizer_state
+    later: dict[str, Any] = {}  # what no file of an older gpunet has
+    if not all(saved.network.biases):
+        later["biases"] = saved.network.biases
+    if saved.normalization is not None:
+        later["normalized"] = True
+    plain = not later
+    if saved.class_names is not None:
+        later["class_names"] = saved.class_names
     return {
-        "format": FORMAT,
+        "format": PLAIN if plain else FORMAT,
         "version": __version__,
+        **later,
         "widths": saved.network.widths,
         "activations": saved.network.activations,
         "seed": saved.seed,
@@ -190,12 +230,13 @@ def _describe(saved: Saved) -> dict[str, Any]:
 
 
 def _understand(path: str | os.PathLike[str], text: dict[str, Any], arrays: Arrays) -> Saved:
-    network = Network(tuple(text["widths"]), tuple(text["activations"]))
+    network = _network(text)
     optimizer = None if text["optimizer"] is None else _optimizer(dict(text["optimizer"]))
     updates = text["updates"]
     if updates is not None and optimizer is None:
         raise ArgumentError("the state of an optimizer, but no optimizer")
     slots = optimizer.slots if optimizer and updates is not None else ()
+    prepared = {name: arrays.pop(name) for name in PREPARED if name in arrays and text.get("normalized")}
     parts = _take_arrays(path, arrays, network, slots)
     state = None
     if updates is not None and optimizer is not None:
@@ -207,7 +248,15 @@ def _understand(path: str | os.PathLike[str], text: dict[str, Any], arrays: Arra
     seed, epochs = (require_count(name, text[name]) for name in ("seed", "epochs_trained"))
     scale = None if text.get("scale") is None else Scale(**text["scale"])
     data = None if text.get("data") is None else Origin(**text["data"])
-    return Saved(network, parts[""], seed, epochs, loss, optimizer, state, training, scale, data)
+    names = None if text.get("class_names") is None else tuple(text["class_names"])
+    if names is not None:
+        class_names.checked("class_names", names, network.classes)
+    own = None
+    if text.get("normalized"):
+        own = Normalization(**{name.partition(".")[2]: prepared[name] for name in PREPARED})
+        if own.inputs != network.inputs:
+            raise ArgumentError(f"a normalization of {own.inputs} inputs for {network.inputs}")
+    return Saved(network, parts[""], seed, epochs, loss, optimizer, state, training, scale, data, names, own)
 
 
 def _optimizer(values: dict[str, Any]) -> Optimizer:
@@ -218,11 +267,11 @@ def _take_arrays(
     path: str | os.PathLike[str], arrays: Arrays, network: Network, slots: Sequence[str]
 ) -> dict[str, list[NDArray[np.floating]]]:
     """The weights under "" and each slot's arrays, in the engines' orientation; other arrays are refused."""
-    expected = {prefix: list(_names(network.layers, prefix)) for prefix in ("", *(f"optimizer.{s}." for s in slots))}
+    expected = {prefix: list(_names(network, prefix)) for prefix in ("", *(f"optimizer.{s}." for s in slots))}
     names = [name for part in expected.values() for name in part]
     if missing := [name for name in names if name not in arrays]:
         raise ModelFileError(
-            f"{path}: no array {missing[0]!r}; expected {names[0]}, {names[1]} and so on, "
+            f"{path}: no array {missing[0]!r}; expected {', '.join(names[:2])} and so on, "
             f"found {', '.join(sorted(arrays)[:4]) or 'none'}{' and so on' if len(arrays) > 4 else ''}"
         )
     if extra := sorted(arrays.keys() - set(names)):
@@ -232,21 +281,22 @@ def _take_arrays(
         # Contiguous copies of the transposes, not views of memory that the file's reader may have mapped.
         values = [np.array(arrays[name].T, order="C") for name in part]
         try:
-            taken[slot] = as_weights(values, network.weight_shapes, infinite=slot != "")
+            taken[slot] = as_weights(values, network.own_shapes, infinite=slot != "")
         except ArgumentError as error:
             raise ModelFileError(f"{path}: {error}") from error
     return taken
 
 
-def _names(layers: int, prefix: str = "") -> Iterable[str]:
-    for layer in range(layers):
+def _names(network: Network, prefix: str = "") -> Iterable[str]:
+    for layer, bias in enumerate(network.biases):
         yield f"{prefix}{2 * layer}.weight"
-        yield f"{prefix}{2 * layer}.bias"
+        if bias:
+            yield f"{prefix}{2 * layer}.bias"
 
 
-def _named(weights: Sequence[NDArray[np.floating]], prefix: str = "") -> Arrays:
+def _named(network: Network, weights: Sequence[NDArray[np.floating]], prefix: str = "") -> Arrays:
     """Weights and biases by their names in a file, in PyTorch's orientation."""
-    names = _names(len(weights) // 2, prefix)
+    names = _names(network, prefix)
     return {name: np.ascontiguousarray(array.T, np.float32) for name, array in zip(names, weights, strict=True)}
 
 
