@@ -47,13 +47,12 @@ def as_sample_weights(name: str, sample_weight: object, examples: int) -> NDArra
     return weights
 
 
-def with_class_weights(
-    class_weight: object, targets: Any, classes: int, names: Sequence[str] | None = None
-) -> Any:
+def with_class_weights(class_weight: object, targets: Any, classes: int, names: Sequence[str] | None = None) -> Any:
     """Targets whose weights are multiplied by their classes', or as they are if `class_weight` is None.
 
-    class_weight: a weight for some classes by number, or by one of the names, the others' being 1; or "balanced": examples / (classes with
-                  examples * the class's examples), by which every class counts the same, as in scikit-learn.
+    class_weight: a weight for some classes by number, or by one of the names, the others' being 1; or "balanced":
+                  examples / (classes with examples * the class's examples), by which every class counts the same, as
+                  in scikit-learn.
     Raises ArgumentError for anything else.
     """
     if class_weight is None:

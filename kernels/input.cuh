@@ -1,6 +1,7 @@
 // input.cuh: what a layer reads: the rows of a batch as they lie, or examples gathered from all images.
 //
 //   -DINPUT_BYTES=1  images of bytes, which count as byte / 255; =0 float
+//   -DBIAS=0         the layer has no biases; =1, if nothing is said: it has
 #pragma once
 #include "batch.cuh"
 #include "matrix.cuh"
@@ -21,8 +22,12 @@ __device__ __forceinline__ float4 scaled_input_sums(float4 sums) {
                        scaled_input_sum(sums.z), scaled_input_sum(sums.w));
 }
 
-// After its last number, every example has one more, which is 1: the input whose weight is the bias.
-constexpr float ONE = INPUT_BYTES ? 255.0f : 1.0f;
+// After its last number, every example has one more, which is 1: the input whose weight is the bias. In a layer without
+// biases it is 0, so that their gradient is 0, and they stay 0 by every rule.
+#ifndef BIAS
+#define BIAS 1
+#endif
+constexpr float ONE = BIAS ? (INPUT_BYTES ? 255.0f : 1.0f) : 0.0f;
 
 // Row r of a batch is row order[r] of x; without an order, row r. Rows are padded, and read, as in matrix.cuh.
 struct Input {
@@ -61,7 +66,7 @@ struct InputWithOne : Input {
     __device__ __forceinline__ float4 values(Four four, bool inside, int column) const {
         const int ahead = columns - column;  // where the 1 is, counted from here
 #if INPUT_BYTES
-        const unsigned one = 0 <= ahead && ahead < 4 ? 255u << 8 * ahead : 0;
+        const unsigned one = 0 <= ahead && ahead < 4 ? (BIAS ? 255u : 0u) << 8 * ahead : 0;
         return bytes_as_floats((inside && ahead > 0 ? four : 0) | one);
 #else
         four = Input::values(four, inside, column);

@@ -94,8 +94,8 @@ COMMANDS = {
     *("known_data", "page", "predict", "resume", "sweep", "train", "training_options"),
 }
 FOUNDATIONS = {
-    *("_version", "cache_folders", "checks", "errors", "files", "keras_names", "kept", "layers", "losses"),
-    *("optimizers", "scale", "starting", "terminal", "threads"),
+    *("_version", "cache_folders", "checks", "class_names", "errors", "files", "first_weights", "keras_names"),
+    *("kept", "layers", "losses", "optimizers", "scale", "starting", "terminal", "threads"),
 }
 
 

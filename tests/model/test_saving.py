@@ -414,7 +414,7 @@ def rewritten(path: Path, **changes: object) -> None:
 
 
 DESCRIPTIONS = {
-    "newer": ({"format": 2, "version": "9.1"}, r"written by a newer gpunet \(9.1\) in format 2; .* --upgrade"),
+    "newer": ({"format": 3, "version": "9.1"}, r"written by a newer gpunet \(9.1\) in format 3; .* --upgrade"),
     "format": ({"format": "one"}, "damaged: format 'one'"),
     "widths": ({"widths": [8, 7, 3]}, r"expected arrays of shapes \[\(8, 7\)"),
     "widths-text": ({"widths": "abc"}, "model's description is wrong: "),

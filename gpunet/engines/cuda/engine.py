@@ -65,10 +65,12 @@ class CudaEngine(Engine):
         self._all_slots = self.device.zeros(slots * sum(sizes), np.float32)
         self._ends = np.cumsum(sizes)  # of each layer's weights, in the array of all weights
         self._layers, first = [], 0
-        for (inputs, units), activation, size in zip(self.network.sizes, self.network.functions, sizes, strict=True):
+        network = self.network
+        rows = zip(network.sizes, network.functions, network.biases, sizes, strict=True)
+        for (inputs, units), activation, bias, size in rows:
             weights = self._all_weights[first : first + size]
             state = self._all_slots[slots * first : slots * (first + size)]
-            self._layers.append(DeviceLayer(inputs, units, activation, weights, state))
+            self._layers.append(DeviceLayer(inputs, units, activation, weights, state, bias))
             first += size
         self._made_updates = self._made_updates_before = 0
         self._backups = [

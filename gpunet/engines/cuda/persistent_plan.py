@@ -228,6 +228,8 @@ def make_plan(
     """
     if not hardware.cooperative:
         raise DoesNotFitError("the GPU, or its driver, cannot make all blocks of a launch run at once")
+    if not all(network.biases):
+        raise DoesNotFitError("the network has a layer without biases")
     if network.layers < 2:
         raise DoesNotFitError("the network has no hidden layer to spread over the blocks")
     blocks = _blocks(network, hardware.multiprocessors)

@@ -22,7 +22,7 @@ class DeviceLayer:
     """A layer's sizes and its arrays on the device.
 
     activation: the kernels' own, "linear" for the output layer, whose softmax is part of the loss.
-    weights:    (inputs + 1, padded(units)), the last row being the bias.
+    weights:    (inputs + 1, padded(units)), the last row being the bias; zeros if the layer has none.
     state:      (slots, inputs + 1, padded(units)), the optimizer's.
     """
 
@@ -31,6 +31,7 @@ class DeviceLayer:
     activation: str
     weights: Array
     state: Array
+    bias: bool = True
 
 
 @dataclass
@@ -143,7 +144,7 @@ class Launches:
     ) -> None:
         """One optimizer step of the layer's weights; constants: see kernels/optimizer.cuh."""
         launch = tiled_plan.dense_update(
-            x.dtype == np.uint8, rule, batches.batch_size, layer.inputs, layer.units, self.device
+            x.dtype == np.uint8, rule, batches.batch_size, layer.inputs, layer.units, self.device, layer.bias
         )
         self._add(
             launch, x, batches.order, gather, dz, batches.cursors, batches.batch_size, batches.examples,

@@ -107,14 +107,16 @@ def dense_backward(activation: str, batch: int, inputs: int, units: int, hardwar
     return Launch(_backward(activation, tile), grid)
 
 
-def dense_update(input_bytes: bool, optimizer: str, batch: int, inputs: int, units: int, hardware: Hardware) -> Launch:
-    """For the step of weights (inputs + 1, units), from x (batch, inputs) and dz (batch, units)."""
+def dense_update(
+    input_bytes: bool, optimizer: str, batch: int, inputs: int, units: int, hardware: Hardware, bias: bool = True
+) -> Launch:
+    """For the step of weights (inputs + 1, units), from x (batch, inputs) and dz (batch, units). bias: has it any?"""
     rows = inputs + 1  # the bias is the last
     if batch <= VECTOR_UPDATE_BATCH:
         fours = rows * ceil_div(units, 4)
-        return Launch(_update_vector(input_bytes, optimizer), (ceil_div(fours, VECTOR_THREADS), 1, 1))
+        return Launch(_update_vector(input_bytes, optimizer, bias), (ceil_div(fours, VECTOR_THREADS), 1, 1))
     tile, grid = choose_tiling(rows, units, batch, tiles_for(hardware.capability, optimizer_step=True), hardware)
-    return Launch(_update(input_bytes, optimizer, tile), grid)
+    return Launch(_update(input_bytes, optimizer, tile, bias), grid)
 
 
 def choose_tiling(
@@ -161,6 +163,9 @@ def configurations(capability: tuple[int, int]) -> Iterator[Configuration]:
             yield _update_vector(input_bytes, optimizer)
             for tile in tiles_for(capability, optimizer_step=True):
                 yield _update(input_bytes, optimizer, tile)
+    yield _update_vector(True, "adam", bias=False)
+    for tile in tiles_for(capability, optimizer_step=True):
+        yield _update(True, "adam", tile, bias=False)
     for classes_as_targets in (False, True):
         for weighted in (False, True):
             yield _softmax_cross_entropy(classes_as_targets, weighted)
@@ -184,13 +189,18 @@ def _backward_vector(activation: str) -> Configuration:
     return Configuration("dense_backward_vector", in_order(defines), VECTOR_THREADS, resident_blocks=4)
 
 
-def _update(input_bytes: bool, optimizer: str, tile: Tile) -> Configuration:
-    return _tiled("dense_update", tile, OPTIMIZER=optimizer, INPUT_BYTES=int(input_bytes))
+def _update(input_bytes: bool, optimizer: str, tile: Tile, bias: bool = True) -> Configuration:
+    return _tiled("dense_update", tile, OPTIMIZER=optimizer, INPUT_BYTES=int(input_bytes), **_without(bias))
 
 
-def _update_vector(input_bytes: bool, optimizer: str) -> Configuration:
-    defines: Defines = {"OPTIMIZER": optimizer, "INPUT_BYTES": int(input_bytes)}
+def _update_vector(input_bytes: bool, optimizer: str, bias: bool = True) -> Configuration:
+    defines: Defines = {"OPTIMIZER": optimizer, "INPUT_BYTES": int(input_bytes), **_without(bias)}
     return Configuration("dense_update_vector", in_order(defines), VECTOR_THREADS, resident_blocks=4)
+
+
+def _without(bias: bool) -> dict[str, int]:
+    """What a layer without biases says; the others' kernels are the same as before there were such layers."""
+    return {} if bias else {"BIAS": 0}
 
 
 def _softmax_cross_entropy(classes_as_targets: bool, weighted: bool) -> Configuration:
