@@ -102,3 +102,13 @@ def test_names_that_do_not_fit_are_refused_and_nothing_changes(blobs, case: str)
     assert model.class_names is None
     for mine, old in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(mine, old)
+
+
+def test_class_weights_go_by_name_too(blobs) -> None:
+    x, y, names = labelled(blobs)
+    model, plain = new_model(), new_model()
+    model.fit(x, names, verbose=0, class_weight={"dog": 3, 2: 0.5})
+    plain.fit(x, y, verbose=0, class_weight={1: 3, 2: 0.5})
+    np.testing.assert_array_equal(model.predict(x), plain.predict(x))
+    with pytest.raises(ArgumentError, match="class_weight: expected classes from 0 to 2 or cat, dog, eel, got 'ox'"):
+        model.fit(x, names, class_weight={"ox": 1})
