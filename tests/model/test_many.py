@@ -467,7 +467,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
     "batch sizes": ({"batch_size": [1, 2]}, "batch_size: expected one number, or one for each of the 3 models; got 2"),
     "a batch size": ({"batch_size": [1, 2, 0]}, r"models\[2\]: batch_size: expected a whole number above 0, got 0"),
     "epochs": ({"epochs": [1, 1, -1]}, r"models\[2\]: epochs: expected a whole number from 0 on, got -1"),
-    "text": ({"epochs": "123"}, r"models\[0\]: epochs: expected a whole number above 0, got '123'"),
+    "text": ({"epochs": "123"}, r"models\[0\]: epochs: expected a whole number from 0 on, got '123'"),
     "initial epoch": ({"initial_epoch": [-1, 0, 0]}, r"models\[0\]: initial_epoch"),
     "callbacks": (
         {"callbacks": [Twice()]},
