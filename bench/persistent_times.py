@@ -70,6 +70,7 @@ def variants() -> Iterator[tuple[str, Callable[[Plan], Plan]]]:
     for phase in PHASES:
         yield f"without {phase.lower()}", _with(**{f"{phase}_TIMES": 0})
         yield f"{phase.lower()} twice", _with(**{f"{phase}_TIMES": 2})
+    yield "weights between hidden layers once", _once
     for threads in THREADS:
         yield f"{threads} threads", lambda plan, threads=threads: replace(plan, threads=threads)
     for arrays in range(4):
@@ -79,6 +80,11 @@ def variants() -> Iterator[tuple[str, Callable[[Plan], Plan]]]:
 
 def _with(**extra: int) -> Callable[[Plan], Plan]:
     return lambda plan: replace(plan, extra=tuple(extra.items()))
+
+
+def _once(plan: Plan) -> Plan:
+    """With weights between hidden layers in one block instead of two; what lies in shared memory stays there."""
+    return replace(plan, twice=False, in_shared=plan.in_shared[: plan.hidden + 1])
 
 
 def _output_in_shared(arrays: int) -> Callable[[Plan], Plan]:

@@ -43,6 +43,8 @@ def _doctor(argv: Sequence[str] | None) -> int:
     for batch_size in (1, 100):
         choice = engines.choose(LECTURE, batch_size)
         facts[f"{LECTURE}, batch size {batch_size}"] = choice.reason
+        if choice.where:
+            facts["  what lies where"] = choice.where
     width = max(map(len, facts))
     for name, fact in facts.items():
         print(f"{name:<{width}}  {fact}")

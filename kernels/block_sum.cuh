@@ -9,6 +9,8 @@
 
 constexpr int WARPS = THREADS / 32;
 
+__device__ constexpr int power_of_2_from(int n) { return n <= 1 ? 1 : 2 * power_of_2_from((n + 1) / 2); }
+
 // Afterwards, lane l holds the sum over all lanes of values[l / (32 / N)]; N a power of 2, at most 32.
 // Each step halves the values that a lane looks after: N - 1 + log2(32 / N) shuffles instead of 5 N. Lanes are added in
 // the same order whatever N is, so that it changes no bit how many sums are made at a time.
@@ -48,6 +50,11 @@ struct BlockSums {
         if (threadIdx.x % LANES == 0 && number < count) {
             partial[(half * WARPS + threadIdx.x / 32) * MOST + first + number] = sum;
         }
+    }
+
+    // The same of sums that each lane of the warp brings by itself; every warp has a part of each.
+    __device__ __forceinline__ void put_part(float part, int number) {
+        partial[(half * WARPS + threadIdx.x / 32) * MOST + number] = part;
     }
 
     __device__ __forceinline__ void finish() {

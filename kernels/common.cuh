@@ -5,7 +5,7 @@
 //   while (!arrived()) SPIN_PAUSE(); in every loop that waits for another thread or block through memory: nothing on
 //                                    a GPU, the point where the emulator lets the others run
 //   load_relaxed, store_relaxed      8 bytes of global memory at once, seen by all blocks, ordered with nothing else
-//   load_two_relaxed                 16 bytes, of which each half is read at once; the halves in any order
+//   load_two_, store_two_relaxed     16 bytes, of which each half is read or written at once; the halves in any order
 //
 // The emulator defines GPUNET_EMULATOR and its own version of the first two; to it, volatile says the third.
 #pragma once
@@ -32,10 +32,16 @@ __device__ __forceinline__ void load_two_relaxed(const Packet* from, Packet& fir
 __device__ __forceinline__ void store_relaxed(Packet* to, Packet value) {
     asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
 }
+__device__ __forceinline__ void store_two_relaxed(Packet* to, Packet first, Packet second) {
+    asm volatile("st.relaxed.gpu.global.v2.u64 [%0], {%1, %2};" ::"l"(to), "l"(first), "l"(second) : "memory");
+}
 #else
 __device__ __forceinline__ Packet load_relaxed(const Packet* from) { return *(const volatile Packet*)from; }
 __device__ __forceinline__ void load_two_relaxed(const Packet* from, Packet& first, Packet& second) {
     first = load_relaxed(from), second = load_relaxed(from + 1);
 }
 __device__ __forceinline__ void store_relaxed(Packet* to, Packet value) { *(volatile Packet*)to = value; }
+__device__ __forceinline__ void store_two_relaxed(Packet* to, Packet first, Packet second) {
+    store_relaxed(to, first), store_relaxed(to + 1, second);
+}
 #endif

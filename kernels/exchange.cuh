@@ -26,7 +26,8 @@
 #include "phases.cuh"
 #include "persistent_network.cuh"
 
-constexpr int EXCHANGES = HIDDEN == 1 ? 1 : 2 * HIDDEN - 2;  // HIDDEN forward, HIDDEN - 1 backward
+// HIDDEN forward, back HIDDEN - 2; or, where weights between hidden layers lie in one block, of another kind (parts.cuh).
+constexpr int EXCHANGES = HIDDEN > 1 && TWICE ? 2 * HIDDEN - 2 : HIDDEN;
 constexpr int PACKETS_AT_ONCE = 16;                          // that a thread waits for; each takes 2 registers
 constexpr int POLLS_BETWEEN_CHECKS = 64;
 constexpr int PACKET_ROW = padded(widest());
@@ -36,7 +37,7 @@ constexpr int PACKET_ROW = padded(widest());
 constexpr int COPIES = BATCH > 1 ? 1 : most_owned() > 16 ? 1 : most_owned() > 8 ? 2 : most_owned() > 4 ? 4 : 8;
 
 __device__ constexpr int forward_exchange(int layer) { return layer - 1; }
-__device__ constexpr int backward_exchange(int layer) { return HIDDEN + layer - 2; }
+__device__ constexpr int backward_exchange(int layer) { return HIDDEN + layer - 2 + !TWICE; }
 
 // What the host reads when a launch has failed: {whether, block, exchange, update}.
 enum Status { FAILED, FAILED_BLOCK, FAILED_EXCHANGE, FAILED_UPDATE };
@@ -52,7 +53,7 @@ struct Arrivals {
 };
 
 struct Exchange {
-    Packet* packets;  // (COPIES, EXCHANGES, 2, BATCH, PACKET_ROW)
+    Packet* packets;  // (COPIES, EXCHANGES, 2, BATCH, PACKET_ROW), then those of parts.cuh
     int* status;
     int patience;
     volatile int* gave_up;  // in shared memory: whether a thread of this block did
@@ -63,9 +64,21 @@ struct Exchange {
         return packets + (((copy * EXCHANGES + exchange) * 2 + (tag & 1)) * BATCH + example) * PACKET_ROW;
     }
 
+    __device__ __forceinline__ Packet packet(float value) const { return (Packet)tag << 32 | __float_as_uint(value); }
+
     __device__ __forceinline__ void publish(int copy, int exchange, int example, int neuron, float value) const {
         if constexpr (BLOCKS > 1) {
-            store_relaxed(row(copy, exchange, example) + neuron, (Packet)tag << 32 | __float_as_uint(value));
+            store_relaxed(row(copy, exchange, example) + neuron, packet(value));
+        }
+    }
+
+    // Asks again until all is there, or all is lost.
+    template <class Complete, class Ask>
+    __device__ __forceinline__ void poll(int exchange, Complete complete, Ask ask) const {
+        for (int polls = 0; !complete() && WAIT_TIMES; ++polls) {
+            if (polls % POLLS_BETWEEN_CHECKS == POLLS_BETWEEN_CHECKS - 1 && hopeless(exchange, polls)) break;
+            SPIN_PAUSE();
+            ask();
         }
     }
 
@@ -79,11 +92,7 @@ struct Exchange {
         meanwhile();
 #pragma unroll 1
         for (int example = 0;;) {
-            for (int polls = 0; !complete(arrivals) && WAIT_TIMES; ++polls) {
-                if (polls % POLLS_BETWEEN_CHECKS == POLLS_BETWEEN_CHECKS - 1 && hopeless(exchange, polls)) break;
-                SPIN_PAUSE();
-                ask(exchange, example, arrivals);
-            }
+            poll(exchange, [&] { return complete(arrivals); }, [&] { ask(exchange, example, arrivals); });
 #pragma unroll
             for (int e = 0; e < Group::EXAMPLES; ++e) {
                 float numbers[Group::COLUMNS];

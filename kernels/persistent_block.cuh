@@ -3,12 +3,14 @@
 //   -DIN_SHARED=0,0,0,3   for each slice, how many of its arrays lie in shared memory (slice.cuh), in the order
 //                         incoming weights of hidden layers 1, 2, ...; output; outgoing weights of hidden layers 1, ...
 //   -DSTAGED=1            the next batch's inputs are brought to shared memory ahead of time; 0: read where they lie
+//   -DTWICE=1             weights between hidden layers stand in two blocks; 0: in one
 //   -DSTORE_OUTGOING=1    the other copy of weights between hidden layers is stored too, over the first: for tests
 //   -DSHARED_FLOATS=...   dynamic shared memory as the host counted it (gpunet/engines/cuda/persistent_plan.py)
 //
-// A hidden layer's weights stand twice on the chip where two hidden layers meet: as rows of the later layer's neurons
-// (for going forward) and as columns of the earlier one's (for going back). Both copies take the same steps from the
-// same numbers in the same order, so they stay the same to the last bit, and nothing about them is ever sent.
+// Where two hidden layers meet, weights may stand twice on the chip: as rows of the later layer's neurons (for going
+// forward) and as columns of the earlier one's (for going back). Both copies take the same steps from the same numbers in
+// the same order, so they stay the same to the last bit, and nothing about them is ever sent. Where they stand once, as
+// rows, the way back takes one exchange more for each such pair of layers (parts.cuh).
 #pragma once
 #ifndef STORE_OUTGOING
 #define STORE_OUTGOING 0
@@ -16,6 +18,7 @@
 #include "block_sum.cuh"
 #include "exchange.cuh"
 #include "loss.cuh"
+#include "parts.cuh"
 #include "persistent_input.cuh"
 #include "slice.cuh"
 
@@ -130,21 +133,23 @@ __device__ __forceinline__ int count_owned() {
 template <int LAYER>
 struct HiddenLayer {
     static constexpr int OWNED = owned(LAYER);
-    static constexpr bool LAST = LAYER == HIDDEN;
+    static constexpr bool KEEPS_OUTGOING = TWICE && LAYER < HIDDEN;
+    static constexpr bool KEEPS_GRADIENTS = TWICE && LAYER > 1;
 
     Slice<OWNED, columns(LAYER - 1), arrays_in_shared(LAYER - 1)> incoming;
-    // Into the next hidden layer; the last one's are in OutputLayer, and this is not used.
-    Slice<OWNED, columns(LAST ? LAYER : LAYER + 1), arrays_in_shared(LAST ? LAYER - 1 : HIDDEN + LAYER)> outgoing;
+    // Into the next hidden layer, if KEEPS_OUTGOING; the last one's are in OutputLayer.
+    Slice<OWNED, columns(KEEPS_OUTGOING ? LAYER + 1 : LAYER), arrays_in_shared(KEEPS_OUTGOING ? HIDDEN + LAYER : LAYER - 1)>
+        outgoing;
     Columns<LAYER> activations;  // of the whole layer
-    Columns<LAYER> gradients;    // d(mean loss)/d(pre-activation), 0 after the last neuron; not in layer 1
+    Columns<LAYER> gradients;    // d(mean loss)/d(pre-activation), 0 after the last neuron; if KEEPS_GRADIENTS
     InTurns<Rows<OWNED>> own_activations;
     Rows<OWNED> own_gradients;
 
     __device__ __forceinline__ void take(Arena& arena) {
         incoming.shared = arena.take(incoming.FLOATS);
-        if constexpr (!LAST) outgoing.shared = arena.take(outgoing.FLOATS);
+        if constexpr (KEEPS_OUTGOING) outgoing.shared = arena.take(outgoing.FLOATS);
         activations.elements = arena.take(activations.FLOATS);
-        if constexpr (LAYER > 1) gradients.elements = arena.take(gradients.FLOATS);
+        if constexpr (KEEPS_GRADIENTS) gradients.elements = arena.take(gradients.FLOATS);
         own_activations.elements = arena.take(own_activations.FLOATS);
         own_gradients.elements = arena.take(own_gradients.FLOATS);
     }
@@ -260,7 +265,7 @@ __device__ __forceinline__ void load(Block& block, const State& from) {
         constexpr int LAYER = number.value;
         block.layer<LAYER>().incoming.each([](float& number, int, int, int) { number = 0.0f; });
         each_incoming(block.layer<LAYER>(), from, read);
-        if constexpr (LAYER < HIDDEN) {
+        if constexpr (HiddenLayer<LAYER>::KEEPS_OUTGOING) {
             block.layer<LAYER>().outgoing.each([](float& number, int, int, int) { number = 0.0f; });
             each_outgoing(block.layer<LAYER>(), from, read);
         }
@@ -275,7 +280,7 @@ __device__ __forceinline__ void store(Block& block, const State& to) {
     upward<1, HIDDEN>([&](auto number) {
         constexpr int LAYER = number.value;
         each_incoming(block.layer<LAYER>(), to, write);
-        if constexpr (STORE_OUTGOING && LAYER < HIDDEN) each_outgoing(block.layer<LAYER>(), to, write);
+        if constexpr (STORE_OUTGOING && HiddenLayer<LAYER>::KEEPS_OUTGOING) each_outgoing(block.layer<LAYER>(), to, write);
     });
     if (blockIdx.x == 0) each_output(block.output, to, write);
 }

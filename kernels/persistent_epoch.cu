@@ -75,10 +75,25 @@ __device__ __forceinline__ void with_one(float (&numbers)[columns(LAYER)]) {
     }
 }
 
-// Gradients of the last hidden layer: of all its neurons, since the whole output layer is in the block.
+// Whether one of this thread's columns of a layer is a neuron of this block.
+template <int LAYER>
+__device__ __forceinline__ bool has_own_columns() {
+    bool some = false;
+#pragma unroll
+    for (int column = 0; column < columns(LAYER); ++column) {
+        const int row = column_place(columns(LAYER), column) - first_owned<LAYER>();
+        some |= 0 <= row && row < count_owned<LAYER>();
+    }
+    return some;
+}
+
+// Gradients of the last hidden layer, since the whole output layer is in the block: of all its neurons, if they are
+// needed here, else of its own.
 __device__ __forceinline__ void backward_from_output(Block& block) {
     constexpr int COLUMNS = columns(HIDDEN);
     HiddenLayer<HIDDEN>& layer = block.layer<HIDDEN>();
+    constexpr bool ALL = HiddenLayer<HIDDEN>::KEEPS_GRADIENTS;
+    if (!ALL && !has_own_columns<HIDDEN>()) return;
 #pragma unroll UNROLLED
     for (int example = 0; example < BATCH; ++example) {
         float numbers[CLASSES], y[COLUMNS], gradients[COLUMNS];
@@ -95,7 +110,7 @@ __device__ __forceinline__ void backward_from_output(Block& block) {
                 layer.own_gradients.at(example, row) = gradients[column] * scale;
             }
         }
-        if constexpr (HIDDEN > 1) layer.gradients.put(example, gradients);
+        if constexpr (ALL) layer.gradients.put(example, gradients);
     }
 }
 
@@ -110,13 +125,15 @@ __device__ __forceinline__ float own_gradient(const Block& block, const Rows<own
 // Gradients of this block's neurons; published where a layer below needs them all.
 template <int LAYER>
 __device__ __forceinline__ void backward_own(Block& block, const Exchange& exchange, const Update& update) {
-    constexpr int OWNED = owned(LAYER), PUBLISHED = LAYER > 1 ? COPIES : 1;
+    constexpr int OWNED = owned(LAYER), PUBLISHED = HiddenLayer<LAYER>::KEEPS_GRADIENTS ? COPIES : 1;
     HiddenLayer<LAYER>& layer = block.layer<LAYER>();
     spread<PUBLISHED * BATCH * OWNED>([&](int i) {
         const int copy = i / (BATCH * OWNED), number = i % (BATCH * OWNED), example = number / OWNED, row = number % OWNED;
         if (row >= count_owned<LAYER>()) return;
         const float gradient = own_gradient<LAYER>(block, layer.own_activations.of(update.turn), example, row);
-        if (LAYER > 1) exchange.publish(copy, backward_exchange(LAYER), example, first_owned<LAYER>() + row, gradient);
+        if constexpr (HiddenLayer<LAYER>::KEEPS_GRADIENTS) {
+            exchange.publish(copy, backward_exchange(LAYER), example, first_owned<LAYER>() + row, gradient);
+        }
         if (copy == 0) layer.own_gradients.at(example, row) = gradient;
     });
 }
@@ -124,11 +141,28 @@ __device__ __forceinline__ void backward_own(Block& block, const Exchange& excha
 // The exchange in which the next inputs are put down: the second, if registers can hold them so long.
 constexpr int KEEP_LAYER = BATCH == 1 && HIDDEN > 1 ? 2 : 1;
 
-// Optimizer steps. Weights between hidden layers lie in two blocks, so neighbours are not stepped together (slice.cuh).
+// What this block's neurons add to the gradients of the layer before, for those who own its neurons.
 template <int LAYER>
+__device__ __forceinline__ void publish_all_parts(Block& block, const Exchange& exchange) {
+    HiddenLayer<LAYER + 1>& above = block.layer<LAYER + 1>();
+#pragma unroll UNROLLED
+    for (int example = 0; example < BATCH; ++example) {
+        float numbers[owned(LAYER + 1)], parts[columns(LAYER)];
+        above.own_gradients(example, numbers);
+        above.incoming.sum_rows(numbers, parts);
+        publish_parts<LAYER>(exchange, example, parts);
+    }
+}
+
+// Optimizer steps, of rows from FIRST up to LAST. Where weights between hidden layers lie in two blocks, neighbours are
+// not stepped together (slice.cuh).
+template <int LAYER, int FIRST, int LAST>
 __device__ __forceinline__ void step_incoming(Block& block, const Update& update) {
-    HiddenLayer<LAYER>& layer = block.layer<LAYER>();
-    layer.incoming.template step<false>(layer.own_gradients, block.layer<LAYER - 1>().activations, update.rule);
+    if constexpr (FIRST < LAST) {
+        HiddenLayer<LAYER>& layer = block.layer<LAYER>();
+        layer.incoming.template step<!TWICE, FIRST, LAST>(
+            layer.own_gradients, block.layer<LAYER - 1>().activations, update.rule);
+    }
 }
 
 template <int LAYER>
@@ -167,16 +201,45 @@ __device__ __forceinline__ void step_first(Block& block, const Update& update, X
 
 // The steps of an update that wait until the next one has time for them: while the neurons of a hidden layer are on
 // their way between the blocks, those of weights that are needed next. A part before their packets are asked for,
-// since asking too early is useless, and a part while the answers are on their way.
+// since asking too early is useless, and a part while the answers are on their way. Where weights between hidden layers
+// lie in one block, their steps are made in the same update, while gradients are on their way; the output layer's are then
+// spread over all hidden layers.
+__device__ constexpr int output_share(int number) { return CLASSES * number / (2 * HIDDEN); }
+
 template <int LAYER>
 __device__ __forceinline__ void steps_before_asking(Block& block, const Update& update) {
-    if constexpr (LAYER < HIDDEN) step_incoming<LAYER + 1>(block, update);
-    if constexpr (LAYER == HIDDEN) step_output<0, CLASSES / 2>(block, update);
+    if constexpr (!TWICE) {
+        step_output<output_share(2 * LAYER - 2), output_share(2 * LAYER - 1)>(block, update);
+    } else if constexpr (LAYER < HIDDEN) {
+        step_incoming<LAYER + 1, 0, owned(LAYER + 1)>(block, update);
+    } else {
+        step_output<0, CLASSES / 2>(block, update);
+    }
 }
 template <int LAYER>
 __device__ __forceinline__ void steps_while_waiting(Block& block, const Update& update) {
-    if constexpr (LAYER < HIDDEN) step_outgoing<LAYER>(block, update);
-    if constexpr (LAYER == HIDDEN) step_output<CLASSES / 2, CLASSES>(block, update);
+    if constexpr (!TWICE) {
+        step_output<output_share(2 * LAYER - 1), output_share(2 * LAYER)>(block, update);
+    } else if constexpr (LAYER < HIDDEN) {
+        step_outgoing<LAYER>(block, update);
+    } else {
+        step_output<CLASSES / 2, CLASSES>(block, update);
+    }
+}
+
+// The sums that gradients of this block's neurons are made of, from all blocks; the step of the weights between this layer
+// and the next is made while they are on their way.
+template <int LAYER>
+__device__ __forceinline__ void gradients_from_parts(Block& block, const Exchange& exchange, const Update& update) {
+    constexpr int ABOVE = LAYER + 1;
+    __syncthreads();  // own gradients of the layer above are there
+    repeat<BACKWARD_TIMES>([&] { publish_all_parts<LAYER>(block, exchange); });
+    repeat<STEPS_TIMES>([&] { step_incoming<ABOVE, 0, owned(ABOVE) / 2>(block, update); });
+    const auto meanwhile = [&] {
+        repeat<STEPS_TIMES>([&] { step_incoming<ABOVE, owned(ABOVE) / 2, owned(ABOVE)>(block, update); });
+    };
+    receive_parts<LAYER>(
+        exchange, backward_exchange(LAYER), first_owned<LAYER>(), count_owned<LAYER>(), meanwhile, block.sums);
 }
 
 extern "C" __global__ void __launch_bounds__(THREADS, 1) persistent_epoch(
@@ -250,10 +313,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) persistent_epoch(
         downward<HIDDEN - 1, 1>([&](auto counter) {
             constexpr int LAYER = counter.value;
             HiddenLayer<LAYER>& layer = block.layer<LAYER>();
-            repeat<BACKWARD_TIMES>([&] { layer.outgoing.put_products(block.layer<LAYER + 1>().gradients, block.sums); });
+            if constexpr (TWICE) {
+                repeat<BACKWARD_TIMES>([&] { layer.outgoing.put_products(block.layer<LAYER + 1>().gradients, block.sums); });
+            } else {
+                gradients_from_parts<LAYER>(block, exchange, update);
+            }
             block.sums.finish();
             if constexpr (LAYER > 1 || !GRADIENTS_IN_EVERY_WARP) backward_own<LAYER>(block, exchange, update);
-            if constexpr (LAYER > 1) {
+            if constexpr (HiddenLayer<LAYER>::KEEPS_GRADIENTS) {
                 receive<LAYER>(
                     exchange, backward_exchange(LAYER), layer.own_gradients, [] {},
                     [&](int example, float (&numbers)[columns(LAYER)]) { layer.gradients.put(example, numbers); });

@@ -4,6 +4,7 @@
 //   -DACTIVATIONS=sigmoid,sigmoid  of the hidden layers (activation.cuh)
 //   -DBLOCKS=125 -DTHREADS=256     the launch
 //   -DBATCH=1                      the most examples an update
+//   -DTWICE=1                      weights between hidden layers lie in two blocks (persistent_block.cuh); 0: in one
 //
 // Layers count from 1; layer 0 is the input. Every block owns a range of each hidden layer's neurons, at most
 // owned(layer) of them. The output layer is in every block.

@@ -16,8 +16,6 @@ constexpr int GROUP = 32;  // sums that a thread makes at a time
 // Examples whose numbers a loop reads before it uses the first: their latencies overlap.
 constexpr int UNROLLED = BATCH <= 3 ? BATCH : BATCH % 4 == 0 ? 4 : BATCH % 3 == 0 ? 3 : 2;
 
-__device__ constexpr int power_of_2_from(int n) { return n <= 1 ? 1 : 2 * power_of_2_from((n + 1) / 2); }
-
 template <int ROWS, int COLUMNS, int SHARED>
 struct Slice {
     static constexpr int KEPT = ARRAYS - SHARED;                        // arrays in registers

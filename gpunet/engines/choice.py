@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from gpunet import threads
 from gpunet.engines.base import Engine
-from gpunet.engines.cuda.crossover import persistent_cycles, tiled_cycles
+from gpunet.engines.cuda.crossover import tiled_cycles
 from gpunet.engines.cuda.device import Device, open_gpu
 from gpunet.engines.cuda.diagnosis import cuda_problem
-from gpunet.engines.cuda.persistent_plan import DoesNotFitError, make_plan
+from gpunet.engines.cuda.persistent_cycles import persistent_cycles
+from gpunet.engines.cuda.persistent_plan import DoesNotFitError, Plan, make_plan
 from gpunet.errors import ArgumentError, DeviceError
 from gpunet.layers import Network
 from gpunet.optimizers import Adam, Optimizer
@@ -35,6 +36,7 @@ class Row(NamedTuple):
     software:  what computes, for people; with versions.
     problem:   why this machine cannot have it, in one line; None if it can.
     objection: why the fallback is better for a network, batch size, optimizer and GPU, in words; None if it is not.
+    place:     what of a network is stored where on the GPU, in words, if the engine decides that; for those it serves.
     shares:    whether a share of a GPU's multiprocessors is enough for it (cuda/shares.py). The class takes how many.
     """
 
@@ -45,6 +47,7 @@ class Row(NamedTuple):
     software: Callable[[], str] | None = None
     problem: Callable[[], str | None] = lambda: None
     objection: Objection = lambda network, batch_size, optimizer, gpu: None
+    place: Callable[[Network, int, Optimizer, Device], str] = lambda network, batch_size, optimizer, gpu: ""
     shares: bool = False
 
 
@@ -72,10 +75,14 @@ def numba_problem() -> str | None:
     return "Numba's compiler is switched off (NUMBA_DISABLE_JIT)" if numba.config.DISABLE_JIT else None
 
 
+def _persistent_plan(network: Network, batch_size: int, optimizer: Optimizer, gpu: Device) -> Plan:
+    """With inputs as bytes and targets as classes it would need a little less. Raises DoesNotFitError."""
+    return make_plan(network, optimizer.rule, batch_size, False, False, gpu)
+
+
 def _persistent_objection(network: Network, batch_size: int, optimizer: Optimizer, gpu: Device) -> str | None:
     try:
-        # Inputs as bytes and targets as classes would need a little less.
-        plan = make_plan(network, optimizer.rule, batch_size, False, False, gpu)
+        plan = _persistent_plan(network, batch_size, optimizer, gpu)
     except DoesNotFitError as reason:
         return str(reason)
     longer = persistent_cycles(plan) / tiled_cycles(network, optimizer.rule, batch_size, gpu)
@@ -92,6 +99,7 @@ TABLE = {
         "PersistentEngine",
         "tiled",
         objection=_persistent_objection,
+        place=lambda *arguments: _persistent_plan(*arguments).words,
         shares=True,
     ),
 }
@@ -114,12 +122,14 @@ class Choice(NamedTuple):
     """An engine by name, and in one line for people on what it runs and why.
 
     gpu:   which one, if it runs on one. share: of it, if not all.
+    where: what of the network is stored where on it, in one line, if it was chosen for that.
     """
 
     engine: str
     reason: str
     gpu: int = 0
     share: Share | None = None
+    where: str = ""
 
     @property
     def can_share(self) -> bool:
@@ -163,7 +173,8 @@ def choose(
         return _on_gpu(engine, index)
     gpu, rule = cuda_device(index), optimizer or Adam()
     name, objections = _serving("cuda", lambda row: row.objection(network, batch_size, rule, gpu))
-    return _on_gpu(name, index, "".join(f" ({other}: {objection})" for other, objection in objections.items()))
+    why = "".join(f" ({other}: {objection})" for other, objection in objections.items())
+    return _on_gpu(name, index, why)._replace(where=TABLE[name].place(network, batch_size, rule, gpu))
 
 
 def instead_of(choice: Choice, network: Network, device: str, engine: str) -> Choice | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import pytest
@@ -58,15 +59,50 @@ def test_every_block_owns_a_neuron_of_every_hidden_layer() -> None:
     ("widths", "batch", "gpu", "reason"),
     [
         (LECTURE, 1, GTX_980, "cannot make all blocks of a launch run at once"),
-        (LECTURE, 1, GTX_1080, "784-500-500-10 is too large for 20 multiprocessors"),
+        (
+            LECTURE,
+            1,
+            GTX_1080,
+            r"batches of 1 on 20 multiprocessors: a thread would keep \d+ .* in registers, 197 at most",
+        ),
         ((784, 10), 1, H100, "no hidden layer"),
         (LECTURE, 100, H100, r"batches of 100 need \d+ KB of shared memory for activations, a block has 227 KB"),
-        (LECTURE, 10, RTX_3090, r"in registers, \d+ at most, with the 99 KB of shared memory full"),
+        (LECTURE, 14, RTX_3090, r"in registers, \d+ at most, with the 99 KB of shared memory full"),
     ],
 )
 def test_what_does_not_fit_is_said_in_words(widths, batch, gpu, reason) -> None:
     with pytest.raises(DoesNotFitError, match=reason):
         plan(widths, batch, gpu)
+
+
+@pytest.mark.parametrize(("gpu", "twice", "once"), [(H100, 33, 47), (A100, 19, 33), (RTX_3090, 3, 13)])
+def test_the_largest_batches_are_those_that_the_page_names(gpu: Gpu, twice: int, once: int) -> None:
+    """docs/persistent.md."""
+    assert plan(LECTURE, twice, gpu).twice
+    assert not plan(LECTURE, once, gpu).twice
+    with pytest.raises(DoesNotFitError):
+        plan(LECTURE, once + 1, gpu)
+
+
+def test_weights_between_hidden_layers_lie_twice_where_that_fits_and_is_faster() -> None:
+    assert plan(LECTURE, 32, H100).twice
+    assert plan(LECTURE, 3, RTX_3090).twice
+    once = plan(LECTURE, 10, RTX_3090)
+    assert not once.twice
+    assert once.kept_numbers <= 159
+    assert once.exchanges == 3
+    assert "between hidden layers once: a thread has 146 numbers in registers, 40 in shared memory" in once.words
+    assert plan((784, 500, 10), 1, H100).words.startswith(
+        "125 blocks of 256 threads; weights and moments on the chip: "
+    )
+
+
+def test_the_number_of_blocks_decides_about_bits_where_they_add_up_gradients() -> None:
+    twice = plan(LECTURE, 10, H100)
+    assert twice.order_of_sums == plan(LECTURE, 10, A100).order_of_sums
+    once = replace(twice, twice=False)
+    assert once.order_of_sums != replace(once, blocks=63).order_of_sums
+    assert once.order_of_sums != twice.order_of_sums
 
 
 @pytest.mark.parametrize("batch", [1, 10])
@@ -88,6 +124,10 @@ def test_exchanges_are_named_as_the_kernel_numbers_them() -> None:
     assert [deep.exchange_name(number) for number in range(deep.exchanges)] == [
         *(f"the activations of hidden layer {layer}" for layer in (1, 2, 3, 4)),
         *(f"the gradients of hidden layer {layer}" for layer in (2, 3)),
+    ]
+    once = replace(deep, twice=False)
+    assert [once.exchange_name(number) for number in range(4, once.exchanges)] == [
+        f"the gradients of hidden layer {layer}" for layer in (1, 2, 3)
     ]
 
 

@@ -1,30 +1,19 @@
-"""Which CUDA engine is faster for an update, by formulas for clock cycles. Estimates: not yet measured on a GPU.
+"""Clock cycles of the tiled engine's updates, by a formula. An estimate: not yet measured on a GPU.
 
-The persistent engine's constants are fitted to an in-order timing model of its machine code (docs/performance.md has
-the model's figures). The tiled engine's are those that its plan uses to compare tilings, and the cost of a launch.
+Its constants are those that its plan uses to compare tilings, and the cost of a launch. The persistent engine's formula
+is in persistent_cycles.py; the two together say which engine is faster for an update.
 """
 
 from __future__ import annotations
 
 from gpunet.engines.cuda import tiled_plan
 from gpunet.engines.cuda.configuration import Hardware, Launch
-from gpunet.engines.cuda.persistent_plan import Plan
+from gpunet.engines.cuda.persistent_cycles import CACHE_BYTES
 from gpunet.layers import Network
 from gpunet.optimizers import RULES
 
-# Persistent, in cycles: an exchange with the barriers and sums around it; then, per number that each of 256 threads
-# holds, its optimizer step and its part of one example's products.
-EXCHANGE, STEP, EXAMPLE = 800, 27, 21.7
-PLANNED_THREADS = 256
-# Tiled, in cycles: from one kernel of a graph to the next, the chain of latencies inside a small kernel, and the loss.
+# Cycles: from one kernel of a graph to the next, the chain of latencies inside a small kernel, and the loss.
 LAUNCH, CHAIN, LOSS = 2300, 2500, 2000
-CACHE_BYTES = 32  # per cycle and multiprocessor, to and from the second-level cache
-
-
-def persistent_cycles(plan: Plan) -> float:
-    """Estimated cycles of an update with a full batch."""
-    numbers = sum(one.numbers for one in plan.slices) * plan.threads / PLANNED_THREADS
-    return EXCHANGE * plan.exchanges + numbers * (STEP + EXAMPLE * plan.batch)
 
 
 def tiled_cycles(network: Network, optimizer: str, batch: int, hardware: Hardware) -> float:

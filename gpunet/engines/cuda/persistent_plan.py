@@ -18,6 +18,7 @@ from gpunet.engines.cuda.configuration import (
     in_order,
     padded,
 )
+from gpunet.engines.cuda.persistent_cycles import persistent_cycles
 from gpunet.layers import Network
 from gpunet.optimizers import RULES
 
@@ -37,6 +38,7 @@ LAUNCH_EXAMPLES = 20_000  # of a launch: 50 to 100 ms, which a display and Ctrl-
 REPORTED = (
     ((784, 500, 500, 10), "adam", 1, True, True),
     ((784, 500, 500, 10), "adam", 10, True, True),
+    ((784, 500, 500, 10), "adam", 16, True, True),
     ((784, 500, 500, 10), "adam", 32, True, True),
     ((784, 500, 10), "adam", 1, True, True),
     ((784, 300, 100, 10), "momentum", 16, True, True),
@@ -69,6 +71,7 @@ class Plan:
     in_shared: for each of `slices`, how many of its arrays (weights, slots) lie in shared memory, from the last.
     staged:    whether the next batch's inputs are brought to shared memory ahead of time.
     weighted:  whether examples have weights.
+    twice:     whether weights between hidden layers are in two blocks (kernels/persistent_block.cuh), or in one.
     extra:     more compile-time parameters, for measurements and tests (kernels/phases.cuh).
     """
 
@@ -82,6 +85,7 @@ class Plan:
     in_shared: tuple[int, ...]
     staged: bool
     weighted: bool = False
+    twice: bool = True
     extra: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -108,12 +112,19 @@ class Plan:
 
     @property
     def slices(self) -> list[Slice]:
-        """Incoming weights of every hidden layer, the output layer, outgoing weights of hidden layers but the last."""
-        layers = range(1, self.hidden + 1)
-        incoming = [Slice(self.owned(layer), self.columns(layer - 1)) for layer in layers]
+        """Incoming weights of every hidden layer; the output layer; if twice, outgoing weights of all but the last."""
+        incoming = [Slice(self.owned(layer), self.columns(layer - 1)) for layer in range(1, self.hidden + 1)]
         output = Slice(self.network.classes, self.columns(self.hidden))
-        outgoing = [Slice(self.owned(layer), self.columns(layer + 1)) for layer in layers[:-1]]
-        return [*incoming, output, *outgoing]
+        return [*incoming, output, *(self._outgoing if self.twice else ())]
+
+    @property
+    def products(self) -> list[Slice]:
+        """Slices by which an example's numbers are multiplied, up and down: the same ones twice where they lie once."""
+        return [*self.slices, *(() if self.twice else self.slices[1 : self.hidden])]
+
+    @property
+    def _outgoing(self) -> list[Slice]:
+        return [Slice(self.owned(layer), self.columns(layer + 1)) for layer in range(1, self.hidden)]
 
     @property
     def kept_numbers(self) -> int:
@@ -136,12 +147,20 @@ class Plan:
     @property
     def exchanges(self) -> int:
         """Times an update that blocks wait for one another."""
-        return 1 if self.hidden == 1 else 2 * self.hidden - 2
+        if self.hidden == 1:
+            return 1
+        return 2 * self.hidden - (2 if self.twice else 1)
+
+    @property
+    def reductions(self) -> int:
+        """Exchanges in which blocks add up gradients (kernels/parts.cuh)."""
+        return 0 if self.twice else self.hidden - 1
 
     @property
     def packets(self) -> int:
-        """Of 8 bytes, for the exchanges of two updates."""
-        return self.copies * self.exchanges * 2 * self.batch * padded(max(self.network.widths[1:-1]))
+        """Of 8 bytes: in other exchanges than those, for two updates."""
+        row = self.batch * padded(max(self.network.widths[1:-1]))
+        return (self.copies * (self.exchanges - self.reductions) * 2 + self.reductions * self.blocks) * row
 
     @property
     def copies(self) -> int:
@@ -154,7 +173,22 @@ class Plan:
         """What travels in an exchange, for people; numbered as in kernels/exchange.cuh."""
         if exchange < self.hidden:
             return f"the activations of hidden layer {exchange + 1}"
-        return f"the gradients of hidden layer {exchange - self.hidden + 2}"
+        return f"the gradients of hidden layer {exchange - self.hidden + (2 if self.twice else 1)}"
+
+    @property
+    def order_of_sums(self) -> tuple[int, ...]:
+        """What decides about the last bits of results: plans that are alike in it have the same."""
+        return (self.threads,) if self.twice else (self.threads, self.blocks)
+
+    @property
+    def words(self) -> str:
+        """What lies where, for people."""
+        shared = sum(one.numbers * many for one, many in zip(self.slices, self.in_shared, strict=True))
+        between = f", those between hidden layers {'twice' if self.twice else 'once'}" if self.hidden > 1 else ""
+        return (
+            f"{self.blocks} blocks of {self.threads} threads; weights and moments on the chip{between}: a thread has "
+            f"{self.kept_numbers} numbers in registers, {shared} in shared memory"
+        )
 
     @property
     def launch_updates(self) -> int:
@@ -177,6 +211,7 @@ class Plan:
             "IN_SHARED": _list(self.in_shared),
             "STAGED": int(self.staged),
             "SHARED_FLOATS": self.shared_floats,
+            "TWICE": int(self.twice),
             **({"WEIGHTED": 1} if self.weighted else {}),
             **dict(self.extra),
         }
@@ -222,6 +257,8 @@ def make_plan(
 ) -> Plan:
     """The plan for a network with batches of up to `batch` examples; DoesNotFitError, in words, if there is none.
 
+    Weights between hidden layers are on the chip twice or once, whichever fits and is estimated to be faster.
+
     optimizer: a rule by name. input_bytes: images are uint8. classes_as_targets: not probabilities.
     attempt:   0, or how many plans before this one the compiler had too few registers for; up to ATTEMPTS - 1.
     weighted:  examples have weights.
@@ -233,18 +270,23 @@ def make_plan(
     if network.layers < 2:
         raise DoesNotFitError("the network has no hidden layer to spread over the blocks")
     blocks = _blocks(network, hardware.multiprocessors)
-    slices = 2 * (network.layers - 1)
-    reasons = []
-    for threads in _threads(network):
-        bare = Plan(
-            network, optimizer, batch, input_bytes, classes_as_targets, blocks, threads, (0,) * slices, staged=False,
-            weighted=weighted,
-        )  # fmt: skip
-        try:
-            return _stage(_place(bare, hardware, WORKING_REGISTERS[min(batch, 2)][attempt]), hardware)
-        except DoesNotFitError as reason:
-            reasons.append(str(reason))
-    raise DoesNotFitError(reasons[0])
+    working = WORKING_REGISTERS[min(batch, 2)][attempt]
+    plans: list[Plan] = []
+    for twice in (True, False) if network.layers > 2 else (True,):
+        reasons = []
+        for threads in _threads(network):
+            bare = Plan(
+                network, optimizer, batch, input_bytes, classes_as_targets, blocks, threads, (), staged=False,
+                weighted=weighted, twice=twice,
+            )  # fmt: skip
+            try:
+                plans.append(_stage(_place(bare, hardware, working), hardware))
+                break
+            except DoesNotFitError as reason:
+                reasons.append(reason)
+    if not plans:
+        raise reasons[0]
+    return min(plans, key=persistent_cycles)
 
 
 def configurations(hardware: Hardware) -> Iterator[Configuration]:
@@ -274,6 +316,7 @@ def _threads(network: Network) -> Sequence[int]:
 
 def _place(plan: Plan, hardware: Hardware, working: int) -> Plan:
     """Move arrays from registers to shared memory until the rest fits; DoesNotFitError if it never does."""
+    plan = replace(plan, in_shared=(0,) * len(plan.slices))
     slices = sum(one.numbers for one in plan.slices)
     if slices * plan.arrays > MOST_NUMBERS:
         raise DoesNotFitError(
@@ -290,8 +333,9 @@ def _place(plan: Plan, hardware: Hardware, working: int) -> Plan:
             plan = moved
     if plan.kept_numbers > allowed:
         raise DoesNotFitError(
-            f"{plan.network} with batches of {plan.batch}: a thread would keep {plan.kept_numbers} weights and moments "
-            f"in registers, {allowed} at most, with the {hardware.shared_bytes // 1024} KB of shared memory full"
+            f"{plan.network} with batches of {plan.batch} on {hardware.multiprocessors} multiprocessors: "
+            f"a thread would keep {plan.kept_numbers} weights and moments in registers, {allowed} at most, with the "
+            f"{hardware.shared_bytes // 1024} KB of shared memory full"
         )
     return plan
 

@@ -1,10 +1,9 @@
 """How many multiprocessors each of many persistent trainings takes, so that all together go fastest.
 
 A small network gains little from a whole GPU: exchanges between blocks take as long as before. So several train side by
-side, each on a share of the multiprocessors and in a stream of its own. How many blocks a network is spread over
-changes no bit of its results; how many threads a block has does, so with a share a block has as many as with the whole
-GPU. The share that is best follows from the estimates by which engines are chosen (crossover.py). No GPU has measured
-it yet.
+side, each on a share of the multiprocessors and in a stream of its own. A share must not change a bit of the results:
+what decides about the order of sums is the same as with the whole GPU (Plan.order_of_sums). The share that is best
+follows from the estimates by which engines are chosen (persistent_cycles.py). No GPU has measured it yet.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from gpunet.engines.cuda.configuration import Hardware
-from gpunet.engines.cuda.crossover import persistent_cycles
+from gpunet.engines.cuda.persistent_cycles import persistent_cycles
 from gpunet.engines.cuda.persistent_plan import ATTEMPTS, DoesNotFitError, Plan, make_plan
 from gpunet.layers import Network
 
@@ -64,7 +63,7 @@ def best_share(workload: Workload, hardware: Hardware, trainings: int) -> int:
         except DoesNotFitError:
             break  # a smaller one will not do either
         rate = at_once / persistent_cycles(plans[0])
-        if rate > best_rate and len({plan.threads for plan in [*plans, *whole]}) == 1:
+        if rate > best_rate and len({plan.order_of_sums for plan in [*plans, *whole]}) == 1:
             best, best_rate = share, rate
     return best
 
