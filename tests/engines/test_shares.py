@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gpunet.engines.cuda.crossover import persistent_cycles
+from gpunet.engines.cuda.persistent_cycles import persistent_cycles
 from gpunet.engines.cuda.persistent_plan import ATTEMPTS, DoesNotFitError
 from gpunet.engines.cuda.shares import MOST_AT_ONCE, Part, Workload, best_share, part_of
 from gpunet.layers import Network

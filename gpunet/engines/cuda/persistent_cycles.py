@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from gpunet.engines.cuda.persistent_plan import Plan
 
-# Cycles: an exchange with the barriers and sums around it; then, per number that each of 256 threads holds, its optimizer
-# step and its part of one example's products.
+# Cycles: an exchange with the barriers and sums around it; then, per number that each of 256 threads holds, its
+# optimizer step and its part of one example's products.
 EXCHANGE, STEP, EXAMPLE = 800, 27, 21.7
 PLANNED_THREADS = 256
-# Where blocks add up gradients (kernels/parts.cuh), more cycles per exchange, and per example; and the bytes that a block
-# writes and reads per neuron and example.
+# Where blocks add up gradients (kernels/parts.cuh), more cycles per exchange, and per example; and the bytes that a
+# block writes and reads per neuron and example.
 REDUCTION, REDUCTION_EXAMPLE, PACKET_BYTES = 400, 95, 16
 CACHE_BYTES = 32  # per cycle and multiprocessor, to and from the second-level cache
 
