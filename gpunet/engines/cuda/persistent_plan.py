@@ -217,11 +217,13 @@ class Plan:
         }
 
     def _layer_parts(self) -> Iterator[int]:
-        """Of every hidden layer: activations, gradients (not the first's), its own activations twice, own gradients."""
+        """Of every hidden layer: activations; if weights are there twice, gradients (not the first's); its own
+        activations twice, own gradients.
+        """
         for layer in range(1, self.hidden + 1):
             columns = self.batch * self.columns(layer) * self.threads
             own = self.batch * _stride(self.owned(layer))
-            yield from (columns, columns if layer > 1 else 0, padded(own), padded(own), own)
+            yield from (columns, columns if self.twice and layer > 1 else 0, padded(own), padded(own), own)
 
     def _output_parts(self) -> Iterator[int]:
         """Logits of many classes; gradients, at batch size 1 of few classes every warp's; outcomes of few classes."""
