@@ -1,4 +1,4 @@
-"""What a network is made of: layers with their names and sizes. No arithmetic; that is the engines'."""
+"""The parts of a network: layers with their names and sizes. The arithmetic is in the engines."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from gpunet.keras_names import attributes_of, explained, not_callable
 
 HIDDEN_ACTIVATIONS = ("sigmoid", "softplus", "softsign", "relu", "tanh", "hard_sigmoid", "linear")
 ACTIVATIONS = (*HIDDEN_ACTIVATIONS, "softmax")
-MOST_UNITS = 2**24  # keeps every index inside a layer's row far from overflow
+MOST_UNITS = 2**24  # keeps every index within a layer's row far from overflow
 
 
 @dataclass(frozen=True)
 class Network:
-    """The shape of a fully connected network: all that an engine needs to know of it, and hashable.
+    """The shape of a fully connected network: all that an engine needs to know about it. Hashable.
 
     widths:      units of the input and of every layer, such as (784, 500, 500, 10).
-    activations: one name a layer, such as ("sigmoid", "sigmoid", "softmax"); softmax is the last and only there.
-    biases:      whether each layer has biases; all have if nothing is said. A bias is the weight of an input that is
-                 always 1. To engines every layer has biases; where it has none, that input is always 0, so that they
-                 are 0 at the start and stay so.
+    activations: one name per layer, such as ("sigmoid", "sigmoid", "softmax"); only the last one is softmax.
+    biases:      whether each layer has biases; all have by default. A bias is the weight of an input that is always 1.
+                 For engines every layer has biases; in a layer without, that input is always 0, so its biases start
+                 and stay at 0.
     """
 
     widths: tuple[int, ...]
@@ -40,7 +40,7 @@ class Network:
         if len(self.activations) < 1 or len(self.widths) != len(self.activations) + 1:
             raise ArgumentError(
                 f"network: {len(self.widths)} widths and {len(self.activations)} activations do not fit together; "
-                "expected one activation a layer and one width more"
+                "expected one activation per layer and one width more"
             )
         for width in self.widths:
             if require_positive_integer("network width", width) > MOST_UNITS:
@@ -76,8 +76,8 @@ class Network:
 
     @property
     def functions(self) -> tuple[str, ...]:
-        """The activations as a layer applies them, number by number: the softmax is part of the loss, and leaves the
-        output layer linear.
+        """The activations that the layers apply, number by number. The softmax is part of the loss, so the output layer
+        is linear.
         """
         return tuple("linear" if name == "softmax" else name for name in self.activations)
 
@@ -109,7 +109,7 @@ class Network:
         return "-".join(map(str, self.widths))
 
 
-# Of the lecture that docs/lecture.md is about.
+# The network of the lecture in docs/lecture.md.
 LECTURE = Network((784, 500, 500, 10), ("sigmoid", "sigmoid", "softmax"))
 
 
@@ -150,7 +150,7 @@ class Flatten(Preparation):
 class Dense:
     """A fully connected layer: `units` outputs, each a weighted sum of all inputs plus a bias.
 
-    units:       number of outputs; `output_dim` is its name of 2016.
+    units:       number of outputs; `output_dim` is its name in Keras in 2016.
     activation:  one of ACTIVATIONS; None is linear, and an Activation layer may follow.
     use_bias:    False for a layer without biases.
     kernel_initializer, bias_initializer: how weights and biases begin, by name (gpunet.first_weights.NAMES); `init`

@@ -1,10 +1,10 @@
-"""The optimizers: what each is called, what it remembers, and the numbers that its rule reads in an update.
+"""The optimizers: the name of each rule, what it stores for every weight, and the constants that it reads in an update.
 
-A rule's arithmetic is in three places that know it by its name, in each a few lines: gpunet/engines/reference.py,
+The arithmetic of a rule is in three places, a few lines in each, under the rule's name: gpunet/engines/reference.py,
 gpunet/engines/cpu/formulas.py and kernels/optimizer.cuh.
 
-Hyper-parameters may be changed between epochs (`model.optimizer.learning_rate = 1e-4`); engines read them anew.
-`lr` is the name that `learning_rate` had in 2016.
+Hyper-parameters may be changed between epochs (`model.optimizer.learning_rate = 1e-4`); engines read them for every
+epoch. `lr` is the name that `learning_rate` had in Keras in 2016.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from gpunet.keras_names import attributes_of, explained
 
 @dataclass(init=False)
 class Optimizer(abc.ABC):
-    """What an optimizer says of itself.
+    """The interface of an optimizer.
 
     rule:  the name of its arithmetic, by which engines and kernels choose their code.
-    slots: the names of what it remembers for every weight, in the paper's words.
-    rests: whether a weight stays as it is while its gradient and its slots are 0. The compiled engine leaves such
-           weights alone: most of MNIST's pixels are 0.
+    slots: the names of what it stores for every weight, in the paper's terms.
+    rests: whether a weight does not move while its gradient and its slots are 0. The compiled engine skips such
+           weights: most of MNIST's pixels are 0.
     """
 
     learning_rate: float
@@ -46,13 +46,13 @@ class Optimizer(abc.ABC):
 
     @abc.abstractmethod
     def _constants(self, t: NDArray[np.float64]) -> list[float | NDArray[np.float64]]:
-        """The rule's numbers, each for all updates alike or one for each of `t`."""
+        """The rule's constants; each is one number for all updates, or an array with one for each of `t`."""
 
     def constants(self, updates: NDArray[np.integer]) -> NDArray[np.float32]:
-        """(updates, n): the n numbers that the rule reads in each update, in the order that its engines expect.
+        """(updates, n): the n constants that the rule reads in each update, in the order that its engines expect.
 
-        Worked out in double precision: 1 - 0.999 is off by 1e-5 in float32. What float32 cannot hold becomes infinite,
-        and shows in the loss.
+        Computed in double precision: in float32, 1 - 0.999 is off by 1e-5. What float32 cannot hold becomes infinite,
+        which shows in the loss.
         updates: counted from 1 over the whole training.
         """
         columns = self._constants(updates.astype(np.float64))
@@ -141,8 +141,8 @@ class Adam(Optimizer):
 class AdamW(Adam):
     """Adam with decoupled weight decay: Loshchilov & Hutter, "Decoupled Weight Decay Regularization" (2019).
 
-    Before Adam's step, w -= learning_rate * weight_decay * w: as in Keras and PyTorch the decay follows the learning
-    rate, and biases decay as weights do.
+    Before Adam's step, w -= learning_rate * weight_decay * w. As in Keras and PyTorch, the decay is scaled by the
+    learning rate, and biases decay too.
     """
 
     weight_decay: float
@@ -172,7 +172,7 @@ class AdamW(Adam):
         return self.weight_decay == 0
 
     def _constants(self, t: NDArray[np.float64]) -> list[float | NDArray[np.float64]]:
-        """Adam's, and -learning_rate weight_decay"""
+        """Adam's, then -learning_rate weight_decay"""
         return [*super()._constants(t), -self.learning_rate * self.weight_decay]
 
 
@@ -216,12 +216,12 @@ class SGD(Optimizer):
         self._require("momentum", 0 <= self.momentum < 1, "a number in [0, 1)")
 
     def _constants(self, t: NDArray[np.float64]) -> list[float | NDArray[np.float64]]:
-        """-learning_rate, and momentum if there is any"""
+        """-learning_rate, then momentum unless it is 0"""
         return [-self.learning_rate, self.momentum] if self.momentum else [-self.learning_rate]
 
 
 def _require_numbers(optimizer: Optimizer) -> None:
-    """Hyper-parameters become Python's own: NumPy's float32 would change the arithmetic of what they are used in."""
+    """Convert hyper-parameters to Python numbers: NumPy's float32 would change the arithmetic that they are used in."""
     for parameter in fields(optimizer):
         value = getattr(optimizer, parameter.name)
         name = f"{type(optimizer).__name__}: {parameter.name}"
@@ -235,7 +235,7 @@ def _require_numbers(optimizer: Optimizer) -> None:
 
 OPTIMIZERS: dict[str, type[Optimizer]] = {"adam": Adam, "adamw": AdamW, "sgd": SGD}
 
-# One optimizer of each rule.
+# One optimizer for each rule.
 RULES: dict[str, Optimizer] = {
     optimizer.rule: optimizer
     for optimizer in (Adam(), AdamW(), SGD(), SGD(momentum=0.9), SGD(momentum=0.9, nesterov=True))
@@ -245,7 +245,7 @@ RULES: dict[str, Optimizer] = {
 def get(optimizer: str | Optimizer) -> Optimizer:
     """An optimizer by name, with its defaults, or the optimizer itself.
 
-    Raises ArgumentError for another class, a subclass of one of these included: engines know rules, not methods.
+    Raises ArgumentError for any other class, even a subclass of one of these: engines know rules, not methods.
     """
     if type(optimizer) in OPTIMIZERS.values():
         return optimizer  # type: ignore[return-value]

@@ -1,19 +1,19 @@
 // activation.cuh: the activation of a layer, chosen at compile time by one of the names below.
 //
-// A derivative is computed from the activation's output y, so that pre-activations need not be kept.
+// A derivative is computed from the activation's output y, so pre-activations need not be stored.
 #pragma once
 #include "approximate.cuh"
 
 enum Activation { linear, sigmoid, hyperbolic_tangent, relu, softplus, softsign, hard_sigmoid };
 
 template <Activation>
-constexpr bool unknown = false;  // asked for in a branch that only an activation without a formula reaches
+constexpr bool unknown = false;  // used in a branch that only an activation without a formula reaches
 
 // activation(z). Every function is finite for every finite z.
 template <Activation ACTIVATION>
 __device__ __forceinline__ float activate(float z) {
     if constexpr (ACTIVATION == linear) return z;
-    // exp(-z) beyond 2^126, for very negative z, gives the limit, 0.
+    // For very negative z, exp(-z) exceeds 2^126 and the result is the limit, 0.
     else if constexpr (ACTIVATION == sigmoid) return approximate_reciprocal(1.0f + expf(-z));
     else if constexpr (ACTIVATION == hyperbolic_tangent) return tanhf(z);
     else if constexpr (ACTIVATION == relu) return fmaxf(z, 0.0f);

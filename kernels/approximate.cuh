@@ -1,7 +1,8 @@
-// approximate.cuh: the special function unit's root and reciprocal, one instruction each; to the emulator, exact ones.
+// approximate.cuh: the special function unit's square root and reciprocal, one instruction each; the emulator computes
+// exact ones.
 //
-// Accurate to 2 units in the last place. Denormal numbers count as 0, and the reciprocal of more than 2^126 is 0.
-// Source  PTX ISA, sqrt.approx.ftz.f32 and rcp.approx.ftz.f32.
+// Accurate to 2 units in the last place. Denormal numbers are taken as 0, and the reciprocal of a number above 2^126 is
+// 0. Source  PTX ISA, sqrt.approx.ftz.f32 and rcp.approx.ftz.f32.
 #pragma once
 
 #ifdef GPUNET_EMULATOR

@@ -1,11 +1,11 @@
-// batch.cuh: which examples an update is about. It is read from the device, so that one captured graph serves every
-// update of an epoch.
+// batch.cuh: the examples of an update. They follow from a counter on the device, so that one captured graph serves
+// every update of an epoch.
 //
-//   cursors     two counts of updates inside the epoch, from 0: the one on its way forward, and the one on its way
-//               back. softmax_cross_entropy copies the first to the second; the last dense_update moves the first on.
+//   cursors     two counters of updates in the epoch, from 0: the one in its forward pass, and the one in its backward
+//               pass. softmax_cross_entropy copies the first to the second; the last dense_update advances the first.
 //               No kernel reads a cursor that it writes, so no block can be ahead of another.
-//   batch_size  examples an update; the last batch of an epoch may be smaller
-//   examples    examples an epoch
+//   batch_size  examples per update; the last batch of an epoch may be smaller
+//   examples    examples per epoch
 #pragma once
 
 enum Cursor { FORWARD, BACKWARD };

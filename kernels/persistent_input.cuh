@@ -1,17 +1,17 @@
-// persistent_input.cuh: a thread's columns of the input, from shared memory or from where the images lie.
+// persistent_input.cuh: a thread's columns of the input, from shared memory or from the images in global memory.
 //
 // Images are read in words: rows are padded with zeros to whole words (matrix.cuh).
-// Bytes count as byte / 255, and are scaled once a sum; the 1 after them, whose weight is the bias, is then 255.
+// Bytes mean byte / 255 and are scaled once per sum; so the 1 after them, whose weight is the bias, is 255.
 #pragma once
 #include "input.cuh"
 #include "persistent_network.cuh"
 
-constexpr int WORD = 4 / (int)sizeof(InputElement);    // elements in a word
-constexpr int ROW_WORDS = padded(INPUTS) / WORD;       // of an example where it lies
-constexpr int ONE_WORD = INPUTS / WORD;                // where the 1 is
+constexpr int WORD = 4 / (int)sizeof(InputElement);    // elements per word
+constexpr int ROW_WORDS = padded(INPUTS) / WORD;       // words per example in global memory
+constexpr int ONE_WORD = INPUTS / WORD;                // the word with the 1
 constexpr unsigned ONE_BITS = INPUT_BYTES ? 255u << 8 * (INPUTS % 4) : 0x3f800000u;
 
-// LENGTH neighbours, from an address that is a multiple of their size.
+// Reads LENGTH adjacent inputs, from an address that is a multiple of their size.
 template <int LENGTH>
 __device__ __forceinline__ void read_inputs(const float* from, float* to) {
     read_run<LENGTH>(from, to);
@@ -26,9 +26,9 @@ __device__ __forceinline__ void read_inputs(const unsigned char* from, float* to
     for (int i = 0; i < LENGTH; ++i) to[i] = byte_as_float(word, i);
 }
 
-// Inputs of a batch in shared memory, with the 1 and zeros after it. All threads read them.
+// The inputs of a batch in shared memory, followed by the 1 and zeros. All threads read them.
 struct StagedInputs {
-    static constexpr int STRIDE = padded(INPUTS + 1) + 4;  // elements; the last ones are for columns that are not there
+    static constexpr int STRIDE = padded(INPUTS + 1) + 4;  // elements; the last ones are for columns beyond the inputs
     static constexpr int WORDS = STRIDE / WORD;
     static constexpr int FLOATS = BATCH * WORDS;
 
@@ -51,7 +51,7 @@ struct StagedInputs {
     }
 };
 
-// The same from an example in global memory.
+// The same, from an example in global memory.
 __device__ __forceinline__ void read_inputs(const InputElement* row, float (&numbers)[columns(0)]) {
     each_run<columns(0)>([&](auto first, auto length) {
         constexpr int FIRST = first.value, LENGTH = length.value;

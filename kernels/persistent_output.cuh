@@ -1,10 +1,10 @@
-// persistent_output.cuh: softmax, loss and the logits' gradients, by every block for itself.
+// persistent_output.cuh: softmax, loss and the logits' gradients; every block computes them itself.
 //
 //   p = softmax(logits);  loss = -weight * sum over classes of target * log p;  gradient = weight * (p - target) / rows
 //
-// Up to 16 classes take half a warp an example, up to 32 a warp, one lane a class; more go through loss.cuh. The gradients
-// are written first. What the loss is made of is kept in shared memory, and block 0 writes losses and correctness when it has time
-// for them: in the next update, while it waits for other blocks.
+// With up to 16 classes, an example takes half a warp, with up to 32 a warp, and each class a lane; more classes use
+// loss.cuh. The gradients are written first. The numbers that the loss needs are kept in shared memory, and block 0
+// writes losses and correctness during the next update, while it waits for other blocks.
 #pragma once
 #include "persistent_block.cuh"
 #include "persistent_epoch.cuh"
@@ -23,14 +23,14 @@ __device__ __forceinline__ float largest_of_lanes(float x) {
     return x;
 }
 
-// The first class of this lane's example whose number is the largest; CLASS_LANES or more if all are NaN.
+// The first class with the largest number in this lane's example; CLASS_LANES or more if all are NaN.
 __device__ __forceinline__ int first_largest(float number, float largest) {
     const unsigned holders = __ballot_sync(ALL_LANES, threadIdx.x % CLASS_LANES < CLASSES && number == largest);
     const unsigned own = CLASS_LANES == 32 ? holders : holders >> (threadIdx.x & 16) & 0xffffu;
     return own ? __ffs(own) - 1 : 32;
 }
 
-// One class a lane. Afterwards the gradients are there for the warp (LOSS_IN_EVERY_WARP) or the block.
+// One class per lane. Afterwards the gradients are visible to the warp (LOSS_IN_EVERY_WARP) or the block.
 __device__ __forceinline__ void loss_by_lanes(Block& block, const Update& update) {
     constexpr int AT_ONCE = LOSS_IN_EVERY_WARP ? 1 : THREADS / CLASS_LANES;
     constexpr int PER_WARP = LOSS_IN_EVERY_WARP ? 1 : 32 / CLASS_LANES;  // examples
@@ -63,7 +63,7 @@ __device__ __forceinline__ void loss_by_lanes(Block& block, const Update& update
 #else
         const float most = largest_of_lanes(lane < CLASSES ? wanted : -CUDART_INFINITY);
         const int label = first_largest(wanted, most);
-        // Where a target is 0, the logit may be as small as it likes.
+        // Where a target is 0, the logit may be -infinity.
         const float expected = sum_of_lanes(lane < CLASSES && wanted != 0.0f ? wanted * (z - peak) : 0.0f);
 #endif
         const bool correct = first_largest(z, peak) == label;
@@ -81,7 +81,7 @@ __device__ __forceinline__ void loss_by_lanes(Block& block, const Update& update
     }
 }
 
-// More classes than lanes: a warp an example. Losses and correctness are written at once.
+// More classes than lanes: one warp per example. Losses and correctness are written at once.
 __device__ __forceinline__ void loss_by_warps(Block& block, const Epoch& epoch, const Update& update) {
     OutputLayer& output = block.output;
     const int lane = threadIdx.x % 32;
@@ -115,7 +115,7 @@ __device__ __forceinline__ void output_and_loss(Block& block, const Epoch& epoch
     }
 }
 
-// Losses and correctness of an update whose outcomes are kept; a barrier lies between.
+// Writes the losses and correctness of an update whose outcomes were kept; there was a barrier in between.
 __device__ __forceinline__ void write_losses(const Block& block, const Epoch& epoch, const Update& update) {
     if (CLASSES > 32 || blockIdx.x != 0) return;
 #pragma unroll 1

@@ -1,6 +1,6 @@
-// phases.cuh: parts of an update that a measurement can leave out or make twice, to see what they cost.
+// phases.cuh: parts of an update that a measurement can leave out or repeat, to see what they cost.
 //
-//   -DFORWARD_TIMES=0  and likewise the others; what is learnt is nonsense then. bench/persistent_times.py uses them.
+//   -DFORWARD_TIMES=0  and so on; the network then learns nonsense. Used by bench/persistent_times.py.
 #pragma once
 
 #ifndef FORWARD_TIMES  // weights times activations, of hidden layers and logits
@@ -15,10 +15,10 @@
 #ifndef STEPS_TIMES  // optimizer steps
 #define STEPS_TIMES 1
 #endif
-#ifndef STAGE_TIMES  // bringing the next inputs
+#ifndef STAGE_TIMES  // loading the next inputs
 #define STAGE_TIMES 1
 #endif
-#ifndef WAIT_TIMES  // waiting for packets: 1, or 0 to take what is there
+#ifndef WAIT_TIMES  // waiting for packets: 1, or 0 to use whatever is there
 #define WAIT_TIMES 1
 #endif
 

@@ -35,8 +35,8 @@ __device__ __forceinline__ int tile_column(int j) {
 
 enum Direction { K_ALONG_ROWS, K_ALONG_COLUMNS };  // where k counts in the matrix as stored: (x, k) or (k, x)
 
-// Carries panels of TILE_K x WIDTH numbers from a matrix to shared memory, four at a time. Between `fetch` and `store` a
-// panel is in registers, as it lies in memory: whatever looked at a number in between would wait for it.
+// Carries panels of TILE_K x WIDTH numbers from a matrix to shared memory, four at a time. Between `fetch` and `store`
+// a panel is in registers, as it lies in memory: whatever looked at a number in between would wait for it.
 template <int WIDTH, Direction DIRECTION, class Source>
 struct PanelCarrier {
     static constexpr int READS = WIDTH * TILE_K / 4;

@@ -97,8 +97,8 @@ struct Slice {
     // An optimizer step of the rows from FIRST up to LAST, for the gradient sum over examples of
     // left(example, row) * right(example, column). left(example, numbers) and right(example, numbers) give them.
     //
-    // IN_PAIRS: weights of neighbouring columns are stepped together. Not where the same weight lies in another block as
-    // well, with other neighbours (optimizer.cuh).
+    // IN_PAIRS: weights of neighbouring columns are stepped together. Not where the same weight lies in another block
+    // as well, with other neighbours (optimizer.cuh).
     template <bool IN_PAIRS, int FIRST = 0, int LAST = ROWS, class Left, class Right>
     __device__ __forceinline__ void step(Left left, Right right, const Rule& rule) {
         constexpr int AT_ONCE = LAST - FIRST < STEPS_AT_ONCE ? LAST - FIRST : STEPS_AT_ONCE;

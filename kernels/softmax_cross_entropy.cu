@@ -7,13 +7,14 @@
 //
 // Arrays  row-major, rows padded to a multiple of 4 (matrix.cuh): logits z and dz (batch_size, classes) float32.
 //         -DTARGETS_ARE_CLASSES=1: targets (any number,) int32; =0: (any number, classes) float32, each summing to 1.
-//         -DWEIGHTED=1: weights (any number,) float32, one for each target; without it, all are 1 and there are none.
-//         Targets and weights are picked through order (examples,) int32 if gather = 1, else taken as they lie.
-//         losses (examples,) float32 and correct (examples,) uint8 are written in the epoch's order. cursors: batch.cuh.
-// Launch  one warp a row: block (32 * 4), grid ceil(batch_size / 4), no shared memory.
+//         -DWEIGHTED=1: weights (any number,) float32, one per target; without it, there are none, and all count as 1.
+//         With gather = 1, targets and weights are gathered through order (examples,) int32; otherwise taken in place.
+//         losses (examples,) float32 and correct (examples,) uint8 are written in the epoch's order. cursors:
+//         batch.cuh.
+// Launch  one warp per row: block (32 * 4), grid ceil(batch_size / 4), no shared memory.
 // Range   any batch_size and classes >= 1; finite for any logits whose differences are.
-// Cost    logits read once from DRAM and twice more from cache, gradient written once: 8 classes bytes a row.
-// Residency  at least 8 blocks an SM.
+// Cost    logits read once from DRAM and twice more from cache, gradient written once: 8 classes bytes per row.
+// Residency  at least 8 blocks per SM.
 // Source  subtracting the row's maximum: Goodfellow et al., Deep Learning (2016), section 4.1.
 #include "batch.cuh"
 #include "loss.cuh"

@@ -1,8 +1,8 @@
-// try_out.cu: writes one number. Whether a GPU can be used at all is found out with it.
+// try_out.cu: writes one number, to find out whether a GPU can be used at all.
 //
 // Arrays  answer (1,) uint32.
 // Launch  one thread.
 // Range   any number.
 // Cost    4 bytes.
-// Residency  at least 1 block an SM.
+// Residency  at least 1 block per SM.
 extern "C" __global__ void try_out(unsigned* answer, unsigned number) { *answer = number; }

@@ -1,6 +1,6 @@
-// warp.cuh: results over the 32 lanes of a warp; every lane gets them. All lanes must take part.
+// warp.cuh: reductions over the 32 lanes of a warp. All lanes must take part, and every lane gets the result.
 //
-// The order of a sum is fixed (butterfly), so it has the same bits in every run and in every lane.
+// The order of a sum is fixed (a butterfly), so it has the same bits in every run and in every lane.
 #pragma once
 
 #define CUDART_INFINITY __int_as_float(0x7f800000)  // NVRTC has no host headers

@@ -1,7 +1,7 @@
 """The interface between a model and the engines that compute: an engine trains a whole epoch.
 
-Conventions, everywhere: float32, row-major; activations (batch, units); weights (inputs, units); bias (units,); the
-loss is the mean over the batch, in nats. Images that are uint8 count as bytes: the first layer reads x / 255.
+Conventions everywhere: float32, row-major; activations (batch, units); weights (inputs, units); bias (units,); the loss
+is the mean over the batch, in nats. uint8 images are bytes: the first layer reads x / 255.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from gpunet.errors import ArgumentError
 from gpunet.layers import Network
 from gpunet.optimizers import Optimizer
 
-Array = Any  # an array where the engine keeps its arrays: NumPy's for the reference, the device's for CUDA engines
+Array = Any  # an array of the engine's kind: NumPy's on a CPU, the device's for CUDA engines
 Progress = Callable[[int], None]  # called now and then with the number of updates done in this epoch
 
-# Examples at a time in predict and evaluate. The compiled engine takes 8 tiles of 6 or 14 rows together: 1008 is a
-# multiple of both. A GPU's tiles of up to 128 rows leave a 64th of the last one empty.
+# Examples at a time in predict and evaluate. The compiled engine processes 8 tiles of 6 or 14 rows together: 1008 is a
+# multiple of both. With a GPU's tiles of up to 128 rows, a 64th of the rows is padding.
 FORWARD_ROWS = 1008
 
 
 @dataclass(frozen=True)
 class EpochStatistics:
-    """What an epoch reports: mean loss (nats) and accuracy over its examples, each taken before its update."""
+    """The result of an epoch: mean loss (nats) and accuracy over its examples, each computed before its update."""
 
     loss: float
     accuracy: float
@@ -40,7 +40,7 @@ class EpochStatistics:
 
 @dataclass
 class OptimizerState:
-    """An optimizer's state: updates made so far, and for each slot one array for each array of weights."""
+    """An optimizer's state: updates made so far, and for each slot one array per array of weights."""
 
     updates: int = 0
     slots: dict[str, list[NDArray[np.floating]]] = field(default_factory=dict)
@@ -52,15 +52,15 @@ class OptimizerState:
 
 
 def on_host(array: Any) -> NDArray[Any]:
-    """The array as NumPy's, copied if it is CuPy's."""
+    """The array as a NumPy array, copied if it is CuPy's."""
     return array if isinstance(array, np.ndarray) else array.get()
 
 
 class Engine(abc.ABC):
     """Trains one network with one optimizer on one device.
 
-    network, optimizer: what to train, and how; the optimizer's numbers are read anew for every epoch.
-    weights:            NumPy arrays in Keras' order, the start. Copied, and cast to the engine's data type.
+    network, optimizer: what to train, and how; the optimizer's hyper-parameters are read again for every epoch.
+    weights:            the initial weights, NumPy arrays in Keras' order. Copied, and cast to the engine's data type.
     """
 
     name: ClassVar[str]
@@ -92,7 +92,7 @@ class Engine(abc.ABC):
 
     @property
     def optimizer_state(self) -> OptimizerState:
-        """A copy of the optimizer's state; with the weights it is all that is needed to go on elsewhere."""
+        """A copy of the optimizer's state; with the weights, it is all that is needed to continue elsewhere."""
         return self._get_state()
 
     @optimizer_state.setter
@@ -123,10 +123,10 @@ class Engine(abc.ABC):
 
     @abc.abstractmethod
     def _restore(self) -> None:
-        """Bring back what was kept aside, when everything that was started has ended."""
+        """Restore the backup, after everything that was started has ended."""
 
     def upload(self, array: Any) -> Array:
-        """The array where this engine computes; done once, so that epochs need not move it.
+        """Move the array to where this engine computes; done once, so that epochs need not move it.
 
         array: NumPy's, or CuPy's on the GPU, which a CUDA engine copies there; or Weighted targets.
         """
@@ -145,14 +145,14 @@ class Engine(abc.ABC):
         batch_size: int,
         validation: tuple[Array, Array] | None = None,
     ) -> None:
-        """Compile and allocate what epochs like this need, so that the first takes no longer than the others.
+        """Compile and allocate what such epochs need, so that the first takes no longer than the others.
 
-        validation: images and labels that will be evaluated; what that needs is compiled and allocated with the rest.
-        Raises DeviceError if the device cannot do it.
+        validation: images and labels that will be evaluated; what that needs is prepared too.
+        Raises DeviceError if the device cannot.
         """
 
     def release(self) -> None:  # noqa: B027 - likewise
-        """Give back what was prepared, and the data that it holds; weights and optimizer state stay."""
+        """Free what was prepared and the data that it holds; weights and optimizer state stay."""
 
     def train_epoch(
         self,
@@ -162,7 +162,7 @@ class Engine(abc.ABC):
         batch_size: int,
         progress: Progress | None = None,
     ) -> EpochStatistics:
-        """One update for each `batch_size` examples of `order`; the last batch may be smaller.
+        """Make one update per `batch_size` examples of `order`; the last batch may be smaller.
 
         Epochs are atomic: an error or Ctrl-C rolls back weights and optimizer state.
 
@@ -175,7 +175,7 @@ class Engine(abc.ABC):
         self.optimizer.check()
         if self.optimizer.rule != self._rule:
             raise ArgumentError(
-                f"optimizer: its rule was {self._rule} at the start, and now is {self.optimizer.rule} (momentum or "
+                f"optimizer: its rule was {self._rule} at the start and is now {self.optimizer.rule} (momentum or "
                 "nesterov was switched on or off); call compile again"
             )
         self._back_up()
@@ -208,5 +208,5 @@ class Engine(abc.ABC):
     def evaluate(self, images: Array, labels: Array) -> tuple[float, float]:
         """Mean loss (nats) and accuracy over all examples, for images and labels as in `train_epoch`.
 
-        Weights count in the loss alone.
+        Weights of examples only affect the loss.
         """

@@ -1,9 +1,9 @@
-"""The NumPy engine: the yardstick for correctness, and the fallback where there is no GPU.
+"""The NumPy engine: the yardstick for correctness, and the fallback without a GPU and Numba.
 
-Written to be plain. float32 for training; float64 when asked, as the truth that kernels are compared with. The one
-concession to speed: weights, gradients and optimizer state are long vectors (a layer's arrays are views of them), and
-the optimizer goes through them in place, in blocks that stay in the processor's cache. The products use one thread:
-so results do not depend on the number of cores, and other processes may use the rest.
+It is written to be simple. It trains in float32; with float64 it is the truth that kernels are compared with. There is
+one concession to speed: weights, gradients and optimizer state are long vectors (a layer's arrays are views of them),
+and the optimizer updates them in place, in blocks that stay in the processor's cache. Matrix products use one thread,
+so that results do not depend on the number of cores, and other processes may use the rest.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class ReferenceEngine(Engine):
         self._updates = 0
 
     def _vector_and_views(self) -> tuple[Floats, list[Floats]]:
-        """Zeros for every parameter as one vector, and as one array for each array of weights."""
+        """Zeros for all parameters, as one vector and as views with the shapes of the weights."""
         ends = np.cumsum([int(np.prod(shape)) for shape in self.network.weight_shapes])
         vector = np.zeros(ends[-1], self.dtype)
         parts = np.split(vector, ends[:-1])
@@ -79,7 +79,7 @@ class ReferenceEngine(Engine):
         self._set_state(state)
 
     @threads.one_blas_thread()
-    @np.errstate(all="ignore")  # a diverging run is reported once, by its loss
+    @np.errstate(all="ignore")  # divergence is reported once, from the loss
     def _train_epoch(
         self, images: NDArray[Any], labels: Array, order: NDArray[np.int32], batch_size: int, progress: Progress
     ) -> EpochStatistics:
@@ -99,7 +99,7 @@ class ReferenceEngine(Engine):
         return EpochStatistics(total_loss / len(order), total_correct / len(order), updates, seconds)
 
     def update(self, images: NDArray[Any], labels: Array) -> tuple[Floats, int]:
-        """One optimizer step on one batch; returns the loss of each example and the number correct, before it."""
+        """One optimizer step on one batch; returns each example's loss and how many were correct, before the step."""
         losses, correct = self.gradients(images, labels)
         self._updates += 1
         slots = [vector for vector, _ in self._slot_vectors.values()]
@@ -109,7 +109,7 @@ class ReferenceEngine(Engine):
         return losses, correct
 
     def gradients(self, images: NDArray[Any], labels: Array) -> tuple[Floats, int]:
-        """Backpropagation: leaves d(mean loss)/d(weights) in `self._gradients`; returns as `update` does."""
+        """Backpropagation: stores d(mean loss)/d(weights) in `self._gradients`; returns the same as `update`."""
         outputs = self._forward(images)
         losses, correct, dz = softmax_cross_entropy(outputs[-1], labels)
         for layer in reversed(range(self.network.layers)):
@@ -152,7 +152,7 @@ class ReferenceEngine(Engine):
         return outputs
 
 
-# The operations, by the names of the kernels that fuse them. Each keeps the data type of its arguments.
+# The operations, named after the kernels that fuse them. Each keeps the data type of its arguments.
 
 
 def dense_forward(x: Floats, weights: Floats, bias: Floats, activation: str) -> Floats:
@@ -191,7 +191,7 @@ def softmax_cross_entropy(logits: Floats, targets: NDArray[Any]) -> tuple[Floats
         dz[rows, classes] -= 1
     else:
         classes = targets.argmax(axis=1)
-        # Where a target is 0 nothing is added, however small the logit: 0 times minus infinity would be NaN.
+        # Where a target is 0, nothing is added, even if the logit is -infinity: 0 times -infinity would be NaN.
         losses = np.log(totals) - np.multiply(targets, shifted, where=targets != 0, out=np.zeros_like(shifted)).sum(
             axis=1
         )
@@ -217,7 +217,7 @@ def activate(z: Floats, activation: str) -> Floats:
         case "linear":
             pass
         case "sigmoid":
-            with np.errstate(over="ignore"):  # exp(-z) = inf for very negative z gives the right limit, 0
+            with np.errstate(over="ignore"):  # for very negative z, exp(-z) = inf gives the correct limit, 0
                 np.exp(np.negative(z, out=z), out=z)
             z += 1
             np.reciprocal(z, out=z)
@@ -261,7 +261,7 @@ def activation_derivative(y: Floats, activation: str) -> Floats:
     return derivative
 
 
-# Each rule's step, in place on vectors; the gradients g are used up. update: counted from 1. The formulas are in the
+# Each rule's step, in place on vectors; it overwrites the gradients g. update: counted from 1. The formulas are in the
 # optimizers' classes.
 
 
