@@ -37,13 +37,14 @@ class EpochTask:
         self._engine, self._uploaded, self._order, self._batch_size = engine, uploaded, order, batch_size
         self.logs: Logs = {}
         self.weights: list[NDArray[np.floating]] = []
-        self.done = False
+        engine.keep_epoch()  # earlier epochs are not this task's to undo
 
     def run(self, progress: Progress) -> None:
         """Raises TrainingDivergedError, with the engine as before the epoch, if loss or weights are not finite."""
         images, labels, *validation = self._uploaded
-        statistics = self._engine.train_epoch(images, labels, self._order, self._batch_size, progress)
         try:
+            # Inside: Ctrl-C may come when the engine is done, before anything here knows of it.
+            statistics = self._engine.train_epoch(images, labels, self._order, self._batch_size, progress)
             self.logs = {
                 "loss": statistics.loss,
                 "accuracy": statistics.accuracy,
@@ -58,14 +59,13 @@ class EpochTask:
             self.weights = self._engine.weights
             if not all(is_finite(array) for array in self.weights):
                 raise TrainingDivergedError(statistics.updates)
-            self.done = True
         except BaseException:
             self.undo()
             raise
 
     def undo(self) -> None:
-        if self._engine.lost is None:
-            self._engine.undo_epoch()
+        """May be called before or after `run`, and more than once."""
+        self._engine.undo_epoch()
 
 
 Steps = Generator[EpochTask, None, None]  # runs on after a task was done; its error is thrown in where it failed
@@ -136,16 +136,15 @@ def _next_order(model: Sequential, training: Training) -> NDArray[np.int32]:
 
 def _counted(model: Sequential, task: EpochTask, scale: Scale) -> Steps:
     """Yield the task; the model counts it as a whole when it is done, and not at all if anything comes between."""
-    counted = False
+    before = model.epochs_trained
     model._turns.in_epoch = True
     try:
         yield task
         joined, session = scale.joined(model.scale), model._session
         session.kept_weights, model.scale, model.epochs_trained = task.weights, joined, model.epochs_trained + 1
-        counted = True
     finally:
         model._turns.in_epoch = False
-        if task.done and not counted:
+        if model.epochs_trained == before:
             task.undo()
 
 

@@ -36,12 +36,15 @@ class Interruption(Callback):
         Raises KeyboardInterrupt at its end if a signal came too late to end the training.
         """
         main = threading.current_thread() is threading.main_thread()  # others get no signals
-        numbers = [number for number in SIGNALS if main and signal.getsignal(number) != signal.SIG_IGN]
-        handlers = [signal.signal(number, self._on_signal) for number in numbers]
+        before = {number: signal.getsignal(number) for number in SIGNALS} if main else {}
+        # Signals that are ignored stay so. None is a handler that is not Python's, which Python could not put back.
+        taken = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
         try:
+            for number in taken:
+                signal.signal(number, self._on_signal)
             yield
         finally:
-            for number, handler in zip(numbers, handlers, strict=True):
+            for number, handler in reversed(taken.items()):  # Ctrl-C last: it may come from then on
                 signal.signal(number, handler)
         self.heed()
 

@@ -68,6 +68,7 @@ class Engine(abc.ABC):
     def __init__(self, network: Network, optimizer: Optimizer, weights: Sequence[NDArray[np.floating]]) -> None:
         self.network, self.optimizer = network, optimizers.get(optimizer)
         self._rule, self._slots = optimizer.rule, tuple(optimizer.slots)
+        self._can_undo = False  # whether there is a backup of what the last `train_epoch` changed
         self._allocate()
         self.weights = list(weights)
 
@@ -172,6 +173,7 @@ class Engine(abc.ABC):
         order:   indices of examples, in the order of training.
         Raises:  TrainingDivergedError if a batch's loss is not finite.
         """
+        self.keep_epoch()
         self.optimizer.check()
         if self.optimizer.rule != self._rule:
             raise ArgumentError(
@@ -179,16 +181,25 @@ class Engine(abc.ABC):
                 "nesterov was switched on or off); call compile again"
             )
         self._back_up()
+        self._can_undo = True
         try:
             return self._train_epoch(images, labels, order, batch_size, progress or (lambda updates: None))
         except BaseException:
-            if self.lost is None:
-                self._restore()
+            self.undo_epoch()
             raise
 
     def undo_epoch(self) -> None:
-        """Restore weights and optimizer state from before the last `train_epoch`."""
-        self._restore()
+        """Restore weights and optimizer state from before the last `train_epoch`.
+
+        Does nothing if they are restored already, and completes what Ctrl-C left in the middle.
+        """
+        if self._can_undo and self.lost is None:
+            self._restore()
+            self._can_undo = False
+
+    def keep_epoch(self) -> None:
+        """From here on there is nothing to undo, until the next `train_epoch`."""
+        self._can_undo = False
 
     def _require_shapes(self, name: str, arrays: Sequence[NDArray[np.floating]]) -> None:
         shapes = [np.shape(array) for array in arrays]

@@ -356,7 +356,7 @@ def test_a_signal_that_comes_twice_at_a_time_is_one(run, monkeypatch) -> None:
         with monkeypatch.context() as patch:
             signal_after(14, signal.SIGTERM, patch)
             patch.setattr(interruption.time, "monotonic", lambda clock=clock: next(clock))
-            patch.setattr(Interruption, "_heed", heed_after_another(signal.SIGTERM))
+            patch.setattr(Interruption, "heed", heed_after_another(signal.SIGTERM))
             status, _, err = run(
                 "--epochs", 7, "--engine", "reference", "--checkpoint", f"{gap}.npz", "--checkpoint-every", 7
             )
@@ -374,7 +374,7 @@ def test_a_signal_does_not_wait_for_the_end_of_the_epoch(run, monkeypatch) -> No
 
 
 def heed_after_another(number: int) -> Any:
-    heed = Interruption._heed
+    heed = Interruption.heed
 
     def another_then_heed(self: Interruption) -> None:
         if self.signal is not None and not self.at_once:

@@ -194,6 +194,26 @@ def test_ctrl_c_while_compiling_comes_when_a_function_is_done() -> None:
     assert done == ["first"]
 
 
+def test_ctrl_c_right_after_the_start_of_the_compiling_thread_waits_for_it_too(monkeypatch) -> None:
+    start, starts = workers._thread.start_new_thread, list[int]()
+    done: list[str] = []
+
+    def interrupted(*arguments: object) -> int:
+        starts.append(start(*arguments))
+        if len(starts) == 1:
+            raise KeyboardInterrupt
+        return starts[-1]
+
+    def task(check) -> None:
+        time.sleep(workers.AIR_SECONDS)  # longer than it takes to give up
+        done.append("task")
+
+    monkeypatch.setattr(workers._thread, "start_new_thread", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        workers.run_aside(task)
+    assert done == ["task"]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_while_compiling_ends_the_command_without_a_traceback(tmp_path, small_npz) -> None:
     environment = {**command_environment(), "NUMBA_CACHE_DIR": str(tmp_path)}

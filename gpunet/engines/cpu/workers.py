@@ -148,12 +148,17 @@ def run_aside(task: Callable[[Callable[[], None]], None]) -> None:
     outcomes: list[BaseException | None] = []
     bell: SimpleQueue[None] = SimpleQueue()
     interrupts: list[KeyboardInterrupt] = []
+    tickets = [None]  # Ctrl-C may come right after a thread's start, which is then repeated: only one of them works
 
     def check() -> None:
         if interrupts:
             raise interrupts[0]
 
     def run() -> None:
+        try:
+            tickets.pop()
+        except IndexError:
+            return
         outcome: BaseException | None = None
         try:
             task(check)
@@ -162,11 +167,13 @@ def run_aside(task: Callable[[Callable[[], None]], None]) -> None:
         outcomes.append(outcome)
         bell.put(None)
 
-    _thread.start_new_thread(run, ())
     while not outcomes:
         try:
-            with contextlib.suppress(Empty):
-                bell.get(timeout=AIR_SECONDS)
+            if tickets:
+                _thread.start_new_thread(run, ())
+            while not outcomes:
+                with contextlib.suppress(Empty):
+                    bell.get(timeout=AIR_SECONDS)
         except KeyboardInterrupt as interrupt:
             interrupts.append(interrupt)
     if interrupts:
