@@ -1,8 +1,8 @@
 """`python bench/batch_speed.py`: the lecture's experiment on batch size, on this machine.
 
-Four statements are put to the test: a batch of 1 costs as much an update as a batch of 10; at the same number of
+It tests four claims: an update with batch size 1 takes as long as one with batch size 10; at the same number of
 updates, 10 is more stable and converges faster; too large a batch is worse; and batching is fast because of matrix
-products. Writes everything to bench/results/<device>.json, a Markdown table beside it, and figures.
+products. Writes everything to bench/results/<device>.json, with Markdown tables and figures beside it.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ ACCURACY_EPOCHS = 5
 SAME_UPDATES = 50_000
 SAME_UPDATES_BATCH_SIZES = (1, 10)
 PARTS = ("speed", "same-updates", "batch-accuracy", "why")
-UNFINISHED = ".unfinished.json"  # the end of a result file's name while a run is going on
-PATIENCE_SECONDS = 120  # for each half of the part on equal updates; a slower machine makes fewer, and says so
-SEEDS = (0, 1, 2, 3, 4)  # of what is learnt: weights at the start, and orders
-SECONDS, SECONDS_WITH_PEERS = 570, 880  # for everything
+UNFINISHED = ".unfinished.json"  # the suffix of a result file during a run
+PATIENCE_SECONDS = 120  # for each half of the part on equal updates; slower machines make fewer updates and say so
+SEEDS = (0, 1, 2, 3, 4)  # of the initial weights and the orders
+SECONDS, SECONDS_WITH_PEERS = 570, 880  # for the whole run
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -58,7 +58,7 @@ def _batch_speed(argv: Sequence[str] | None) -> int:
     unfinished = Path(f"{stem}{UNFINISHED}")
     result: dict[str, Any] = {"machine": facts, "full": options.full}
     for _ in _measurements(device, options, result, until):
-        write_json(unfinished, result)  # after each one: nothing is lost if a later one fails
+        write_json(unfinished, result)  # after each measurement, so that a later failure loses nothing
     unfinished.replace(f"{stem}.json")
     markdown = tables.whole(result)
     write_text(Path(f"{stem}.md"), f"# {facts['device']}\n\n{markdown}")
@@ -73,16 +73,16 @@ def _batch_speed(argv: Sequence[str] | None) -> int:
 
 
 def file_stem(facts: dict[str, str], parts: Sequence[str] = PARTS) -> str:
-    """The name of the result files; a run of some parts only does not replace a whole one."""
+    """The name of the result files; a run of selected parts does not replace a full one."""
     return "-".join([machine.file_name(facts), *(parts if set(parts) != set(PARTS) else ())])
 
 
 def _measurements(device: str, options: argparse.Namespace, result: dict[str, Any], until: float) -> Iterator[None]:
-    """Fill the result, part by part; yields whenever there is something new."""
+    """Fill the result, part by part; yields after every change."""
     work = workload.load()
 
     def engine(batch_size: int) -> str:
-        """The one asked for, or the one that a model would train with."""
+        """The engine that was asked for, or the one that a model would train with."""
         return engines.choose(workload.NETWORK, batch_size, device, options.engine).engine
 
     def records(part: str, batch_sizes: Sequence[int], make: Any) -> Iterator[None]:
@@ -118,7 +118,7 @@ def _measurements(device: str, options: argparse.Namespace, result: dict[str, An
 def _measure_speed(
     device: str, options: argparse.Namespace, work: workload.Workload, result: dict[str, Any], until: float
 ) -> Iterator[None]:
-    """Every engine of the device, or the one asked for, and every peer, in passes."""
+    """Time every engine of the device, or the one that was asked for, and every peer, in passes."""
     names = [name for name, where in engines.DEVICE_OF.items() if where == device and options.engine in ("auto", name)]
     ours = [processes.engine(name) for name in names]
     peers = [processes.Peer(script) for peer in options.peers for script in PEERS[peer]]
@@ -137,30 +137,30 @@ def parser() -> commandline.Parser:
     parser = commandline.Parser(prog=PROGRAM, description="The lecture's experiment on batch size, on this machine.")
     add = parser.add_argument
     add("--device", type=commandline.device, default="auto", help=f"where to compute: {engines.DEVICE_NAMES} (auto)")
-    add("--engine", choices=engines.ENGINES, default="auto", help="one engine (all that run on the device)")
+    add("--engine", choices=engines.ENGINES, default="auto", help="time one engine (all that run on the device)")
     add(
         "--batch-sizes",
         type=arguments.sizes,
         default=BATCH_SIZES,
         metavar="N,N,...",
-        help="for the speed (1,10,...,10000)",
+        help="batch sizes for the speed (1,10,...,10000)",
     )
     add(
         "--peers",
         type=arguments.peers,
         default=(),
         metavar="NAMES",
-        help=f"of {','.join(PEERS)}, to time beside (none)",
+        help=f"other frameworks to time, of {','.join(PEERS)} (none)",
     )
-    add("--parts", type=_parts, default=PARTS, metavar="NAMES", help=f"of {','.join(PARTS)} (all)")
+    add("--parts", type=_parts, default=PARTS, metavar="NAMES", help=f"parts to run, of {','.join(PARTS)} (all)")
     add("--full", action="store_true", help="time whole epochs, however long they take")
-    add("--seconds", type=arguments.seconds, help=f"for everything ({SECONDS}; {SECONDS_WITH_PEERS} with peers)")
-    add("--out", default=str(RESULTS), metavar="FOLDER", help="for the files (bench/results)")
+    add("--seconds", type=arguments.seconds, help=f"time limit ({SECONDS}; {SECONDS_WITH_PEERS} with peers)")
+    add("--out", default=str(RESULTS), metavar="FOLDER", help="write the files to FOLDER (bench/results)")
     return parser
 
 
 def _affordable_updates(names: dict[int, str], work: workload.Workload) -> int:
-    """SAME_UPDATES, or the thousands of them that PATIENCE_SECONDS allow for, if seeds took as long one by one."""
+    """SAME_UPDATES, or as many thousands as fit into PATIENCE_SECONDS if the seeds were trained one by one."""
     slowest = max(learning.seconds_an_update(name, batch_size, work) for batch_size, name in names.items())
     return max(1_000, min(SAME_UPDATES, int(PATIENCE_SECONDS / len(SEEDS) / slowest) // 1_000 * 1_000))
 

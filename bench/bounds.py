@@ -1,8 +1,8 @@
-"""`python bench/bounds.py`: bytes and operations of an update of the lecture's network, and their least time.
+"""`python bench/bounds.py`: bytes and operations of an update of the lecture's network, and the least time they take.
 
-A launch takes at least the time of its operations in the multiply-adders, and of its bytes through memory. Bytes are
-counted once a launch, from DRAM: a bound for a GPU whose cache does not hold the weights and their moments (7.8 MB);
-where it does, the cache can do better. Rates are data-sheet figures, not measurements.
+A launch takes at least the time of its operations at the peak rate, and the time of its bytes through memory. Bytes are
+counted once per launch, from DRAM. That is a bound for a GPU whose cache cannot hold the weights and their moments
+(7.8 MB); a larger cache can do better. Rates are from data sheets, not measured.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ PROGRAM = "bounds.py"
 BATCH_SIZES = (1, 10, 100, 1000, 10_000)
 FLOAT, BYTE = 4, 1
 ADAM_ARRAYS = 6  # weights, m and v, each read and written
-ADAM_OPERATIONS = 13  # of the step itself, a weight; square root and division count as one each
+ADAM_OPERATIONS = 13  # of the step, per weight; a square root and a division count as one each
 
 
 class Cost(NamedTuple):
@@ -31,7 +31,7 @@ class Cost(NamedTuple):
 
 
 class Gpu(NamedTuple):
-    """Peak rates from the data sheet: bytes a second of memory, float32 operations a second (an FMA is two)."""
+    """Peak rates from the data sheet: bytes per second of memory, float32 operations per second (an FMA is two)."""
 
     name: str
     bandwidth: float
@@ -47,7 +47,7 @@ H100 = Gpu("H100 SXM", 3.35e12, 66.9e12)
 
 
 def costs(widths: tuple[int, ...], batch: int, input_bytes: int = BYTE) -> Iterator[Cost]:
-    """The launches of one update with Adam, in their order. input_bytes: of a number in the first layer's input."""
+    """The launches of one update with Adam, in order. input_bytes: bytes per number in the first layer's input."""
     layers = list(itertools.pairwise(widths))
     sizes = [input_bytes, *[FLOAT] * (len(layers) - 1)]
     for size, (inputs, units) in zip(sizes, layers, strict=True):
@@ -64,7 +64,7 @@ def costs(widths: tuple[int, ...], batch: int, input_bytes: int = BYTE) -> Itera
 
 
 def kernel_table(batch: int) -> str:
-    """Markdown: the launches of one update."""
+    """The launches of one update, as Markdown."""
     lines = [
         f"| launch, batch {batch:,} | KB | million operations | GTX 980, us | H100 from DRAM, us |",
         "|---|---|---|---|---|",
@@ -78,7 +78,7 @@ def kernel_table(batch: int) -> str:
 
 
 def update_table() -> str:
-    """Markdown: whole updates, batch size by batch size; an epoch has 50,000 examples."""
+    """Whole updates for each batch size, as Markdown; an epoch has 50,000 examples."""
     lines = [
         "| batch size | MB per update | million operations | GTX 980, us | s per epoch "
         "| H100 from DRAM, us | s per epoch |",
@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _bounds(argv: Sequence[str] | None) -> int:
-    parser = commandline.Parser(prog=PROGRAM, description="Bytes, operations and least times of an update.")
+    parser = commandline.Parser(prog=PROGRAM, description="Print the bytes, operations and least times of an update.")
     parser.parse_args(argv)
     print(update_table(), kernel_table(1), kernel_table(100), sep="\n\n", flush=True)
     return commandline.DONE

@@ -1,10 +1,11 @@
-"""`python bench/gpu_report.py`: everything that a GPU can tell, what matters most first.
+"""`python bench/gpu_report.py`: everything that needs a GPU, the most important first.
 
 Three groups of parts, each in under nine minutes: *proof* (doctor, both engines to 98 %, runs that repeat bit by bit,
 the GPU tests), *times* (kernels, the persistent engine's phases, the lecture's experiment beside other frameworks) and
-*sanitizer* (compute-sanitizer's four tools, which share the time that is left). `--groups` picks some; what an earlier
-run found in other parts stays in the report. Output goes to bench/results/<gpu>-report.log as it comes, and .json and
-.md are written anew before and after every part, so that a run that is cut off loses nothing. Needs no network.
+*sanitizer* (compute-sanitizer's four tools, which share the time that is left). `--groups` selects some of them;
+results of other parts from earlier runs stay in the report. Output is appended to bench/results/<gpu>-report.log as it
+comes, and .json and .md are rewritten before and after every part, so that a run that is cut off loses nothing. Needs
+no network.
 """
 
 from __future__ import annotations
@@ -34,23 +35,23 @@ ROOT = Path(__file__).parents[1]
 BENCH = ROOT / "bench"
 GROUPS = ("proof", "times", "sanitizer")
 GROUP_SECONDS = 530  # the most that a group takes
-SPEED_SECONDS = 320  # for the part "batch speed", in which it repeats what it has time for
-# What batch speed checks as well, and what has parts of its own.
+SPEED_SECONDS = 320  # for the part "batch speed", which makes as many passes as fit
+# Tests that batch speed covers, and tests that are parts of their own.
 PEER_TESTS = "tests/bench/test_bench.py::test_engines_and_peers_do_the_same_work_or_say_why_not"
 ELSEWHERE = ("tests/kernels/test_sanitizer.py", PEER_TESTS)
-REPEATS = "repeat_bit_by_bit or both_copies"  # tests by name
+REPEATS = "repeat_bit_by_bit or both_copies"  # names of tests
 LEAST_ACCURACY = 98.0
-LEAST_SECONDS = 5  # with less a part is not begun
+LEAST_SECONDS = 5  # with less time left, a part is not started
 TAIL = 3000  # characters of a part's output that are kept in the report
 
 Found = dict[str, Any]
 
 
 class Part(NamedTuple):
-    """A command, and the most that it may take; without `seconds` it shares what is left with those that follow.
+    """A command and its time limit; without `seconds`, it shares the time that is left with the parts after it.
 
-    command: None if it cannot be run here, `read` says why.
-    read:    takes what it found out of its output, in addition to the output's end; {"problem": why} makes it fail.
+    command: None if it cannot run here; `read` then says why.
+    read:    extracts results from its output; {"problem": why} makes the part fail.
     """
 
     group: str
@@ -66,10 +67,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _gpu_report(argv: Sequence[str] | None) -> int:
-    parser = commandline.Parser(prog=PROGRAM, description="Everything that a GPU can tell, what matters most first.")
-    parser.add_argument("--out", default=str(RESULTS), metavar="FOLDER", help="for the files (bench/results)")
-    parser.add_argument("--groups", type=_groups, default=GROUPS, metavar="NAMES", help=f"of {','.join(GROUPS)} (all)")
-    parser.add_argument("--seconds", type=float, help=f"for everything ({GROUP_SECONDS} for each group)")
+    parser = commandline.Parser(prog=PROGRAM, description="Run everything that needs a GPU.")
+    parser.add_argument(
+        "--out", default=str(RESULTS), metavar="FOLDER", help="write the files to FOLDER (bench/results)"
+    )
+    parser.add_argument(
+        "--groups", type=_groups, default=GROUPS, metavar="NAMES", help=f"some of {','.join(GROUPS)} (all)"
+    )
+    parser.add_argument("--seconds", type=float, help=f"time limit ({GROUP_SECONDS} per group)")
     options = parser.parse_args(argv)
     options.out = str(Path(options.out).resolve())
     if not Path(options.out).is_dir():
@@ -84,7 +89,7 @@ def _gpu_report(argv: Sequence[str] | None) -> int:
 
 
 def run_parts(chosen: Sequence[Part], report: Report, seconds: float) -> bool:
-    """One after the other, each within its time; whether all passed."""
+    """Run the parts one after another, each within its limit; returns whether all passed."""
     until = time.monotonic() + seconds
     outcomes = []
     for number, part in enumerate(chosen):
@@ -100,7 +105,7 @@ def run_parts(chosen: Sequence[Part], report: Report, seconds: float) -> bool:
 
 
 class Report:
-    """The files: <stem>.json and .md with a record of each part, and .log with all output."""
+    """The report's files: <stem>.json and .md with a record of each part, and .log with all output."""
 
     def __init__(self, stem: Path, facts: dict[str, str]) -> None:
         self.stem, self.log = stem, Path(f"{stem}.log")
@@ -108,7 +113,7 @@ class Report:
         self._report: dict[str, Any] = {"machine": facts, "parts": self._earlier()}
 
     def _earlier(self) -> list[Found]:
-        """The parts that an earlier run found; none if its file is damaged."""
+        """The parts of an earlier run; none if its file is damaged."""
         try:
             found = json.loads(self._json.read_text())["parts"]
             return [part for part in found if isinstance(part["name"], str)]
@@ -116,7 +121,7 @@ class Report:
             return []
 
     def put(self, record: Found) -> None:
-        """Add a part's record, or replace an earlier one's, and write the files."""
+        """Add a part's record, or replace an earlier one, and write the files."""
         record = {**record, "date": self._report["machine"].get("date", "")}
         kept = self._report["parts"]
         names = [part["name"] for part in kept]
@@ -129,7 +134,7 @@ class Report:
 
 
 def parts(out: Path, facts: dict[str, str]) -> list[Part]:
-    """In their order. out: the folder for the result files."""
+    """All parts, in order. out: the folder for the result files."""
     python, stem, began = sys.executable, out / machine.file_name(facts), time.time()
     tests = [python, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider"]
     train = [python, "-m", "gpunet.train", "--device", "cuda", "--quiet", "--engine"]
@@ -137,7 +142,7 @@ def parts(out: Path, facts: dict[str, str]) -> list[Part]:
     speed += ["--peers", ",".join(PEERS), "--seconds", str(SPEED_SECONDS)]
 
     def batch_speed(output: str) -> Found:
-        """This run's result, whole or as far as it came; an earlier run's is left alone."""
+        """This run's result, complete or not; never an earlier run's."""
         for file in (Path(f"{stem}.json"), Path(f"{stem}{UNFINISHED}")):
             if file.exists() and file.stat().st_mtime >= began:
                 return {"batch_speed": json.loads(file.read_text())}
@@ -165,7 +170,7 @@ def parts(out: Path, facts: dict[str, str]) -> list[Part]:
 
 
 def _accuracy(output: str) -> Found:
-    """What gpunet.train --quiet says at its end."""
+    """The accuracy in the last line of gpunet.train --quiet."""
     found = re.search(r"^test accuracy ([\d.]+) %", output, re.MULTILINE)
     if found is None:
         return {"problem": "no test accuracy in its output"}
@@ -180,9 +185,9 @@ def _sanitized(output: str) -> Found:
 
 
 def run_part(part: Part, limit: float, log: Path) -> Found:
-    """{"name", "outcome", "seconds", "output", ...}; the outcome is "passed", "failed ..." or why there is none.
+    """Run a part; returns {"name", "outcome", "seconds", "output", ...}.
 
-    Its output is appended to the log as it comes.
+    The outcome is "passed", "failed ..." or the reason why there is none. Output is appended to the log as it comes.
     """
     record: Found = {"name": part.name, "seconds": 0.0, "output": ""}
     if part.command is None:
@@ -198,7 +203,7 @@ def run_part(part: Part, limit: float, log: Path) -> Found:
     record |= {"outcome": outcome, "seconds": time.monotonic() - started, "output": output[-TAIL:]}
     try:
         record |= part.read(output)
-    except Exception as error:  # whatever an output that broke off leads to; the part's end is kept
+    except Exception as error:  # truncated output can cause any error; the end of the output is kept
         record["unread"] = records.why(error)
     if record["outcome"] == "passed" and "problem" in record:
         record["outcome"] = f"failed: {record['problem']}"
@@ -206,7 +211,7 @@ def run_part(part: Part, limit: float, log: Path) -> Found:
 
 
 def _run(command: list[str], limit: float, log: Path) -> str:
-    """The outcome. Whatever the command started ends with it, also when this process is interrupted."""
+    """Run a command; returns the outcome. Processes that it started end with it, even after an interruption."""
     environment = {**os.environ, "GPUNET_REQUIRE_GPU": "1", "PYTHONUNBUFFERED": "1"}
     with (
         log.open("ab") as output,
@@ -224,7 +229,7 @@ def _run(command: list[str], limit: float, log: Path) -> str:
 
 
 def markdown(report: dict[str, Any]) -> str:
-    """The report for people."""
+    """The report as Markdown."""
     lines = [f"# {report['machine']['device']}", tables.machine(report["machine"])]
     for part in report["parts"]:
         lines.append(f"## {part['name']}: {part['outcome']}, {part['seconds']:.0f} s")
@@ -236,7 +241,7 @@ def markdown(report: dict[str, Any]) -> str:
 
 
 def _tables(part: Found) -> list[str]:
-    """What a part found, as far as it came; a result that lacks what its table needs is left to the .json."""
+    """Tables of what a part found; a result that lacks what its table needs is only in the .json file."""
     for name, table in (
         ("kernel_times", tables.kernel_times),
         ("persistent_times", tables.persistent_times),

@@ -1,9 +1,9 @@
-"""`python bench/kernel_times.py`: each kernel of an update by itself, against the bound that measured rates give.
+"""`python bench/kernel_times.py`: each kernel of an update on its own, against a bound from measured rates.
 
-A launch is captured REPEATS times as one graph, so that the host's time for a launch is not what is measured. Caches
-are as the same launch left them: warmer than in training. The bound: bytes over the rate of a copy, operations over the
-rate of a large matrix product, both measured here; where a cache holds the bytes, a launch can be faster. Beside them
-an empty kernel, below which no launch comes, and the whole update. Needs a GPU.
+A launch is captured REPEATS times in one graph, so that the host's launch time is not measured. The caches are as the
+same launch left them: warmer than in training. The bound is the larger of two times: bytes at the rate of a copy, and
+operations at the rate of a large matrix product, both measured here. If a cache holds the bytes, a launch can be
+faster. Also times an empty kernel, the minimum for any launch, and the whole update. Needs a GPU.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ REPEATS = 50
 SAMPLES = 7
 COPY_BYTES = 1 << 28
 PRODUCT_SIZE = 8192
-# The GPUs that kernels are compiled for compute 12 operations and more in the time of a byte, by their data sheets:
-# below this, a launch waits for its memory.
+# By their data sheets, all GPUs that kernels are compiled for compute at least 12 operations in the time of a byte:
+# with fewer operations per byte, a launch is bound by memory.
 OPERATIONS_A_BYTE = 8
 
 Launch = Callable[[], None]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status (see gpunet.commandline). Prints a JSON object a line."""
+    """Run the command line; returns the exit status (see gpunet.commandline). Prints one JSON object per line."""
     return commandline.run(PROGRAM, _kernel_times, argv)
 
 
@@ -52,10 +52,10 @@ def _kernel_times(argv: Sequence[str] | None) -> int:
 
 
 def measure(device: Device, empty_device: Device, batch_sizes: Sequence[int] = BATCH_SIZES) -> Iterator[dict[str, Any]]:
-    """The measured rates; then, for each batch size, a record {"kernel": ...} of each launch and an {"update": ...}.
+    """The measured rates; then, for each batch size, a record {"kernel": ...} per launch and an {"update": ...}.
 
-    None for a rate or a bound not to be had; {"batch_size", "unavailable": why} for a batch size that did not go.
-    empty_device: the same, with this folder's kernels.
+    A rate or bound that is not available is None; a batch size that failed gives {"batch_size", "unavailable": why}.
+    empty_device: the same device, with this folder's kernels.
     """
     bandwidth, product_rate = _or_none(lambda: copy_rate(device)), _or_none(product_operations_rate)
     rates = {"copy_bytes_per_second": bandwidth, "product_operations_per_second": product_rate}
@@ -64,7 +64,7 @@ def measure(device: Device, empty_device: Device, batch_sizes: Sequence[int] = B
     for batch_size in batch_sizes:
         try:
             yield from _of_batch_size(device, work, batch_size, bandwidth, product_rate)
-        except Exception as error:  # such as too little memory for this size; the others may go
+        except Exception as error:  # such as too little memory for this size; others may work
             yield {"batch_size": batch_size, "unavailable": why(error)}
 
 
@@ -73,10 +73,10 @@ def _of_batch_size(
 ) -> Iterator[dict[str, Any]]:
     engine = TiledEngine(workload.NETWORK, workload.optimizer(), work.weights, device)
     uploaded = engine.upload(work.images), engine.upload(work.labels)
-    most = min(REPEATS, workload.epoch_updates(batch_size))  # an update's last launch goes on to the next batch
+    most = min(REPEATS, workload.epoch_updates(batch_size))  # an update's last launch advances to the next batch
 
     def launches() -> list[tuple[str, Launch]]:
-        """At the first update of an epoch."""
+        """The launches, at the first update of an epoch."""
         return engine.each_launch(*uploaded, work.order, batch_size)
 
     every = launches()
@@ -91,7 +91,7 @@ def _of_batch_size(
 
 
 def collected(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The records of `measure`, or as many as came, in one: rates, "kernels", "updates" and "unavailable"."""
+    """All records of `measure` so far, in one: rates, "kernels", "updates" and "unavailable"."""
     times: dict[str, Any] = {"kernels": [], "updates": [], "unavailable": []}
     for record in records:
         if "kernel" in record:
@@ -106,7 +106,7 @@ def collected(records: Iterable[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _or_none(measured: Callable[[], float]) -> float | None:
-    """None for whatever too little memory, a missing cuBLAS, or missing headers for CuPy's own kernels, raise."""
+    """The measurement; None if it fails, for lack of memory, of cuBLAS, or of headers for CuPy's own kernels."""
     try:
         return measured()
     except Exception:
@@ -114,7 +114,7 @@ def _or_none(measured: Callable[[], float]) -> float | None:
 
 
 def bound_us(cost: Cost, bandwidth: float | None, product_rate: float | None) -> float | None:
-    """The least time with every byte from DRAM; None if operations may need longer at a rate that is not known."""
+    """The least time with every byte from DRAM; None if operations may take longer, at an unknown rate."""
     if bandwidth is None:
         return None
     if product_rate is None:
@@ -128,7 +128,7 @@ def empty_kernel_us(device: Device) -> float:
 
 
 def microseconds(device: Device, launch: Callable[[], object], repeats: int, begin: Callable[[], object]) -> float:
-    """Median time of a launch, so many of them in a row; `begin` comes before each row, untimed."""
+    """Median time of a launch, measured over `repeats` in a row; `begin` runs before each row, untimed."""
 
     def row() -> None:
         for _ in range(repeats):
@@ -146,7 +146,7 @@ def microseconds(device: Device, launch: Callable[[], object], repeats: int, beg
 
 
 def median_seconds(start: Callable[[], object], wait: Callable[[], None], begin: Callable[[], None]) -> float:
-    """Median time from the start of some work to its end, SAMPLES times; `begin` comes before each, untimed."""
+    """Median time of some work from start to end, over SAMPLES runs; `begin` runs before each, untimed."""
     samples = []
     for _ in range(SAMPLES):
         begin()
@@ -158,7 +158,7 @@ def median_seconds(start: Callable[[], object], wait: Callable[[], None], begin:
 
 
 def copy_rate(device: Device) -> float:
-    """Bytes a second of a copy inside the device's memory, read and written both counted."""
+    """Bytes per second of a copy within the device's memory, counting reads and writes."""
     source, target = device.zeros(COPY_BYTES, np.uint8), device.empty(COPY_BYTES, np.uint8)
     device.copy(source, target)
     copy = median_seconds(lambda: device.copy(source, target), device.synchronize, device.synchronize)
@@ -166,7 +166,7 @@ def copy_rate(device: Device) -> float:
 
 
 def product_operations_rate() -> float:
-    """Operations a second of a large float32 matrix product in cuBLAS, through CuPy."""
+    """Operations per second of a large float32 matrix product in cuBLAS, through CuPy."""
     import cupy
 
     a = cupy.full((PRODUCT_SIZE, PRODUCT_SIZE), 0.5, cupy.float32)

@@ -1,9 +1,9 @@
-"""`python bench/loaded.py`: the engines for CPUs on a machine that does something else too.
+"""`python bench/loaded.py`: the engines for CPUs on a machine that has other work too.
 
-Makes the load itself, one busy process: at nice 5 and at nice 0, held to one core and free to move. Measures engines
-and other frameworks quiet and beside each load, in passes that take turns, so that what disturbs the machine for a
-while disturbs all. Then a small network, and four trainings at once. Writes bench/results/<device>-loaded.json and a
-Markdown table beside it.
+It makes the load itself: one busy process, at nice 5 and at nice 0, pinned to one core and free to move. It measures
+engines and other frameworks on a quiet machine and beside each load, in passes over all of them in turn, so that a
+disturbance affects them alike; then a small network, and four trainings at once. Writes
+bench/results/<device>-loaded.json, with a Markdown table beside it.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ from harness.processes import PEERS, Peer, Runner, engine
 
 PROGRAM = "loaded.py"
 BATCH_SIZES = (1, 10, 100, 1_000)
-SECONDS = 1_800  # for everything
+SECONDS = 1_800  # for the whole run
 SMALL_UNITS, SMALL_BATCH = 20, 100
 FOUR_BATCH = 10
-SMALL_SECONDS, FOUR_SECONDS = 1.0, 5.0  # about as long as one of their trainings alone
+SMALL_SECONDS, FOUR_SECONDS = 1.0, 5.0  # about as long as one such training takes alone
 MOST_PASSES = 9
 ONE_THREAD = "NUMBA_NUM_THREADS"
 
 
 class Contestant(NamedTuple):
-    """An engine or another framework. one_thread: with one thread only."""
+    """An engine or another framework. one_thread: limited to one thread."""
 
     peer: Peer
     one_thread: bool = False
@@ -67,7 +67,7 @@ def _loaded(argv: Sequence[str] | None) -> int:
     contestants += [Contestant(Peer(script)) for peer in options.peers for script in PEERS[peer]]
     unfinished = Path(f"{stem}.unfinished.json")
     for what in _measurements(contestants, options.batch_sizes, result, lambda: until - time.monotonic()):
-        write_json(unfinished, result)  # after each one: nothing is lost if a later one fails
+        write_json(unfinished, result)  # after each measurement, so that a later failure loses nothing
         print(what, flush=True)
     unfinished.replace(f"{stem}.json")
     markdown = loaded_table.whole(result)
@@ -83,7 +83,7 @@ def _measurements(
     result: dict[str, Any],
     left: Callable[[], float],
 ) -> Iterator[str]:
-    """Passes over everything, while there is time for another; the first in any case. Yields what was just done."""
+    """Make passes over everything while there is time, and at least one. Yields what was just done."""
     loads = [load for load in LOADS if possible(load)]
     with tempfile.TemporaryDirectory() as folder, _small_trainings() as small, _four_trainings() as four:
         run = _runner(Path(folder)).run
@@ -110,7 +110,7 @@ def _runner(folder: Path) -> Runner:
     known: dict[tuple[int, int], float] = {}
 
     def expected(batch_size: int, updates: int) -> float:
-        """By the reference engine: all others are checked against it."""
+        """The reference engine's loss, which all others are checked against."""
         if (batch_size, updates) not in known:
             reference = learning.make_engine("reference", work.weights)
             order = work.order[: updates * batch_size]
@@ -128,7 +128,7 @@ def _run(run: Any, contestant: Contestant, batch_sizes: Sequence[int], seconds: 
 
 @contextlib.contextmanager
 def _environment(variables: dict[str, str]) -> Iterator[None]:
-    """Variables for the processes that are started meanwhile."""
+    """Set environment variables for the processes that are started meanwhile."""
     before = dict(os.environ)
     os.environ.update(variables)
     try:
@@ -151,7 +151,7 @@ def _take(result: dict[str, Any], load: Load, contestant: Contestant, outcomes: 
 
 
 def _note(records: list[dict[str, Any]], key: dict[str, Any], what: str, value: float) -> None:
-    """Add a pass' value to the record with that key."""
+    """Add the value of a pass to the record with that key."""
     for record in records:
         if all(record[name] == wanted for name, wanted in key.items()):
             record[what].append(value)
@@ -161,7 +161,7 @@ def _note(records: list[dict[str, Any]], key: dict[str, Any], what: str, value: 
 
 @contextlib.contextmanager
 def _small_trainings() -> Iterator[dict[str, Callable[[], float]]]:
-    """By name, what measures us an update of a small network."""
+    """By name, functions that measure the us per update of a small network."""
     with contextlib.ExitStack() as stack:
         found: dict[str, Callable[[], float]] = {}
         for name, threads in (("compiled", 0), ("compiled, one thread", 1)):
@@ -178,7 +178,7 @@ def _alone(one: Any, updates: int) -> float:
 
 @contextlib.contextmanager
 def _four_trainings() -> Iterator[dict[str, Callable[[], float]]]:
-    """By name, what measures the seconds that four trainings take at once; all are of equal length."""
+    """By name, functions that measure the seconds of four trainings at once, all of equal length."""
     with contextlib.ExitStack() as stack:
         found: dict[str, Callable[[], float]] = {}
         updates = 0
@@ -190,7 +190,7 @@ def _four_trainings() -> Iterator[dict[str, Callable[[], float]]]:
 
 
 def _updates_for(wanted: float, timed: Callable[[int], float]) -> int:
-    """As many updates as take about so many seconds."""
+    """The number of updates that take about this many seconds."""
     updates = 20
     while (took := timed(updates)) < wanted / 10:
         updates *= 4
@@ -198,19 +198,25 @@ def _updates_for(wanted: float, timed: Callable[[int], float]) -> int:
 
 
 def parser() -> commandline.Parser:
-    parser = commandline.Parser(prog=PROGRAM, description="The engines for CPUs beside a busy process.")
+    parser = commandline.Parser(prog=PROGRAM, description="Time the engines for CPUs beside a busy process.")
     add = parser.add_argument
     add(
         "--batch-sizes",
         type=sizes,
         default=BATCH_SIZES,
         metavar="N,N,...",
-        help="of the lecture's network (1,...,1000)",
+        help="batch sizes for the lecture's network (1,...,1000)",
     )
-    add("--peers", type=peers, default=(), metavar="NAMES", help=f"of {','.join(PEERS)}, to time beside (none)")
-    add("--reference", action="store_true", help="the reference engine too")
-    add("--seconds", type=seconds, default=SECONDS, help=f"for everything; one pass is made in any case ({SECONDS})")
-    add("--out", default=str(RESULTS), metavar="FOLDER", help="for the files (bench/results)")
+    add(
+        "--peers",
+        type=peers,
+        default=(),
+        metavar="NAMES",
+        help=f"other frameworks to time, of {','.join(PEERS)} (none)",
+    )
+    add("--reference", action="store_true", help="time the reference engine too")
+    add("--seconds", type=seconds, default=SECONDS, help=f"time limit; one pass is always made ({SECONDS})")
+    add("--out", default=str(RESULTS), metavar="FOLDER", help="write the files to FOLDER (bench/results)")
     return parser
 
 

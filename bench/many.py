@@ -1,8 +1,8 @@
-"""`python bench/many.py`: many networks at once, each with a learning rate of its own.
+"""`python bench/many.py`: many networks at once, each with its own learning rate.
 
-The lecture's network and a small one; `fit_many` beside `fit` one after another, JAX' vmap, torch.func's ensemble
-and scikit-learn's classifier in processes. All in passes that take turns, so that what disturbs the machine for a while
-disturbs all. Writes bench/results/<device>-many.json and a Markdown table beside it.
+It compares `fit_many` with successive calls of `fit`, JAX' vmap, torch.func's ensemble and scikit-learn's classifier in
+processes, for the lecture's network and a small one. It makes passes over all of them in turn, so that a disturbance
+affects them alike. Writes bench/results/<device>-many.json, with a Markdown table beside it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from harness.passes import LEAST_SECONDS
 from harness.processes import Peer
 
 PROGRAM = "many.py"
-SECONDS, SHORT_SECONDS = 1_800, 240  # for everything
+SECONDS, SHORT_SECONDS = 1_800, 240  # for the whole run
 SHORT_CASES = ("lecture-10-4", "small-32-16")
 MOST_PASSES = 5
 
@@ -50,7 +50,7 @@ def _many(argv: Sequence[str] | None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         run = ManyRunner(Path(folder), cases).run
         for what in measure(run, contestants, cases, result, lambda: until - time.monotonic()):
-            write_json(unfinished, result)  # after each one: nothing is lost if a later one fails
+            write_json(unfinished, result)  # after each measurement, so that a later failure loses nothing
             print(what, flush=True)
     unfinished.replace(f"{stem}.json")
     markdown = many_table.whole(result)
@@ -67,7 +67,7 @@ def measure(
     result: dict[str, Any],
     left: Callable[[], float],
 ) -> Iterator[str]:
-    """Passes over all contestants, while there is time for another; the first in any case. Yields who has just run."""
+    """Make passes over all contestants while there is time, and at least one. Yields the one that has just run."""
     for number in range(MOST_PASSES):
         began = left()
         for place, contestant in enumerate(contestants):
@@ -81,7 +81,7 @@ def measure(
 
 
 def _take(result: dict[str, Any], outcomes: list[dict[str, Any]]) -> None:
-    """Add a process' reports to the records; what could not be timed is said once, and not if another pass could."""
+    """Add a process' reports to the records. What could not be timed is noted once, unless another pass timed it."""
     for outcome in outcomes:
         name, case = outcome["name"], outcome["case"]
         known = [record for record in result["records"] if (record["name"], record["case"]) == (name, case)]
@@ -97,13 +97,19 @@ def _take(result: dict[str, Any], outcomes: list[dict[str, Any]]) -> None:
 
 
 def parser() -> commandline.Parser:
-    parser = commandline.Parser(prog=PROGRAM, description="Many networks at once, beside other frameworks.")
+    parser = commandline.Parser(prog=PROGRAM, description="Compare training many networks at once.")
     add = parser.add_argument
-    add("--peers", type=_peers, default=tuple(PEERS), metavar="NAMES", help=f"of {','.join(PEERS)}, or none (all)")
-    add("--cases", type=_cases, metavar="NAMES", help=f"of {','.join(CASES)} (all): network, batch size, networks")
+    add(
+        "--peers",
+        type=_peers,
+        default=tuple(PEERS),
+        metavar="NAMES",
+        help=f"other frameworks, of {','.join(PEERS)}, or none (all)",
+    )
+    add("--cases", type=_cases, metavar="NAMES", help=f"of {','.join(CASES)} (all): network-batch size-networks")
     add("--short", action="store_true", help=f"{' and '.join(SHORT_CASES)} only, in {SHORT_SECONDS} s")
-    add("--seconds", type=seconds, help=f"for everything ({SECONDS}; {SHORT_SECONDS} with --short)")
-    add("--out", default=str(RESULTS), metavar="FOLDER", help="for the files (bench/results)")
+    add("--seconds", type=seconds, help=f"time limit ({SECONDS}; {SHORT_SECONDS} with --short)")
+    add("--out", default=str(RESULTS), metavar="FOLDER", help="write the files to FOLDER (bench/results)")
     return parser
 
 

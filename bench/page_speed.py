@@ -1,7 +1,7 @@
 """`python bench/page_speed.py`: how long a prediction takes on the page that `gpunet page` writes, in Chromium.
 
-A prediction is all that the page computes at a stroke: the image of 28 x 28 pixels from a digit's strokes, and the
-network's layers from the image; both alone as well. What it takes to paint them is not in it.
+A prediction is everything that the page computes after a stroke: the 28 x 28 image from the digit's strokes, and the
+network's layers from the image. Both are also timed on their own. Painting is not included.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _measure(argv: Sequence[str] | None) -> int:
     parser = argparse.ArgumentParser(prog=PROGRAM, description=__doc__)
-    parser.add_argument("--runs", type=commandline.whole_number, default=50, help="of ten predictions each (50)")
+    parser.add_argument("--runs", type=commandline.whole_number, default=50, help="runs of ten predictions each (50)")
     options = parser.parse_args(argv)
     if problem := browser_problem():
         raise DeviceError(problem)
@@ -77,7 +77,7 @@ def _measure(argv: Sequence[str] | None) -> int:
 
 
 def _page(folder: Path) -> Path:
-    """Of the lecture's network, untrained: its numbers do not change the time."""
+    """A page of the lecture's network, untrained: the weights do not affect the time."""
     model = gpunet.Sequential([gpunet.Dense(500, "sigmoid", input_dim=784), gpunet.Dense(500, "sigmoid")], seed=0)
     model.add(gpunet.Dense(10, "softmax"))
     model.compile("adam", "sparse_categorical_crossentropy", device="cpu")

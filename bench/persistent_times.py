@@ -1,9 +1,10 @@
-"""`python bench/persistent_times.py`: what decides the persistent engine's design, timed on the GPU.
+"""`python bench/persistent_times.py`: times the variants that decide the persistent engine's design, on the GPU.
 
-Prints a JSON object a line, what matters most first; whoever stops it has what came before.
+Prints one JSON object per line, the most important first, so that stopping it loses nothing that was printed.
 
-An update of the lecture's network as it is; with each phase left out, and made twice (kernels/phases.cuh); with nothing
-but its exchanges, every thread polling; with other numbers of threads, and other arrays in shared memory. Needs a GPU.
+It times an update of the lecture's network as it is; with each phase left out, or made twice (kernels/phases.cuh); with
+nothing but its exchanges, every thread polling; with other numbers of threads; and with other arrays in shared memory.
+Needs a GPU.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ from harness.records import tell, why
 
 PROGRAM = "persistent_times.py"
 BATCH_SIZES = (1, 10)
-EXAMPLES = 10_000  # an epoch's: 50 ms and more, beside a second in which each variant is compiled
+EXAMPLES = 10_000  # per epoch: at least 50 ms, while compiling each variant takes a second
 SAMPLES = 5
 PHASES = ("FORWARD", "LOSS", "BACKWARD", "STEPS", "STAGE")
 THREADS = (128, 256, 384, 512)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status (see gpunet.commandline). Prints a JSON object a line."""
+    """Run the command line; returns the exit status (see gpunet.commandline). Prints one JSON object per line."""
     return commandline.run(PROGRAM, _persistent_times, argv)
 
 
@@ -49,7 +50,7 @@ def _persistent_times(argv: Sequence[str] | None) -> int:
 def measure(
     device: Device, batch_sizes: Sequence[int] = BATCH_SIZES, examples: int = EXAMPLES
 ) -> Iterator[dict[str, Any]]:
-    """A record for each variant and batch size: us an update and its samples, or why it did not run."""
+    """A record for each variant and batch size: us per update and its samples, or why it did not run."""
     work = workload.load()
     for name, adjust in variants():
         for batch_size in batch_sizes:
@@ -58,12 +59,12 @@ def measure(
                 yield record | _variant(device, work, batch_size, examples, adjust)
             except DeviceError as error:
                 yield record | {"unavailable": str(error)}
-            except Exception as error:  # the others may go
+            except Exception as error:  # other variants may work
                 yield record | {"unavailable": why(error)}
 
 
 def variants() -> Iterator[tuple[str, Callable[[Plan], Plan]]]:
-    """Names, and what each changes in the plan."""
+    """The variants' names, and what each changes in the plan."""
     yield "as planned", lambda plan: plan
     yield "exchanges alone", _with(**{f"{phase}_TIMES": 0 for phase in PHASES})
     yield "without waiting", _with(WAIT_TIMES=0)
@@ -108,7 +109,7 @@ def _variant(
 
 
 def _epoch(engine: PersistentEngine, uploaded: tuple[Any, Any], order: Any, batch_size: int) -> float:
-    """Seconds on the wall; what was learnt does not matter here, and without some phases is no number."""
+    """Wall-clock seconds. What is learned does not matter here, and without some phases it is NaN."""
     started = time.perf_counter()
     with contextlib.suppress(TrainingDivergedError):
         engine.train_epoch(*uploaded, order, batch_size)

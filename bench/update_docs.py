@@ -1,7 +1,7 @@
-"""`python bench/update_docs.py`: writes measured results into the documents below, from bench/results.
+"""`python bench/update_docs.py`: writes measured results from bench/results into the documents below.
 
-A place is marked `<!-- results: PART FILE -->` and ends with `<!-- end of results -->`; PART is one of those below,
-FILE the name of a result file without its ending. `--check` changes nothing and fails if something would change.
+A place begins with `<!-- results: PART FILE -->` and ends with `<!-- end of results -->`. PART is one of PARTS, FILE
+the name of a result file without its suffix. `--check` changes nothing and fails if something would change.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def _update_docs(argv: Sequence[str] | None) -> int:
 
 
 def filled(document: str) -> str:
-    """The document with every marked place filled from its result file."""
+    """The document with every marked place filled in from its result file."""
 
     def fill(place: re.Match[str]) -> str:
         part, file = place.groups()

@@ -1,1 +1,1 @@
-"""What the benchmarks share: the work, the measuring, processes, tables and figures."""
+"""What the benchmarks share: workloads, measurements, processes, tables and figures."""

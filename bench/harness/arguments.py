@@ -1,4 +1,4 @@
-"""What several commands take on their command lines, checked."""
+"""Checked command-line arguments that several benchmarks share."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def seconds(text: str) -> float:
 def sizes(text: str) -> tuple[int, ...]:
     found = tuple(sorted({commandline.whole_number(part) for part in text.split(",")}))
     for size in found:
-        if workload.EXAMPLES % size:  # whole batches only, so that every engine and peer does the same work
+        if workload.EXAMPLES % size:  # only whole batches, so that every engine and peer does the same work
             raise argparse.ArgumentTypeError(f"expected divisors of {workload.EXAMPLES}, got {size}")
     return found
 

@@ -1,4 +1,4 @@
-"""Chromium without a window, driven by Selenium: for pages, in tests and benchmarks. Nothing of a user's is touched."""
+"""Headless Chromium, driven by Selenium, for tests and benchmarks of pages. It leaves the user's profile alone."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FLAGS = (
 
 
 def browser_problem() -> str | None:
-    """Why there is no browser that can be driven; None if there is one."""
+    """Why there is no browser to drive; None if there is one."""
     for program, package in (("chromium", "chromium"), ("chromedriver", "chromium-driver")):
         if shutil.which(program) is None:
             return f"no {program} on the path; apt-get install {package}"
@@ -37,7 +37,7 @@ def browser_problem() -> str | None:
 
 @contextmanager
 def open_browser() -> Iterator[Chrome]:
-    """A browser with a profile of its own, which records what pages ask for and what they say on the console."""
+    """A browser with its own profile, which records the requests of pages and their console messages."""
     from selenium import webdriver
 
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:

@@ -44,7 +44,7 @@ def _speed(result: dict[str, Any], path: Path) -> Path:
 
 
 def _line(name: str) -> dict[str, Any]:
-    """How an engine or another framework is drawn: our engines strong, the yardstick in the background."""
+    """The line style of an engine or another framework: our engines bold, the reference in the background."""
     if name == "gpunet reference":
         return {"color": "0.65", "linewidth": 1, "marker": ".", "zorder": 1}
     if name.startswith("gpunet"):
@@ -75,7 +75,7 @@ def _accuracy(result: dict[str, Any], path: Path) -> Path:
 
 
 def _save(figure: Any, path: Path) -> Path:
-    """Written aside and moved into place."""
+    """Write to a temporary name and move into place."""
     from matplotlib import pyplot
 
     aside = path.with_suffix(".part.png")

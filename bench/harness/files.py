@@ -1,4 +1,4 @@
-"""Result files: written aside and moved into place, so that there is never half of one."""
+"""Result files, written to a temporary name and moved into place, so that there is never half of one."""
 
 from __future__ import annotations
 

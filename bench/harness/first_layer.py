@@ -57,7 +57,7 @@ def _first_layer_on_gpu(images: NDArray[np.uint8], weights: list[NDArray[np.floa
 
 
 class LayerOnGpu:
-    """The first layer's forward pass by gpunet's own kernels. y: (examples, units), rows padded."""
+    """The first layer's forward pass with gpunet's own kernels. y: (examples, units), with padded rows."""
 
     def __init__(self, device: Device, images: NDArray[np.uint8], weights: list[NDArray[np.floating]]) -> None:
         self._device = device
@@ -68,7 +68,7 @@ class LayerOnGpu:
         self._order, self._cursors = device.zeros(1, np.int32), device.zeros(2, np.int32)
 
     def graph(self, rows_a_launch: int) -> Callable[[], None]:
-        """Runs all examples, so many at a time, as one graph: the host's time for a launch is not in it."""
+        """Run all examples, so many per launch, as one graph, so that the host's launch time is not included."""
         chain = tiled_launches.Launches(self._device)
         batches = tiled_launches.Batches(self._order, False, self._cursors, rows_a_launch, rows_a_launch)
         for first in range(0, len(self._x), rows_a_launch):
@@ -85,7 +85,7 @@ class LayerOnGpu:
 
 
 def median_us(work: Callable[[], None], seconds: float = 0.5) -> float:
-    """The median time of a call in microseconds, after a first call that does not count."""
+    """The median time of a call in microseconds, after a first call that is not counted."""
     work()
     times, until = [], time.perf_counter() + seconds
     while time.perf_counter() < until or len(times) < 5:

@@ -17,8 +17,8 @@ from harness.workload import EXAMPLES, NETWORK, Workload, batches, epoch_updates
 
 Record = dict[str, Any]
 
-LAST_UPDATES = 500  # whose losses' spread is looked at
-SURE_SECONDS = 0.5  # the least time from which the time of an update is worked out
+LAST_UPDATES = 500  # updates whose losses' spread is reported
+SURE_SECONDS = 0.5  # the shortest measurement that the time of an update is derived from
 
 
 def make_engine(name: str, weights: Sequence[NDArray[np.floating]]) -> Engine:
@@ -26,7 +26,7 @@ def make_engine(name: str, weights: Sequence[NDArray[np.floating]]) -> Engine:
 
 
 def seconds_an_update(name: str, batch_size: int, work: Workload) -> float:
-    """A rough figure, to plan with."""
+    """A rough estimate, for planning."""
     engine = make_engine(name, work.weights)
     images, labels = engine.upload(work.images), engine.upload(work.labels)
     updates = 20
@@ -36,7 +36,7 @@ def seconds_an_update(name: str, batch_size: int, work: Workload) -> float:
 
 
 def _train(engine: Engine, images: Array, labels: Array, order: NDArray[np.int32], batch_size: int) -> float:
-    """Seconds of training, by the clock on the wall; compilation and loading come before."""
+    """Wall-clock seconds of training, without compilation and loading."""
     engine.prepare(images, labels, len(order), batch_size)
     started = time.perf_counter()
     engine.train_epoch(images, labels, order, batch_size)
@@ -44,10 +44,10 @@ def _train(engine: Engine, images: Array, labels: Array, order: NDArray[np.int32
 
 
 def same_updates(name: str, batch_size: int, work: Workload, updates: int, seeds: Sequence[int]) -> list[Record]:
-    """So many updates, all seeds side by side: loss and accuracy, and how much the loss jumps about; a record a seed.
+    """Train for a number of updates, all seeds at once: loss, accuracy and the spread of the loss; one record per seed.
 
-    The spread is the standard deviation of the batches' losses over the last LAST_UPDATES updates. They are made one by
-    one, with the same batches for all seeds. seconds: see `_records`.
+    The spread is the standard deviation of the batches' losses over the last LAST_UPDATES updates. Those are made one
+    by one, with the same batches for all seeds. seconds: see `_records`.
     """
     models = _models(name, batch_size, work, seeds)
     most, last = (updates - LAST_UPDATES) * batch_size, LAST_UPDATES * batch_size
@@ -58,7 +58,7 @@ def same_updates(name: str, batch_size: int, work: Workload, updates: int, seeds
     if rest:
         _fit(models, work.images[:rest], work.labels[:rest], batch_size)
     seconds = time.perf_counter() - started
-    first = min(rest, EXAMPLES - last)  # the next ones
+    first = min(rest, EXAMPLES - last)  # of the next batches
     last_losses: list[list[float]] = [[] for _ in models]
     for start in range(first, first + last, batch_size):
         batch = slice(start, start + batch_size)
@@ -73,7 +73,7 @@ def same_updates(name: str, batch_size: int, work: Workload, updates: int, seeds
 
 
 def batch_accuracy(name: str, batch_size: int, work: Workload, epochs: int, seeds: Sequence[int]) -> list[Record]:
-    """Loss and accuracy after a fixed number of epochs, all seeds side by side; a record a seed."""
+    """Loss and accuracy after a fixed number of epochs, all seeds at once; one record per seed."""
     models = _models(name, batch_size, work, seeds)
     started = time.perf_counter()
     _fit(models, work.images, work.labels, batch_size, epochs)
@@ -84,7 +84,7 @@ def batch_accuracy(name: str, batch_size: int, work: Workload, epochs: int, seed
 
 
 def _models(name: str, batch_size: int, work: Workload, seeds: Sequence[int]) -> list[Sequential]:
-    """The lecture's network for each seed, which is of its start and its orders; what is compiled is compiled."""
+    """The lecture's network for each seed of initial weights and orders, with everything compiled."""
     models = []
     for seed in [*seeds, seeds[0]]:
         models.append(lecture_model(seed))
@@ -106,9 +106,9 @@ def _fit(
 def _records(
     name: str, batch_size: int, work: Workload, models: Sequence[Sequential], seeds: Sequence[int], seconds: float
 ) -> list[Record]:
-    """With the loss over the whole training set, and the accuracy on the test set, as they are now.
+    """One record per seed, with the present loss over the whole training set and accuracy on the test set.
 
-    seconds: of all seeds together; a record's are its equal part of them.
+    seconds: of all seeds together; each record gets an equal part.
     """
     return [
         {

@@ -16,7 +16,7 @@ def whole(result: Result) -> str:
         parts += ["784-20-10, batches of 100:", small(result)]
     if result.get("four"):
         parts += [
-            "Four trainings of the lecture's network at once, batches of 10, to the end of the last:",
+            "Four trainings of the lecture's network at once, batches of 10, until the last one ends:",
             four(result),
         ]
     parts += [f"{each['name']}: {each['unavailable']}." for each in result["unavailable"]]

@@ -1,4 +1,4 @@
-"""Makes a machine busy, and trains several networks on it at once: processes that are ended by their ids."""
+"""Keeps a machine busy, and trains several networks on it at once, in processes that it ends by their ids."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 TRAINING = Path(__file__).parent / "one_training.py"
-START_SECONDS = 120  # at most, until a process has compiled and says that it is ready
+START_SECONDS = 120  # time limit for a process to compile and report that it is ready
 
 BUSY = """
 import os, sys, threading
@@ -31,7 +31,7 @@ while True:
 
 
 class Load(NamedTuple):
-    """What else the machine does. nice: of one busy process, or None. held: to the last core, else free to move."""
+    """What else the machine does. nice: of one busy process, or None. held: pinned to the last core."""
 
     nice: int | None = None
     held: bool = False
@@ -48,13 +48,13 @@ LOADS = (QUIET, Load(5, True), Load(0, True), Load(5, False), Load(0, False))
 
 
 def possible(load: Load) -> bool:
-    """Whether this system can make such a load."""
+    """Whether this system can produce such a load."""
     return load.nice is None or (hasattr(os, "nice") and (not load.held or hasattr(os, "sched_setaffinity")))
 
 
 @contextlib.contextmanager
 def making(load: Load) -> Iterator[None]:
-    """Keep the load up meanwhile."""
+    """Keep up the load meanwhile."""
     if load.nice is None:
         yield
         return
@@ -66,7 +66,7 @@ def making(load: Load) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _process(command: Sequence[str], ready: str) -> Iterator[subprocess.Popen[str]]:
-    """A process that has said that it is ready; it ends with this."""
+    """A process that has reported that it is ready; it is killed at the end."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
@@ -79,7 +79,7 @@ def _process(command: Sequence[str], ready: str) -> Iterator[subprocess.Popen[st
 
 
 class Training:
-    """A process that trains a network whenever it is told to, from where it stands."""
+    """A process that continues to train a network whenever it is told to."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
@@ -97,7 +97,7 @@ class Training:
 
 @contextlib.contextmanager
 def training(hidden: Sequence[int], batch_size: int, threads: int) -> Iterator[Training]:
-    """784-hidden-10 with sigmoids, Adam and the compiled engine; compiled and warm. threads: 0 for what is usual."""
+    """784-hidden-10 with sigmoids, Adam and the compiled engine, compiled and warm. threads: 0 for the default."""
     layers = ",".join(map(str, hidden))
     command = [sys.executable, str(TRAINING), layers, str(batch_size), str(threads)]
     with _process(command, "ready") as process:
@@ -105,7 +105,7 @@ def training(hidden: Sequence[int], batch_size: int, threads: int) -> Iterator[T
 
 
 def together(trainings: Sequence[Training], updates: int) -> float:
-    """Seconds from the start of all to the end of the last."""
+    """Seconds from the start of all trainings to the end of the last."""
     started = time.monotonic()
     for one in trainings:
         one.start(updates)

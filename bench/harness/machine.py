@@ -31,7 +31,7 @@ GPU_SETTINGS = {  # by nvidia-smi's names
 
 
 def describe(on_gpu: bool) -> dict[str, str]:
-    """Names and versions, as one line each. The first, `device`, names the result file."""
+    """Names and versions, one line each. The first, `device`, names the result file."""
     facts = {"device": gpu_name() if on_gpu else f"{cpu_name()}, {usable_cores()} cores"}
     if on_gpu:
         facts["CPU"] = f"{cpu_name()}, {usable_cores()} cores"
@@ -50,9 +50,9 @@ def describe(on_gpu: bool) -> dict[str, str]:
 
 
 def only_gpu(device: str) -> str:
-    """From "cuda:1" to "cuda": leave this process and those that it starts the one GPU, of which all else is measured.
+    """Turn "cuda:1" into "cuda", by leaving only that GPU visible to this process and those that it starts.
 
-    To be called before CUDA is used.
+    Call it before CUDA is used.
     """
     if not device.startswith("cuda:"):
         return device
@@ -78,9 +78,9 @@ def gpu_name() -> str:
 
 
 def gpu_settings() -> dict[str, str]:
-    """What nvidia-smi says of driver, power and clocks of the GPU; nothing where there is none.
+    """What nvidia-smi reports about the GPU's driver, power and clocks; empty if there is no nvidia-smi.
 
-    It counts GPUs in another order than CUDA does, and those that this process may not use as well.
+    nvidia-smi numbers GPUs differently from CUDA, and lists those that this process may not use.
     """
     try:
         from cupy_backends.cuda.api import runtime
@@ -98,7 +98,7 @@ def gpu_settings() -> dict[str, str]:
 
 
 def load_average() -> float | None:
-    """How many processes ran or waited for a processor, over the last minute; None where the system does not tell."""
+    """How many processes ran or waited for a processor over the last minute; None if the system does not say."""
     return os.getloadavg()[0] if hasattr(os, "getloadavg") else None
 
 

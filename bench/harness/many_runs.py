@@ -1,4 +1,4 @@
-"""Many networks at once: the networks and data of bench/many.py, its contestants' processes, and their check."""
+"""For bench/many.py: its networks and data, its contestants' processes, and the check of their results."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SMALL, SMALL_EXAMPLES = (20, 64, 64, 5), 32_000
 
 
 class Networks(NamedTuple):
-    """images, labels, and the starts of as many networks as any case has: in Keras' order, each (K, ...)."""
+    """images, labels, and initial weights for the largest case, in Keras' order, each (K, ...)."""
 
     images: NDArray[Any]
     labels: NDArray[np.int32]
@@ -42,7 +42,7 @@ class Networks(NamedTuple):
 
 
 def make(cases: Sequence[str]) -> dict[str, Networks]:
-    """By name, what some cases need."""
+    """What the cases need, by name."""
     most: dict[str, int] = {}
     for name, _, networks in (case.split("-") for case in cases):
         most[name] = max(most.get(name, 0), int(networks))
@@ -61,7 +61,7 @@ def make(cases: Sequence[str]) -> dict[str, Networks]:
 
 
 def _starts(widths: Sequence[int], networks: int) -> list[NDArray[np.float32]]:
-    """Glorot's, of each network another."""
+    """Glorot uniform weights, different for each network."""
     weights: list[NDArray[np.float32]] = []
     for layer, (inputs, units) in enumerate(itertools.pairwise(widths)):
         limit = np.sqrt(6 / (inputs + units))
@@ -72,7 +72,7 @@ def _starts(widths: Sequence[int], networks: int) -> list[NDArray[np.float32]]:
 
 
 class ManyRunner:
-    """Runs the contestants in processes of their own, and checks that each network of theirs reaches its loss."""
+    """Runs each contestant in its own process, and checks that each of its networks reaches the right loss."""
 
     def __init__(self, folder: Path, cases: Sequence[str]) -> None:
         self._folder, self._made = folder, make(cases)
@@ -85,9 +85,9 @@ class ManyRunner:
         self._expected = functools.cache(self._losses)
 
     def run(self, peer: Peer, cases: Sequence[str], seconds: float) -> list[dict[str, Any]]:
-        """Its last report for each case, or {"name", "case", "unavailable": why}.
+        """The contestant's last report for each case, or {"name", "case", "unavailable": why}.
 
-        seconds: the most that it may take; in the last GRACE_SECONDS of them nothing new is begun.
+        seconds: time limit; nothing new is started in the last GRACE_SECONDS of it.
         """
         seconds = max(0.0, seconds - GRACE_SECONDS)
         command = [sys.executable, str(FOLDER / f"{peer.script}.py"), *peer.arguments]
@@ -99,7 +99,7 @@ class ManyRunner:
         return [self._checked(reports.get(case, missing | {"case": case})) for case in cases]
 
     def _checked(self, report: dict[str, Any]) -> dict[str, Any]:
-        """The report, unless its networks' losses are not those that they have to be."""
+        """The report, or why not, if its networks' losses are not the expected ones."""
         losses = report.get("check_losses")
         if losses is None:
             return report
@@ -113,7 +113,7 @@ class ManyRunner:
         return report
 
     def _losses(self, case: str, updates: int) -> list[float]:
-        """By the reference engine, one network after the other."""
+        """The reference engine's losses, one network after another."""
         name, batch_size, count = case.split("-")
         made, examples = self._made[name], updates * int(batch_size)
         rates = np.geomspace(3e-4, 3e-3, int(count)) if int(count) > 1 else [1e-3]
@@ -127,6 +127,6 @@ class ManyRunner:
 
 
 def us_a_network_update(report: dict[str, Any]) -> float:
-    """Of the median repeat."""
+    """Microseconds per update and network, in the median repeat."""
     done = report["networks"] * report["updates"] * report["calls"]
     return statistics.median(1e6 * seconds / done for seconds in report["seconds"])

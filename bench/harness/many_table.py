@@ -9,7 +9,7 @@ from harness import tables
 
 Result = dict[str, Any]
 OURS, ALONE = "gpunet fit_many", "gpunet fit, one after another"
-# Aimed at on two cores: times the best peer, and times our own fit one after another.
+# Targets on two cores: how many times faster than the best peer, and than our own fit one after another.
 AIMS = {"lecture": 3.0, "small": 2.5}
 AIMS_ALONE = {"lecture-10": 1.15, "small-32": 1.9}
 
@@ -17,15 +17,15 @@ AIMS_ALONE = {"lecture-10": 1.15, "small-32": 1.9}
 def whole(result: Result) -> str:
     parts = [
         tables.machine(result["machine"]),
-        f"us for an update of one network, while all of a row are trained: median over {result['passes']} passes, and "
-        "range. Each network has a learning rate of its own, Adam, float32.",
+        f"us per update of one network, while all networks of a row are trained: median over {result['passes']} "
+        "passes, and range. Each network has its own learning rate; Adam, float32.",
         times(result),
         "### How many times faster fit_many is",
         ratios(result),
     ]
     parts += [f"{each['name']}, {described(each['case'])}: {each['unavailable']}." for each in result["unavailable"]]
     if any(record["check_losses"] is None for record in result["records"]):
-        parts.append("scikit-learn draws its weights itself; the others reach the losses of the reference engine.")
+        parts.append("scikit-learn draws its own weights; the others reach the losses of the reference engine.")
     return "\n\n".join(parts) + "\n"
 
 
@@ -44,7 +44,7 @@ def times(result: Result) -> str:
 
 
 def ratios(result: Result) -> str:
-    """Against the best peer, and against our own fit; the aim beside each that there is one for."""
+    """Against the best peer, and against our own fit; with the target, where there is one."""
     medians: dict[str, dict[str, float]] = {}
     for record in result["records"]:
         medians.setdefault(record["case"], {})[record["name"]] = statistics.median(record["us"])

@@ -1,4 +1,4 @@
-"""One training, for loads.py: hidden units, batch size and threads on the command line, numbers of updates on stdin."""
+"""One training, for loads.py: takes hidden units, batch size and threads as arguments, numbers of updates on stdin."""
 
 from __future__ import annotations
 

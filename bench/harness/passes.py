@@ -1,7 +1,7 @@
-"""The speed part: passes over engines and peers in turn, so that what disturbs the machine for a while disturbs all.
+"""The speed part: passes over engines and peers in turn, so that a disturbance affects them alike.
 
 A pass runs every engine, then every peer, each in a fresh process that goes through the batch sizes. A record's time is
-the median over passes of each pass's median. Where passes disagree, that engine or peer gets more of them.
+the median over passes of each pass's median. If passes disagree, that engine or peer gets more of them.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from harness.workload import EXAMPLES, LECTURE_SECONDS, Workload, epoch_updates
 
 PASSES = 3
 EXTRA_PASSES = 2
-STEADY = 1.2  # most that the passes of a steady record are apart
-LEAST_SECONDS = GRACE_SECONDS + 10  # with less it is not begun
+STEADY = 1.2  # the largest ratio between passes of a steady record
+LEAST_SECONDS = GRACE_SECONDS + 10  # with less time left, a process is not started
 
 Run = Callable[[Peer, Sequence[int], float], list[dict[str, Any]]]
 
 
 class Passes:
-    """What came of the passes so far.
+    """The results of the passes so far.
 
     records:     one for each engine or peer and batch size that was timed (see `record`).
-    unavailable: {"name", "unavailable"}, with "batch_size" if others went.
-    log:         {"load_average", "seconds", "again"} of each pass; again: whether it only repeated what was unsteady.
+    unavailable: {"name", "unavailable"}, with "batch_size" if other sizes worked.
+    log:         {"load_average", "seconds", "again"} of each pass; again: whether it only repeated unsteady records.
     """
 
     def __init__(self, engines: Sequence[Peer], peers: Sequence[Peer], batch_sizes: Sequence[int], run: Run) -> None:
@@ -41,12 +41,12 @@ class Passes:
         self._engines, self._contestants = set(engines), [*engines, *peers]
         self._batch_sizes, self._run = list(batch_sizes), run
         self._reports: dict[tuple[Peer, int], list[dict[str, Any]]] = {}
-        self._seconds: dict[Peer, float] = {}  # that a contestant's last process took
+        self._seconds: dict[Peer, float] = {}  # of each contestant's last process
 
     def run(self, left: Callable[[], float]) -> Iterator[str]:
-        """Run passes while another fits into the seconds left; yields after each process.
+        """Run passes while another one fits into the seconds left; yields after each process.
 
-        In the first pass gpunet's engines run in any case, and other frameworks as far as there is time.
+        In the first pass, gpunet's engines always run, other frameworks while there is time.
         """
         for number in range(PASSES):
             if number and sum(self._seconds.values()) > left():
@@ -69,7 +69,7 @@ class Passes:
                 continue
             began = time.monotonic()
             known = peer in self._engines or peer in self._seconds
-            seconds = left() if known else left() / (len(work) - number)  # what one leaves over, the others share
+            seconds = left() if known else left() / (len(work) - number)  # time left over is shared
             self._take(peer, self._begun(peer, sizes, seconds))
             if not again:
                 self._seconds[peer] = time.monotonic() - began
@@ -77,7 +77,7 @@ class Passes:
             yield peer.label
 
     def _begun(self, peer: Peer, sizes: list[int], seconds: float) -> list[dict[str, Any]]:
-        """What came of a process, if there is time to begin one."""
+        """The outcomes of a process, if there is time to start one."""
         if seconds < LEAST_SECONDS and peer not in self._engines:
             return [{"name": peer.label, "unavailable": "no time left"}]
         return self._run(peer, sizes, max(LEAST_SECONDS, seconds))
@@ -86,7 +86,7 @@ class Passes:
         for outcome in outcomes:
             if "unavailable" not in outcome:
                 self._reports.setdefault((peer, outcome["batch_size"]), []).append(outcome)
-            elif (peer, outcome.get("batch_size")) not in self._reports:  # else an earlier pass has its time
+            elif (peer, outcome.get("batch_size")) not in self._reports:  # otherwise an earlier pass has timed it
                 self.unavailable.append(outcome)
         self.records = [record(reports) for reports in self._reports.values()]
 
@@ -94,7 +94,7 @@ class Passes:
         return dict.fromkeys(self._contestants, self._batch_sizes)
 
     def _sizes(self, peer: Peer) -> list[int]:
-        """Those that an earlier pass could time."""
+        """The sizes that an earlier pass could time."""
         return [size for size in self._batch_sizes if (peer, size) in self._reports]
 
     def _unsteady_sizes(self, peer: Peer) -> list[int]:
@@ -110,11 +110,11 @@ def measured(
     work: Workload,
     left: Callable[[], float],
 ) -> Iterator[tuple[str, Passes]]:
-    """Run the passes; yields who has just run, and everything so far."""
+    """Run the passes; yields who has just run, and all results so far."""
 
     @functools.cache
     def expected(batch_size: int, updates: int) -> float:
-        """By the reference engine: all others are checked against it."""
+        """The reference engine's loss, which all others are checked against."""
         engine = learning.make_engine("reference", work.weights)
         return engine.train_epoch(work.images, work.labels, work.order[: updates * batch_size], batch_size).loss
 
@@ -126,10 +126,10 @@ def measured(
 
 
 def record(reports: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What follows from the reports of several passes, the first of which compiled.
+    """The record that follows from the reports of several passes, the first of which compiled.
 
-    us_per_update_range: over the passes; over the repeats where there was one pass.
-    unsteady:            the middle three are further apart than STEADY, or there is but one.
+    us_per_update_range: over the passes, or over the repeats if there was one pass.
+    unsteady:            the middle three differ by more than STEADY, or there is only one.
     projected:           a repeat was shorter than an epoch.
     """
     first = reports[0]

@@ -1,4 +1,4 @@
-"""Runs the peers and gpunet's engines, each in a process of its own, and checks that they do the same work."""
+"""Runs the peers and gpunet's engines, each in its own process, and checks that they do the same work."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from typing import Any, NamedTuple
 from harness.records import told
 
 FOLDER = Path(__file__).parents[1] / "peers"
-PEERS = {  # those with more to say first, for when time runs short
+PEERS = {  # the most informative first, in case time runs short
     "torch": ("torch_graphs", "torch_eager", "torch_compiled"),
     "jax": ("jax_scan",),
     "keras": ("keras_lecture", "keras_jax"),
 }
-GRACE_SECONDS = 20  # to end what was begun in time
-# The same work gives the same loss: float32 sums in another order differ by less than this, and so does Keras' Adam,
-# which adds epsilon before the bias correction.
+GRACE_SECONDS = 20  # to finish what was started in time
+# The same work gives the same loss: float32 sums in a different order differ by less than this, and so does Keras'
+# Adam, which adds epsilon before the bias correction.
 CHECK_TOLERANCE = 1e-3
-# What is compiled is kept from one pass to the next, and from no earlier run: the first pass compiles everything.
+# Compiled code is cached from one pass to the next, but not from earlier runs: the first pass compiles everything.
 CACHES = ("CUPY_CACHE_DIR", "NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
 
-Expected = Callable[[int, int], float]  # batch size, updates: the mean of their losses
+Expected = Callable[[int, int], float]  # (batch size, updates) -> the mean of their losses
 
 
 class Peer(NamedTuple):
-    """A script of bench/peers, with what comes before the common arguments."""
+    """A script of bench/peers, with its arguments before the common ones."""
 
     script: str
     arguments: tuple[str, ...] = ()
@@ -46,7 +46,7 @@ def engine(name: str) -> Peer:
 
 
 class Runner(NamedTuple):
-    """folder: with the work as work.npz, and room for caches and output."""
+    """folder: holds the work as work.npz, and takes caches and output."""
 
     folder: Path
     device: str
@@ -54,10 +54,10 @@ class Runner(NamedTuple):
     expected: Expected
 
     def run(self, peer: Peer, batch_sizes: Sequence[int], seconds: float) -> list[dict[str, Any]]:
-        """One process. Its last report for each batch size, or {"name", "unavailable": why} with or without a size.
+        """Run one process; returns its last report for each batch size, or {"name", "unavailable": why}, perhaps with a
+        size.
 
-        seconds: the most that it may take; in the last GRACE_SECONDS of them nothing new is begun. Whole epochs take
-                 as long as they take.
+        seconds: time limit; nothing new is started in the last GRACE_SECONDS of it. Whole epochs have no limit.
         """
         seconds = math.inf if self.full else max(0.0, seconds - GRACE_SECONDS)
         command = [
@@ -81,9 +81,9 @@ class Runner(NamedTuple):
 
 
 def ended(folder: Path, command: Sequence[str], device: str, limit: float | None) -> tuple[str, str]:
-    """Run a command for so many seconds at most: its standard output, and why there may be no more of it.
+    """Run a command with a time limit; returns its standard output, and why it ended if that was too early.
 
-    folder: with room for caches and output.
+    folder: takes caches and output.
     """
     caches = {name: str(folder / name) for name in CACHES}
     environment = {**os.environ, **caches, **(NO_GPU if device == "cpu" else {})}
@@ -98,7 +98,7 @@ def ended(folder: Path, command: Sequence[str], device: str, limit: float | None
 
 
 def _reports(output: str) -> dict[int, dict[str, Any]]:
-    """By batch size; a later report has what an earlier one had, and more."""
+    """The last report of each batch size, which includes the earlier ones."""
     return {report["batch_size"]: report for report in told(output) if "name" in report}
 
 
@@ -113,7 +113,7 @@ def _missing(
 
 
 def _reason(status: int, errors: str) -> str:
-    """Why a process reported nothing: a signal, a package that is missing, or the last error that it names."""
+    """Why a process reported nothing: a signal, a missing package, or the last error that it printed."""
     if status < 0:
         return f"ended by signal {-status}"
     named = re.findall(r"^(?:\w+\.)*(\w*(?:Error|Exception)\b.*)", errors, re.MULTILINE)

@@ -1,4 +1,4 @@
-"""Results as they come: one JSON object a line, so that whoever is stopped has told all that it knew."""
+"""Results as they come, one JSON object per line, so that a process that is stopped has reported all that it had."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def tell(record: dict[str, Any]) -> None:
-    """Print a record, and see that it gets out."""
+    """Print a record at once."""
     print(json.dumps(record), flush=True)
 
 
 def told(output: str) -> list[dict[str, Any]]:
-    """The records among the lines of an output; one that was cut short is left out. NaN and infinity become None."""
+    """The records in an output, without truncated ones. NaN and infinity become None."""
     records = []
     for line in output.splitlines():
         if line.startswith("{"):
@@ -24,5 +24,5 @@ def told(output: str) -> list[dict[str, Any]]:
 
 
 def why(error: BaseException) -> str:
-    """An error as a line of a table."""
+    """An error as one line, for a table."""
     return f"{type(error).__name__}: {error}".splitlines()[0][:200]

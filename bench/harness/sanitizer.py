@@ -1,4 +1,4 @@
-"""compute-sanitizer over the kernel tests: the commands."""
+"""The commands that run compute-sanitizer over the kernel tests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NOT_INSTALLED = "compute-sanitizer is not installed; it comes with the CUDA tool
 
 
 def command(tool: str) -> list[str] | None:
-    """From the root of the checkout; None where compute-sanitizer is not installed."""
+    """To be run from the root of the checkout; None if compute-sanitizer is not installed."""
     sanitizer = shutil.which("compute-sanitizer")
     if sanitizer is None:
         return None

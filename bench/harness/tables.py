@@ -12,7 +12,7 @@ Result = dict[str, Any]
 
 
 def whole(result: Result) -> str:
-    """Every part that a result has, with its machine."""
+    """All parts of a result, and the machine."""
     parts = [machine(result["machine"])]
     if result.get("speed"):
         parts += ["### Speed", speed(result)]
@@ -33,7 +33,7 @@ def machine(facts: dict[str, str]) -> str:
 
 
 def headline(result: Result) -> str:
-    """The README's number: an epoch at batch size 1, the fastest engine beside the other frameworks."""
+    """The README's number: an epoch at batch size 1, with the fastest engine and with other frameworks."""
     records = sorted((r for r in result["speed"] if r["batch_size"] == 1), key=lambda record: record["epoch_seconds"])
     ours = next(record for record in records if record["name"].startswith("gpunet"))
     others = [r for r in records if not r["name"].startswith("gpunet")]
@@ -49,7 +49,7 @@ def headline(result: Result) -> str:
 
 
 def speed(result: Result) -> str:
-    """A row for each engine, peer and batch size; * marks epochs that are projected from fewer updates."""
+    """A row for each engine, peer and batch size; * marks epochs projected from fewer updates."""
     rows = []
     first = {record["name"]: record for record in reversed(result["speed"]) if record["batch_size"] == 1}
     for record in sorted(result["speed"], key=lambda record: record["batch_size"]):
@@ -106,7 +106,7 @@ def lecture(result: Result) -> str:
 
 
 def same_updates(result: Result) -> str:
-    """A row for each batch size, and how the time of an update compares with the speed part's."""
+    """A row for each batch size, and how the time per update compares with the speed part."""
     rows = [
         [
             f"{records[0]['batch_size']}",
@@ -130,9 +130,9 @@ def same_updates(result: Result) -> str:
 
 
 def update_times(result: Result) -> list[tuple[str, int, float, float]]:
-    """(engine, batch size, us an update in the part on equal updates, us in the speed part), where there are both.
+    """(engine, batch size, us per update in the part on equal updates, and in the speed part), where there are both.
 
-    Not where several seeds were trained at once: an update of one among several takes another time than one alone.
+    Not if several seeds were trained at once: an update then takes a different time than alone.
     """
     times = {(record["name"], record["batch_size"]): record["us_per_update"] for record in result.get("speed", ())}
     found = []
@@ -160,7 +160,7 @@ def batch_accuracy(records: Sequence[Result]) -> str:
 
 
 def _by_batch_size(records: Sequence[Result]) -> list[list[Result]]:
-    """The records of each batch size, one a seed."""
+    """The records of each batch size, one per seed."""
     sizes = dict.fromkeys(record["batch_size"] for record in records)
     return [[record for record in records if record["batch_size"] == size] for size in sizes]
 
@@ -210,7 +210,7 @@ def why(record: Result) -> str:
 def kernel_times(times: Result) -> str:
     """Every launch of an update, by batch size, with its bound from the measured rates; then whole updates.
 
-    As far as they came, if the measurement was stopped.
+    Incomplete if the measurement was stopped.
     """
     copy, product = times.get("copy_bytes_per_second"), times.get("product_operations_per_second")
     empty = times.get("empty_kernel_us")
@@ -257,7 +257,7 @@ def _sum_us(times: Result, update: Result) -> float:
 
 
 def _unavailable(result: Result) -> list[str]:
-    """A line for each peer and reason, with the batch sizes if others went."""
+    """A line for each peer and reason, with the batch sizes if other sizes worked."""
     sizes: dict[tuple[str, str], set[int]] = {}
     for record in result.get("unavailable", ()):
         of_reason = sizes.setdefault((record["name"], record["unavailable"]), set())

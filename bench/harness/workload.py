@@ -1,4 +1,4 @@
-"""The work that every engine and peer does: the lecture's network on MNIST, from the same start, in the same order."""
+"""The work of every engine and peer: the lecture's network on MNIST, with the same weights and order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LECTURE_SECONDS = {1: 166.0, 10: 17.0}  # an epoch on a GTX 980, by batch size, 
 class Workload:
     """images (50,000, 784) uint8, labels (50,000,) int32, order (50,000,) int32, weights in Keras' order.
 
-    order and weights are the start's of the seed SEED.
+    order and initial weights are those of the seed SEED.
     """
 
     images: NDArray[np.uint8]
@@ -33,7 +33,7 @@ class Workload:
     weights: list[NDArray[np.floating]]
 
     def save(self, path: Path) -> None:
-        """For the peers, which run in processes of their own."""
+        """Save the work for the peers, which run in their own processes."""
         names = ("images", "labels", "order")
         weights = {f"weights_{number}": array for number, array in enumerate(self.weights)}
         np.savez(path, **{name: getattr(self, name) for name in names}, **weights)
@@ -49,7 +49,7 @@ def lecture_weights(seed: int = SEED) -> list[NDArray[np.floating]]:
 
 
 def batches(seed: int, updates: int, batch_size: int) -> NDArray[np.int32]:
-    """The order of so many whole batches, each epoch's a permutation of its own."""
+    """The order of this many whole batches; each epoch has its own permutation."""
     epochs = -(-updates * batch_size // EXAMPLES)
     orders = [np.random.default_rng([seed, epoch]).permutation(EXAMPLES) for epoch in range(epochs)]
     return np.concatenate(orders)[: updates * batch_size].astype(np.int32)

@@ -1,4 +1,4 @@
-"""One of gpunet's engines, timed as the peers are. The first argument is its name."""
+"""One of gpunet's engines, timed like the peers. The first argument is its name."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class EngineTrainer(Trainer):
 
 @contextlib.contextmanager
 def _refusals() -> Iterator[None]:
-    """What an engine cannot do here is a line in the table."""
+    """Report what an engine cannot do here as a line in the table."""
     try:
         yield
     except (ArgumentError, DeviceError) as error:

@@ -1,4 +1,4 @@
-"""Keras on JAX, compiled, with `steps_per_execution`, as Keras' guides advise for speed."""
+"""Keras on JAX, compiled, with `steps_per_execution`, as Keras' guides recommend for speed."""
 
 from __future__ import annotations
 

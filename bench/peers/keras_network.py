@@ -1,4 +1,4 @@
-"""The lecture's network in Keras, trained by `fit`; the backend is chosen by who imports this."""
+"""The lecture's network in Keras, trained by `fit`; the importing script chooses the backend."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class KerasTrainer(Trainer):
         self.images, self.targets = job.floats, np.eye(10, dtype=np.float32)[job.labels]
 
     def prepare(self, order: NDArray[np.int32]) -> Batches:
-        """In the order of training: `fit` can shuffle, but not in an order that is given."""
+        """The arrays in the order of training: `fit` can shuffle, but not in a given order."""
         return self.images[order], self.targets[order]
 
     def train(self, prepared: Batches) -> float:

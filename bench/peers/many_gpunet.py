@@ -1,4 +1,4 @@
-"""gpunet with many networks: `fit_many`, or `fit` one after another with all threads. The first argument says which."""
+"""gpunet with many networks: `fit_many`, or `fit` one after another with all threads. The first argument chooses."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What every peer of bench/many.py does, gpunet among them: read the networks, train them all, time, report JSON lines.
+"""The common part of every peer of bench/many.py, gpunet included: read the networks, train, time, report JSON lines.
 
-A peer is a file beside this one with a `Trainer`. One process goes through several cases; after every repeat it reports
-what it has, so that nothing is lost if it is stopped.
+A peer is a file beside this one with a `Trainer`. One process goes through several cases; it reports after every
+repeat, so that nothing is lost if it is stopped.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from numpy.typing import NDArray
 
 from peer import CHECK_UPDATES, ENOUGH_SECONDS, REPEATS, NotHereError, plan
 
-BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # Adam's; each network has a rate of its own
+BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8  # Adam's; each network has its own learning rate
 
 
 @dataclass(frozen=True)
 class Job:
     """K networks of the same widths: sigmoid, the last layer softmax; Adam.
 
-    images (n, inputs) uint8 or float32, labels (n,) int32: the batches follow one another in this order, for all.
+    images (n, inputs) uint8 or float32, labels (n,) int32: all networks take their batches in this order.
     weights: in Keras' order, each (K, ...). rates: (K,) learning rates.
     """
 
@@ -47,25 +47,25 @@ class Job:
 
     @property
     def floats(self) -> NDArray[np.float32]:
-        """Images as they are used: bytes in 0..1."""
+        """Images as they are used: bytes scaled to 0..1."""
         return self.images.astype(np.float32) / np.float32(255) if self.images.dtype == np.uint8 else self.images
 
 
 class Trainer(abc.ABC):
     """Made from a Job; raises NotHereError if it cannot run on this machine.
 
-    given_start: whether it trains from the job's weights, and goes on from one call to the next.
+    given_start: whether it starts from the job's weights, and continues from one call to the next.
     """
 
     given_start = True
 
     @abc.abstractmethod
     def train(self, updates: int) -> Sequence[float]:
-        """So many updates of every network, on the first batches; wait for the last. Mean losses, one a network."""
+        """Make this many updates of every network, on the first batches, and wait; returns each network's mean loss."""
 
 
 def read_job(data: Any, case: str) -> Job:
-    """case: a network, the batch size and how many networks, as in lecture-10-4."""
+    """case: network, batch size and number of networks, as in lecture-10-4."""
     name, batch_size, networks = case.split("-")
     number = int(networks)
     weights = [data[f"{name}_weights_{n}"][:number] for n in range(int(data[f"{name}_arrays"]))]
@@ -95,7 +95,7 @@ def run(
             _measure(read_job(data, case), versions, make, until, report)
         except NotHereError as reason:
             _report({**report, "unavailable": str(reason)})
-        except Exception as error:  # such as too little memory for so many; the others may go
+        except Exception as error:  # such as too little memory for so many; other cases may work
             _report({**report, "unavailable": f"{type(error).__name__}: {error}".splitlines()[0][:200]})
         gc.collect()
 

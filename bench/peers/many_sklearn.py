@@ -1,6 +1,6 @@
-"""scikit-learn with many networks: its MLPClassifier in processes of joblib's, as GridSearchCV(n_jobs=-1) does it.
+"""scikit-learn with many networks: its MLPClassifier in joblib processes, as GridSearchCV(n_jobs=-1) runs it.
 
-It draws its weights itself, so that its losses cannot be compared, and begins anew with every call.
+It draws its own weights, so its losses cannot be compared, and starts again with every call.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class ProcessesTrainer(Trainer):
     def __init__(self, job: Job) -> None:
         self.job, self.floats = job, job.floats
         classes = np.arange(job.widths[-1])
-        self.rows = [int(np.argmax(job.labels == c)) for c in classes]  # every class has to be there
+        self.rows = [int(np.argmax(job.labels == c)) for c in classes]  # every class must occur
 
     def train(self, updates: int) -> Sequence[float]:
         examples = updates * self.job.batch_size
@@ -45,7 +45,7 @@ def _fit(hidden: Sequence[int], batch_size: int, rate: float, x: NDArray[np.floa
         shuffle=False, beta_1=BETA_1, beta_2=BETA_2, epsilon=EPSILON, random_state=0,
     )  # fmt: skip
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # that one epoch is not enough
+        warnings.simplefilter("ignore")  # it warns that one epoch is not enough
         return float(classifier.fit(x, y).loss_)
 
 

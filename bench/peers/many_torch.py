@@ -1,6 +1,6 @@
-"""PyTorch with many networks: torch.func's ensemble, as its tutorial has it, and Adam with a rate for each network.
+"""PyTorch with many networks: torch.func's ensemble, as in its tutorial, and Adam with a learning rate per network.
 
-torch.optim has one learning rate for a whole tensor, so Adam is written here, in place, over stacked weights.
+torch.optim has one learning rate per tensor, so Adam is written here, in place, over stacked weights.
 """
 
 from __future__ import annotations

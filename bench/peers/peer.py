@@ -1,7 +1,7 @@
-"""What every peer does, gpunet's engines among them: read the job, train, time, report a line of JSON at a time.
+"""The common part of every peer, gpunet's engines included: read the job, train, time, report lines of JSON.
 
-A peer is a file beside this one with a `Trainer`. One process goes through several batch sizes; after every repeat it
-reports what it has, so that nothing is lost if it is stopped.
+A peer is a file beside this one with a `Trainer`. One process goes through several batch sizes; it reports after every
+repeat, so that nothing is lost if it is stopped.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-CHECK_UPDATES = 20  # the first ones, whose loss is checked; gpunet's CUDA graphs hold as many
-SURE_SECONDS = 0.1  # the least time from which the number of updates for a repeat is worked out
+CHECK_UPDATES = 20  # the first updates, whose loss is checked; gpunet's CUDA graphs hold as many
+SURE_SECONDS = 0.1  # the shortest time that the number of updates per repeat is derived from
 GROWTH = 10
 SECONDS_A_REPEAT = 0.7
 REPEATS = 3
-ENOUGH_SECONDS = 2  # of all repeats together, from where on there are fewer of them
+ENOUGH_SECONDS = 2  # of all repeats together; after that there are no more
 
 
 @dataclass(frozen=True)
@@ -50,16 +50,16 @@ class Trainer(abc.ABC):
     """Made from a Job; raises NotHereError if it cannot run on this machine."""
 
     def prepare(self, order: NDArray[np.int32]) -> Any:
-        """What the host does with an order before the clock runs."""
+        """What the host does with an order before timing starts."""
         return order
 
     @abc.abstractmethod
     def train(self, prepared: Any) -> float:
-        """One update for each batch, and wait for the last; the mean of the losses, each taken before its update."""
+        """Make one update per batch and wait for the last; returns the mean loss, each computed before its update."""
 
     @abc.abstractmethod
     def device(self) -> str:
-        """ "cpu" or "cuda": where the weights lie that were trained."""
+        """ "cpu" or "cuda": where the trained weights are."""
 
 
 class NotHereError(Exception):
@@ -88,10 +88,10 @@ def run(
             _measure(job, order, make, versions, options.full, until, report)
         except NotHereError as reason:
             _report({**report, "unavailable": str(reason)})
-        except Exception as error:  # such as too little memory for this size; the others may go
+        except Exception as error:  # such as too little memory for this size; other sizes may work
             why = f"{type(error).__name__}: {error}".splitlines()[0][:200]
             _report({**report, "unavailable": why})
-        gc.collect()  # what one size had on the device is not left to the next
+        gc.collect()  # frees what this size had on the device
 
 
 def _measure(
@@ -105,7 +105,7 @@ def _measure(
 ) -> None:
     """Fill the report, and print it after each repeat.
 
-    first_run_seconds: from before the network is made to the end of the first updates, all compilation included.
+    first_run_seconds: from before the network is made to the end of the first updates, including all compilation.
     seconds:           of each repeat, of `calls` times `updates` updates.
     """
 
@@ -140,12 +140,12 @@ def _measure(
 def plan(timed: Callable[[int], float], fewest: int, epoch: int, full: bool) -> tuple[int, int]:
     """(updates a call, at most an epoch; calls a repeat) for SECONDS_A_REPEAT; a whole epoch if asked for.
 
-    timed: seconds of so many updates. A number of updates that is new may have to be compiled, so that the first time
-    does not count; `fewest` have been made before.
+    timed: returns the seconds of a number of updates. A new number may have to be compiled, so its first time does not
+    count; `fewest` has been run before.
     """
 
     def undisturbed(updates: int) -> float:
-        """Of two, if they are short: an update that something else held up would make the repeats too short."""
+        """The shorter of two, unless they are long: a disturbed measurement would make the repeats too short."""
         seconds = timed(updates)
         return seconds if seconds >= SECONDS_A_REPEAT else min(seconds, timed(updates))
 
@@ -172,6 +172,6 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("data")
     parser.add_argument("--batch-sizes", type=lambda text: [int(size) for size in text.split(",")], required=True)
     parser.add_argument("--device", choices=("cpu", "cuda"), required=True)
-    parser.add_argument("--seconds", type=float, required=True, help="after which nothing new is begun")
+    parser.add_argument("--seconds", type=float, required=True, help="nothing new is started after this")
     parser.add_argument("--full", action="store_true", help="whole epochs")
     return parser.parse_args(argv)

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from peer import Job, NotHereError, Trainer, run
 from torch_network import Network, versions
 
-GRAPH_UPDATES = 20  # as many as gpunet's own graphs hold; one graph an update would pay for a start with each
-WARM_UP_UPDATES = 3  # on a side stream before the capture, as PyTorch's documentation asks for
+GRAPH_UPDATES = 20  # as many as gpunet's own graphs hold; with one update per graph, each would pay for a launch
+WARM_UP_UPDATES = 3  # on a side stream before the capture, as PyTorch's documentation requires
 
 
 class GraphTrainer(Trainer):
