@@ -39,8 +39,10 @@ from gpunet.model import Sequential, load
 from gpunet.model import load as load_model
 from gpunet.normalization import Normalization
 from gpunet.optimizers import SGD, Adam, AdamW
+from gpunet.regularizers import L2
 
 __all__ = [
+    "L2",
     "SGD",
     "Activation",
     "Adam",

@@ -19,6 +19,7 @@ from gpunet.engines import Engine
 from gpunet.engines.base import Progress
 from gpunet.errors import DeviceError, TrainingDivergedError
 from gpunet.fit_arguments import Training
+from gpunet.regularizers import penalty
 from gpunet.scale import Scale
 from gpunet.session import Upload, as_engine_uploads
 
@@ -59,9 +60,16 @@ class EpochTask:
             self.weights = self._engine.weights
             if not all(is_finite(array) for array in self.weights):
                 raise TrainingDivergedError(statistics.updates)
+            self._add_penalty()
         except BaseException:
             self.undo()
             raise
+
+    def _add_penalty(self) -> None:
+        """The losses include what the network's penalties are in the end; during the epoch nobody sums them up."""
+        if self._engine.network.l2:
+            added = penalty(self._engine.network, self.weights)
+            self.logs |= {name: value + added for name, value in self.logs.items() if name in ("loss", "val_loss")}
 
     def undo(self) -> None:
         """May be called before or after `run`, and more than once."""

@@ -20,7 +20,8 @@ from gpunet.errors import UnknownArgumentError
 Lines = tuple[tuple[str, str], ...]
 
 DENSE_ONLY = "gpunet trains fully connected networks: a Sequential of Dense layers"
-PENALTIES = "gpunet has no penalty on weights and no noise; callbacks.EarlyStopping ends training in time"
+PENALTIES = "gpunet has L2 on weights, Dense(units, kernel_regularizer=L2(0.0001)), and no other penalty"
+NOISE = "gpunet has no noise; L2 and callbacks.EarlyStopping help against overfitting"
 START = "a start is a name: Dense(units, kernel_initializer='he_normal'); gpunet.first_weights.NAMES has all"
 LOSSES = "a loss is a name: compile(loss='sparse_categorical_crossentropy') for class numbers, or 'categorical_...'"
 RATE = "callbacks.LearningRateScheduler and ReduceLROnPlateau change the rate between epochs"
@@ -30,7 +31,7 @@ FILES = "model.save(path) and gpunet.load(path) keep layers, weights and, if ask
 NAMES: Lines = (
     ("Reshape Permute", "fit, evaluate and predict flatten images themselves: leave the layer out"),
     ("Rescaling", "bytes (uint8) are scaled to 0..1 when they are used; Normalization scales other numbers"),
-    ("Dropout AlphaDropout SpatialDropout1D SpatialDropout2D GaussianDropout GaussianNoise", PENALTIES),
+    ("Dropout AlphaDropout SpatialDropout1D SpatialDropout2D GaussianDropout GaussianNoise", NOISE),
     ("BatchNormalization LayerNormalization GroupNormalization UnitNormalization", DENSE_ONLY),
     ("Conv1D Conv2D Conv3D SeparableConv2D DepthwiseConv2D Conv2DTranspose ZeroPadding2D UpSampling2D", DENSE_ONLY),
     ("MaxPooling1D MaxPooling2D MaxPool2D AveragePooling2D GlobalAveragePooling2D GlobalMaxPooling2D", DENSE_ONLY),
@@ -77,7 +78,7 @@ NAMES: Lines = (
         "metrics Accuracy SparseCategoricalAccuracy CategoricalAccuracy AUC Precision Recall",
         "accuracy is always reported",
     ),
-    ("regularizers L1 L2 L1L2 l1 l2 l1_l2 constraints MaxNorm", PENALTIES),
+    ("L1 L1L2 l1 l2 l1_l2 constraints MaxNorm", PENALTIES),
     ("initializers GlorotUniform GlorotNormal HeUniform HeNormal RandomNormal RandomUniform Zeros Ones", START),
 )
 
@@ -111,10 +112,10 @@ ARGUMENTS: Lines = (
     ("bias", "use_bias"),
     ("initializer", START),
     ("weights", "model.set_weights sets them"),
-    ("kernel_regularizer bias_regularizer activity_regularizer regularizer W_regularizer b_regularizer", PENALTIES),
+    ("bias_regularizer activity_regularizer regularizer W_regularizer b_regularizer", PENALTIES),
     ("kernel_constraint bias_constraint W_constraint b_constraint", PENALTIES),
     ("weight_decay", "AdamW has it"),
-    ("dropout", PENALTIES),
+    ("dropout", NOISE),
     ("name", "nothing has a name here; leave it out"),
     ("dtype", "everything is computed in float32"),
     ("trainable", "every layer is trained"),

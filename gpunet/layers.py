@@ -8,10 +8,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from gpunet import first_weights
+from gpunet import first_weights, regularizers
 from gpunet.checks import require_positive_integer
 from gpunet.errors import ArgumentError, shown
 from gpunet.keras_names import attributes_of, explained, not_callable
+from gpunet.regularizers import L2
 
 HIDDEN_ACTIVATIONS = ("sigmoid", "softplus", "softsign", "relu", "tanh", "hard_sigmoid", "linear")
 ACTIVATIONS = (*HIDDEN_ACTIVATIONS, "softmax")
@@ -27,13 +28,17 @@ class Network:
     biases:      whether each layer has biases; all have by default. A bias is the weight of an input that is always 1.
                  For engines every layer has biases; in a layer without, that input is always 0, so its biases start
                  and stay at 0.
+    l2:          for each layer, the factor of the sum of its squared weights (without biases) in the loss; empty if no
+                 layer has such a penalty.
     """
 
     widths: tuple[int, ...]
     activations: tuple[str, ...]
     biases: tuple[bool, ...] = ()
+    l2: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "l2", tuple(self.l2) if any(self.l2) else ())
         object.__setattr__(self, "biases", tuple(self.biases) or (True,) * len(self.activations))
         if len(self.biases) != len(self.activations) or not all(isinstance(bias, bool) for bias in self.biases):
             raise ArgumentError(f"network: biases: expected True or False for each layer, got {shown(self.biases)}")
@@ -51,6 +56,12 @@ class Network:
                     f"activation of a hidden layer: expected one of {', '.join(HIDDEN_ACTIVATIONS)}; "
                     f"got {shown(activation)}"
                 )
+        if self.l2 and len(self.l2) != len(self.activations):
+            raise ArgumentError(
+                f"network: {len(self.l2)} penalties for {len(self.activations)} layers; expected one each"
+            )
+        for penalty in self.l2:
+            regularizers.checked("l2", penalty)
         if self.activations[-1] != "softmax":
             raise ArgumentError(
                 f"the output layer needs the activation 'softmax', got {shown(self.activations[-1])}; "
@@ -100,6 +111,11 @@ class Network:
     def own_shapes(self) -> list[tuple[int, ...]]:
         """Shapes of the arrays that the network really has, as users and files see them."""
         return [shape for shape, present in zip(self.weight_shapes, self.present, strict=True) if present]
+
+    @property
+    def twice_l2(self) -> tuple[float, ...]:
+        """Of every layer what times a weight is added to its gradient, by the penalty; empty if there is none."""
+        return tuple(2 * float(penalty) for penalty in self.l2)
 
     @property
     def parameters(self) -> int:
@@ -155,6 +171,7 @@ class Dense:
     use_bias:    False for a layer without biases.
     kernel_initializer, bias_initializer: how weights and biases begin, by name (gpunet.first_weights.NAMES); `init`
                  was the first one's name in 2016.
+    kernel_regularizer: the penalty on its weights: gpunet.L2(0.0001), or "l2" for Keras' L2(0.01); none if not given.
     input_dim:   number of inputs, for the first layer; `input_shape=(n,)` says the same. Without it the model
                  takes the number from the data.
     """
@@ -175,6 +192,7 @@ class Dense:
         input_dim: int | None = None,
         input_shape: Sequence[int] | None = None,
         output_dim: int | None = None,
+        kernel_regularizer: L2 | str | None = None,
     ) -> None:
         if units is not None and output_dim is not None:
             raise ArgumentError(f"Dense: units={units!r} and output_dim={output_dim!r} mean the same; give one")
@@ -187,6 +205,7 @@ class Dense:
         self.use_bias = use_bias
         self.kernel_initializer = first_weights.get("Dense: kernel_initializer", init or kernel_initializer)
         self.bias_initializer = first_weights.get("Dense: bias_initializer", bias_initializer)
+        self.kernel_regularizer = regularizers.get("Dense", kernel_regularizer)
         self.inputs: int | None = None
         if input_shape is not None:
             self.inputs = _flat_size("Dense: input_shape", input_shape)
@@ -227,6 +246,7 @@ def network_of(layers: Iterable[Layer], inputs: int | None = None) -> Network:
     widths: list[int] = []
     activations: list[str | None] = []
     biases: list[bool] = []
+    penalties: list[float] = []
     prepared: list[Preparation] = []
     for number, layer in enumerate(layers):
         if isinstance(layer, Preparation):
@@ -261,6 +281,7 @@ def network_of(layers: Iterable[Layer], inputs: int | None = None) -> Network:
             widths.append(layer.units)
             activations.append(layer.activation)
             biases.append(layer.use_bias)
+            penalties.append(layer.kernel_regularizer.l2 if layer.kernel_regularizer else 0.0)
         else:
             if not activations:
                 raise ArgumentError(f"Activation({layer.activation!r}): expected after a Dense layer")
@@ -272,7 +293,8 @@ def network_of(layers: Iterable[Layer], inputs: int | None = None) -> Network:
             activations[-1] = layer.activation
     if not activations:
         raise ArgumentError("the model has no Dense layer; add one with model.add(Dense(units, activation='softmax'))")
-    return Network(tuple(widths), tuple(activation or "linear" for activation in activations), tuple(biases))
+    functions = tuple(activation or "linear" for activation in activations)
+    return Network(tuple(widths), functions, tuple(biases), tuple(penalties))
 
 
 def _known_activation(owner: str, name: object) -> str:

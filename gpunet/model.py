@@ -24,6 +24,7 @@ from gpunet.fit_arguments import Checks, FitArguments, Training, check_verbose, 
 from gpunet.keras_names import explained, no_attribute, not_callable
 from gpunet.layers import Activation, Dense, Layer, Network, Preparation, network_of
 from gpunet.optimizers import Optimizer
+from gpunet.regularizers import L2, penalty
 from gpunet.scale import Scale
 from gpunet.session import Session
 from gpunet.turns import Turns
@@ -194,7 +195,8 @@ class Sequential:
         Returns:          History: loss (nats) and accuracy, means over the epoch's examples, each taken before the
                           example's update; val_loss and val_accuracy after the epoch; seconds (of training), updates.
                           Weights count in the loss alone, as in Keras: the sum of weight times loss, over the number
-                          of examples.
+                          of examples. loss and val_loss include the layers' penalties, for the weights that the epoch
+                          ends with.
         Raises:           ArgumentError before anything has changed; TrainingDivergedError if the loss is not finite,
                           with the model as it was before that epoch; DeviceError if the GPU fails, with the
                           weights of the last whole epoch.
@@ -230,6 +232,7 @@ class Sequential:
     ) -> list[float]:
         """[loss, accuracy]: mean loss in nats and share of examples whose most probable class is the target's.
 
+        The loss includes the layers' penalties.
         sample_weight: what each example's loss counts, as in `fit`; in the accuracy each counts once.
         batch_size, verbose: taken for the sake of Keras' spelling; the engine takes as many examples at a time as suit
         it, and nothing is printed.
@@ -242,7 +245,8 @@ class Sequential:
         targets = with_sample_weights("sample_weight", sample_weight, targets)
         images = self._normalized(images)
         engine, (uploaded_images, uploaded_targets) = self._engine_for(network, images, targets)
-        return list(engine.evaluate(uploaded_images, uploaded_targets))
+        loss, accuracy = engine.evaluate(uploaded_images, uploaded_targets)
+        return [loss + penalty(network, self._session.weights), accuracy]
 
     @explained
     @turns.short
@@ -418,7 +422,11 @@ def restore(saved: saving.Saved, device: str = "auto", engine: str = "auto") -> 
     """The model that was saved."""
     inputs, *widths = saved.network.widths
     network = saved.network
-    layers = [Dense(*layer) for layer in zip(widths, network.activations, network.biases, strict=True)]
+    penalties = [L2(factor) if factor else None for factor in network.l2] or [None] * len(widths)
+    layers = [
+        Dense(units, activation, bias, kernel_regularizer=penalty)
+        for units, activation, bias, penalty in zip(widths, network.activations, network.biases, penalties, strict=True)
+    ]
     layers[0].inputs = inputs
     before = [] if saved.normalization is None else [saved.normalization]
     model = Sequential([*before, *layers], seed=saved.seed)

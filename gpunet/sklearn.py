@@ -1,7 +1,7 @@
 """MLPClassifier: a gpunet network as a scikit-learn classifier, for pipelines, grid searches and cross-validation.
 
-Its parameters have the names and meanings of sklearn.neural_network.MLPClassifier; what gpunet lacks (other solvers, L2
-penalty) is refused. Needs scikit-learn: pip install 'gpunet[sklearn]'.
+Its parameters have the names, meanings and defaults of sklearn.neural_network.MLPClassifier; what gpunet lacks (other
+solvers, other learning rates) is refused. Needs scikit-learn: pip install 'gpunet[sklearn]'.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ except ImportError as error:
         f"gpunet.sklearn needs scikit-learn 1.6 or newer ({error}); pip install 'gpunet[sklearn]'"
     ) from None
 
-from gpunet import losses, threads
+from gpunet import losses, regularizers, threads
 from gpunet.callbacks import Callback, Logs
 from gpunet.checks import require_positive_integer
 from gpunet.errors import ArgumentError
@@ -36,19 +37,21 @@ from gpunet.example_weights import as_sample_weights
 from gpunet.layers import HIDDEN_ACTIVATIONS, Dense, network_of
 from gpunet.model import Sequential
 from gpunet.optimizers import SGD, Adam, Optimizer
+from gpunet.regularizers import L2
 
 ACTIVATIONS = {"identity": "linear", "logistic": "sigmoid", **{name: name for name in HIDDEN_ACTIVATIONS}}
 LARGEST_AUTO_BATCH = 200  # scikit-learn's
 
 # Parameters of scikit-learn's classifier of which gpunet supports one value only.
-ONLY = {"alpha": 0.0, "learning_rate": "constant"}
+ONLY = {"learning_rate": "constant"}
 
 
 class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A fully connected network with softmax output.
 
     hidden_layer_sizes: widths of the hidden layers.  activation: "identity", "logistic", "tanh", "relu", or another of
-    gpunet's names.  solver: "adam" or "sgd".  alpha: 0 only.  learning_rate: "constant" only.
+    gpunet's names.  solver: "adam" or "sgd".  alpha: alpha / (2 batch_size) times the sum of the squared weights is
+    added to the loss.  learning_rate: "constant" only.  power_t, max_fun: without effect, as with these solvers there.
     batch_size: "auto" is min(200, examples).
     tol, n_iter_no_change: training ends when the loss (with early_stopping: the accuracy on a share validation_fraction
     of the examples) has not improved by more than tol for n_iter_no_change epochs; else after max_iter epochs.
@@ -74,10 +77,11 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         activation: str = "relu",
         *,
         solver: str = "adam",
-        alpha: float = 0.0,
+        alpha: float = 0.0001,
         batch_size: int | str = "auto",
         learning_rate: str = "constant",
         learning_rate_init: float = 0.001,
+        power_t: float = 0.5,
         max_iter: int = 200,
         shuffle: bool = True,
         random_state: Any = None,
@@ -92,6 +96,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         beta_2: float = 0.999,
         epsilon: float = 1e-8,
         n_iter_no_change: int = 10,
+        max_fun: int = 15000,
         device: str = "auto",
         engine: str = "auto",
     ) -> None:
@@ -102,6 +107,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.batch_size = batch_size
         self.learning_rate = learning_rate
         self.learning_rate_init = learning_rate_init
+        self.power_t = power_t
         self.max_iter = max_iter
         self.shuffle = shuffle
         self.random_state = random_state
@@ -116,6 +122,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         self.beta_2 = beta_2
         self.epsilon = epsilon
         self.n_iter_no_change = n_iter_no_change
+        self.max_fun = max_fun
         self.device = device
         self.engine = engine
 
@@ -134,7 +141,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             raise ArgumentError(
                 f"warm_start: y has the classes {classes}, but fit was called with {self.classes_} before"
             )
-        layers, optimizer = self._layers(len(classes)), self._optimizer()
+        self._layers(len(classes), 1)  # what is refused is refused before anything is drawn
+        optimizer = self._optimizer()
         max_iter = require_positive_integer("max_iter", self.max_iter)
         random = check_random_state(self.random_state)
         seed = int(random.randint(np.iinfo(np.int32).max))
@@ -145,19 +153,15 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             validation = (x[held], targets[held])
             x, targets = x[rows], targets[rows]
             if weights is not None:
-                weights, validation_weights = weights[rows], weights[held]
+                weights, validation_weights = weights[rows], _with_mean_1("validation examples", weights[held])
         if weights is not None:
-            weights = weights / weights.mean(dtype=np.float64)
+            weights = _with_mean_1("examples to train on", weights)
         batch_size = min(LARGEST_AUTO_BATCH, len(x)) if self.batch_size == "auto" else self.batch_size
         batch_size = min(require_positive_integer("batch_size", batch_size), len(x))
+        layers = self._layers(len(classes), batch_size)
         initial_epoch = self.n_iter_ if goes_on else 0
-        model = self.model_ if goes_on else Sequential(layers, seed=seed)
-        if goes_on and network_of(layers, x.shape[1]) != model.network:
-            raise ArgumentError(
-                f"warm_start: the network was {model.network} with {', '.join(model.network.activations)}; "
-                "hidden_layer_sizes and activation cannot be changed"
-            )
-        state = model.optimizer_state if goes_on else None
+        model = self._continued(layers, x.shape[1]) if goes_on else Sequential(layers, seed=seed)
+        state = self.model_.optimizer_state if goes_on else None
         model.compile(optimizer, losses.INTEGER, device=self.device, engine=self.engine)
         if state is not None and tuple(state.slots) == tuple(optimizer.slots):
             model.optimizer_state = state
@@ -200,15 +204,38 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
             logarithms: NDArray[np.floating] = np.log(self.predict_proba(X))
         return logarithms
 
-    def _layers(self, classes: int) -> list[Dense]:
+    def _continued(self, layers: list[Dense], inputs: int) -> Sequential:
+        """The model of the last fit, with the penalty that the layers have."""
+        model, network = self.model_, network_of(layers, inputs)
+        if replace(network, l2=()) != replace(model.network, l2=()):
+            raise ArgumentError(
+                f"warm_start: the network was {model.network} with {', '.join(model.network.activations)}; "
+                "hidden_layer_sizes and activation cannot be changed"
+            )
+        if network == model.network:
+            return model
+        layers[0].inputs = inputs
+        continued = Sequential(layers, seed=model.seed)
+        continued.set_weights(model.get_weights())
+        continued.scale, continued.epochs_trained = model.scale, model.epochs_trained
+        return continued
+
+    def _layers(self, classes: int, batch_size: int) -> list[Dense]:
         sizes: Any = self.hidden_layer_sizes
         widths = list(sizes) if isinstance(sizes, Iterable) and not isinstance(sizes, str) else [sizes]
         if self.activation not in ACTIVATIONS:
             raise ArgumentError(f"activation: expected one of {', '.join(ACTIVATIONS)}; got {self.activation!r}")
+        factor = regularizers.checked("alpha", self.alpha) / (2 * batch_size)
+        penalty = L2(factor) if factor else None
         hidden = [
-            Dense(require_positive_integer("hidden_layer_sizes", n), ACTIVATIONS[self.activation]) for n in widths
+            Dense(
+                require_positive_integer("hidden_layer_sizes", n),
+                ACTIVATIONS[self.activation],
+                kernel_regularizer=penalty,
+            )
+            for n in widths
         ]
-        return [*hidden, Dense(classes, "softmax")]
+        return [*hidden, Dense(classes, "softmax", kernel_regularizer=penalty)]
 
     def _optimizer(self) -> Optimizer:
         for name, only in ONLY.items():
@@ -232,6 +259,12 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         weights = self.model_.get_weights()
         self.coefs_, self.intercepts_ = weights[::2], weights[1::2]
         self.n_layers_, self.n_outputs_, self.out_activation_ = len(self.coefs_) + 1, len(self.classes_), "softmax"
+
+
+def _with_mean_1(whose: str, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not weights.any():
+        raise ArgumentError(f"sample_weight: every weight of the {whose} is zero; expected some above 0")
+    return (weights / weights.mean(dtype=np.float64)).astype(np.float32)
 
 
 class _Convergence(Callback):

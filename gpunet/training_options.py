@@ -18,6 +18,7 @@ from gpunet.errors import ArgumentError
 from gpunet.layers import HIDDEN_ACTIVATIONS, Dense
 from gpunet.model import Sequential
 from gpunet.optimizers import Optimizer
+from gpunet.regularizers import L2
 
 SCHEDULES = ("linear", "constant")
 # Adam at a constant 0.001 jumps about at the end; twice that, falling to 0, comes to rest at a higher accuracy.
@@ -94,6 +95,13 @@ OPTIONS = (
         help="decoupled weight decay, for adamw (0.004)",
         spread=LOGARITHMICALLY,
     ),
+    Option(
+        "--l2",
+        type=float,
+        metavar="FACTOR",
+        help="penalty on the weights: FACTOR times the sum of their squares is added to the loss (none)",
+        spread=LOGARITHMICALLY,
+    ),
     Option("--seed", type=commandline.seed, default=0, metavar="N", help="fixes the start and the shuffling"),
 )
 
@@ -136,10 +144,11 @@ def model_of(options: argparse.Namespace, dataset: Dataset) -> Sequential:
         )
     model = Sequential(seed=options.seed)
     inputs: int | None = dataset.inputs
+    penalty = None if options.l2 is None else L2(options.l2)
     for units in options.hidden:
-        model.add(Dense(units, options.activation, input_dim=inputs))
+        model.add(Dense(units, options.activation, input_dim=inputs, kernel_regularizer=penalty))
         inputs = None
-    model.add(Dense(dataset.classes, "softmax", input_dim=inputs))
+    model.add(Dense(dataset.classes, "softmax", input_dim=inputs, kernel_regularizer=penalty))
     model.compile(optimizer_of(options), losses.INTEGER, device=options.device, engine=options.engine)
     return model
 

@@ -4,7 +4,7 @@
 //
 // Arrays  row-major, rows padded to a multiple of 4 (matrix.cuh), no overlap: x as in dense_forward.cu; dz (batch_size,
 //         units), weights (inputs + 1, units), the last row being the bias, and state (slots, inputs + 1, units)
-//         float32; constants: see optimizer.cuh; cursors: see batch.cuh; last_of_update: 1 in the kernel that
+//         float32; constants, twice_l2 (-DL2=1): see optimizer.cuh; cursors: see batch.cuh; last_of_update: 1 in the kernel that
 //         ends an update. partials, arrivals: see product.cuh; used if gridDim.z > 1.
 // Launch  THREADS threads; grid (ceil(units / TILE_N), ceil((inputs + 1) / TILE_M), blocks that split the examples).
 // Range   any sizes >= 1.
@@ -22,6 +22,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_upd
         const InputElement* __restrict__ x, const int* __restrict__ order, int gather,
         const float* __restrict__ dz, int* cursors, int batch_size, int examples, int last_of_update,
         float* __restrict__ weights, float* __restrict__ state, const float* __restrict__ constants,
+#if L2
+        float twice_l2,
+#endif
         int inputs, int units, float* partials, unsigned* arrivals) {
     const int update = cursors[BACKWARD];
     const Batch batch = batch_at(update, batch_size, examples);
@@ -35,6 +38,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_upd
         first_m, first_n, first_of_share(batch.rows), last_of_share(batch.rows), products);
     if (!sum_over_split(partials, arrivals, products)) return;
 
+#if !L2
+    constexpr float twice_l2 = 0.0f;
+#endif
     const Rule rule = read_rule(constants, update);  // not before: it would take registers of the product
     const size_t slot_size = (size_t)(inputs + 1) * padded(units);
 #pragma unroll
@@ -55,7 +61,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_upd
                 const int m = first_m + tile_row(i + r);
                 const size_t at = (size_t)m * padded(units) + n;
                 if (m > inputs) continue;
-                rows[r].step(scaled_input_sums(four_products(products, i + r, j)), rule);
+                rows[r].step(scaled_input_sums(four_products(products, i + r, j)), m < inputs ? twice_l2 : 0.0f, rule);
                 rows[r].write(weights + at, state + at, slot_size);
             }
         }

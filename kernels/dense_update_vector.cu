@@ -15,7 +15,13 @@ extern "C" __global__ void __launch_bounds__(256, 4) dense_update_vector(
         const InputElement* __restrict__ x, const int* __restrict__ order, int gather,
         const float* __restrict__ dz, int* cursors, int batch_size, int examples, int last_of_update,
         float* __restrict__ weights, float* __restrict__ state, const float* __restrict__ constants,
+#if L2
+        float twice_l2,
+#endif
         int inputs, int units) {
+#if !L2
+    constexpr float twice_l2 = 0.0f;
+#endif
     const int fours = padded(units) / 4;
     const int index = blockIdx.x * blockDim.x + threadIdx.x;
     const int m = index / fours;
@@ -40,7 +46,7 @@ extern "C" __global__ void __launch_bounds__(256, 4) dense_update_vector(
         g.z = fmaf(a, b.z, g.z);
         g.w = fmaf(a, b.w, g.w);
     }
-    four.step(scaled_input_sums(g), rule);
+    four.step(scaled_input_sums(g), m < inputs ? twice_l2 : 0.0f, rule);
     four.write(weights + at, state + at, slot_size);
     if (last_of_update && index == 0) cursors[FORWARD] = update + 1;  // last: the reads above need not wait for it
 }

@@ -6,6 +6,7 @@
 //   nesterov  velocity as there;  w += momentum velocity - learning_rate g
 //   sgd       w -= learning_rate g
 //
+//   -DL2=1     the loss has l2 times the sum of the squared weights, biases excepted: 2 l2 w in a weight's gradient
 //   constants  (updates, CONSTANTS_STRIDE): for each update of the epoch the rule's numbers, as `constants` of its class
 //              in gpunet/optimizers.py gives them: worked out in double, the bias corrections folded in
 //   state      the optimizer's slots one after the other, each of the shape of the weights: m and v, or velocity
@@ -15,6 +16,9 @@
 #pragma once
 #include "approximate.cuh"
 #include "matrix.cuh"
+#ifndef L2
+#define L2 0
+#endif
 
 // A rule has its numbers of slots and constants, and step: the new weight for gradient g. first and second are the
 // slots, as far as it has them; c are its constants. Where a step of two weights costs less than two, it also has steps.
@@ -123,6 +127,9 @@ __device__ __forceinline__ float optimizer_step(float w, float g, float& first, 
     return OPTIMIZER::step(w, g, first, second, rule.constants);
 }
 
+// The gradient with the penalty's part, which is twice_l2 times the weight.
+__device__ __forceinline__ float penalized(float g, float w, float twice_l2) { return L2 ? fmaf(twice_l2, w, g) : g; }
+
 // Four neighbouring weights and what the optimizer remembers of them: first and second slot.
 struct FourWeights {
     float4 w, first, second;
@@ -134,11 +141,11 @@ struct FourWeights {
         if constexpr (SLOTS > 1) second = read_four(state + slot_size);
     }
 
-    __device__ __forceinline__ void step(float4 g, const Rule& rule) {
-        w.x = optimizer_step(w.x, g.x, first.x, second.x, rule);
-        w.y = optimizer_step(w.y, g.y, first.y, second.y, rule);
-        w.z = optimizer_step(w.z, g.z, first.z, second.z, rule);
-        w.w = optimizer_step(w.w, g.w, first.w, second.w, rule);
+    __device__ __forceinline__ void step(float4 g, float twice_l2, const Rule& rule) {
+        w.x = optimizer_step(w.x, penalized(g.x, w.x, twice_l2), first.x, second.x, rule);
+        w.y = optimizer_step(w.y, penalized(g.y, w.y, twice_l2), first.y, second.y, rule);
+        w.z = optimizer_step(w.z, penalized(g.z, w.z, twice_l2), first.z, second.z, rule);
+        w.w = optimizer_step(w.w, penalized(g.w, w.w, twice_l2), first.w, second.w, rule);
     }
 
     __device__ __forceinline__ void write(float* weights, float* state, size_t slot_size) const {

@@ -5,7 +5,7 @@
 //
 // Arrays  images, targets, weights: as in dense_forward.cu and softmax_cross_entropy.cu, gathered through order (examples,).
 //         weights_in and slots_in are read at the start; weights_out and slots_out are written at the end, if all went
-//         well (persistent_block.cuh has their layout). constants: optimizer.cuh.
+//         well (persistent_block.cuh has their layout). constants, and twice_l2 (layers,) if -DL2=1: optimizer.cuh.
 //         packets, status, patience: exchange.cuh. losses (examples,) float32 and correct (examples,) uint8 are written in
 //         the epoch's order.
 // Launch  cooperative, BLOCKS blocks of THREADS threads, SHARED_FLOATS floats of dynamic shared memory; updates
@@ -141,6 +141,28 @@ __device__ __forceinline__ void backward_own(Block& block, const Exchange& excha
 // The exchange in which the next inputs are put down: the second, if registers can hold them so long.
 constexpr int KEEP_LAYER = BATCH == 1 && HIDDEN > 1 ? 2 : 1;
 
+// twice_l2 of the weights of a layer: 0 in the column of the bias.
+template <int LAYER>
+__device__ __forceinline__ auto penalty_into(const Update& update) {
+#if L2
+    return [&update](int column) {
+        return column_place(columns(LAYER - 1), column) == width(LAYER - 1) ? 0.0f : update.twice_l2[LAYER - 1];
+    };
+#else
+    return 0;  // nobody asks it
+#endif
+}
+
+// The same where columns are units: their biases are elsewhere.
+template <int LAYER>
+__device__ __forceinline__ auto penalty_out_of(const Update& update) {
+#if L2
+    return [&update](int) { return update.twice_l2[LAYER]; };
+#else
+    return 0;
+#endif
+}
+
 // What this block's neurons add to the gradients of the layer before, for those who own its neurons.
 template <int LAYER>
 __device__ __forceinline__ void publish_all_parts(Block& block, const Exchange& exchange) {
@@ -161,7 +183,7 @@ __device__ __forceinline__ void step_incoming(Block& block, const Update& update
     if constexpr (FIRST < LAST) {
         HiddenLayer<LAYER>& layer = block.layer<LAYER>();
         layer.incoming.template step<!TWICE, FIRST, LAST>(
-            layer.own_gradients, block.layer<LAYER - 1>().activations, update.rule);
+            layer.own_gradients, block.layer<LAYER - 1>().activations, penalty_into<LAYER>(update), update.rule);
     }
 }
 
@@ -169,14 +191,15 @@ template <int LAYER>
 __device__ __forceinline__ void step_outgoing(Block& block, const Update& update) {
     HiddenLayer<LAYER>& layer = block.layer<LAYER>();
     layer.outgoing.template step<false>(
-        layer.own_activations.of(update.turn), block.layer<LAYER + 1>().gradients, update.rule);
+        layer.own_activations.of(update.turn), block.layer<LAYER + 1>().gradients,
+        penalty_out_of<LAYER>(update), update.rule);
 }
 
 template <int FIRST, int LAST>
 __device__ __forceinline__ void step_output(Block& block, const Update& update) {
     if constexpr (FIRST < LAST) {
         block.output.weights.template step<true, FIRST, LAST>(
-            block.output.gradients, block.layer<HIDDEN>().activations, update.rule);
+            block.output.gradients, block.layer<HIDDEN>().activations, penalty_into<OUTPUT>(update), update.rule);
     }
 }
 
@@ -193,9 +216,9 @@ __device__ __forceinline__ void step_first(Block& block, const Update& update, X
 #pragma unroll
             for (int r = 0; r < OWNED; ++r) numbers[r] = __shfl_sync(ALL_LANES, own, r);
         };
-        layer.incoming.template step<true>(gradients, x, update.rule);
+        layer.incoming.template step<true>(gradients, x, penalty_into<1>(update), update.rule);
     } else {
-        layer.incoming.template step<true>(layer.own_gradients, x, update.rule);
+        layer.incoming.template step<true>(layer.own_gradients, x, penalty_into<1>(update), update.rule);
     }
 }
 
@@ -252,6 +275,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) persistent_epoch(
         const float* __restrict__ weights_in, const float* __restrict__ slots_in,
         float* __restrict__ weights_out, float* __restrict__ slots_out,
         const float* __restrict__ constants,
+#if L2
+        const float* __restrict__ twice_l2,
+#endif
         Packet* packets, int* status, int patience, float* __restrict__ losses, unsigned char* __restrict__ correct) {
     DYN_SHARED(float, memory);
     Block block(memory);
@@ -259,8 +285,11 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) persistent_epoch(
 #if !WEIGHTED
     constexpr const float* weights = nullptr;
 #endif
-    const Epoch epoch{
+    Epoch epoch{
         images, targets, reinterpret_cast<const Target*>(weights), order, batch_size, examples, constants, losses, correct, first_update};
+#if L2
+    epoch.twice_l2 = twice_l2;
+#endif
     Update update = epoch.update(0), before{};  // nothing was before: its steps must not be made
     Fetched fetched;
     fetched.find(epoch, update);

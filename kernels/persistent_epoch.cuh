@@ -8,6 +8,9 @@ struct Update {
     int turn;  // number in its launch, from 0: what is kept in turns goes by it
     Batch batch;
     Rule rule;
+#if L2  // without it, an update has the registers that it always had
+    const float* twice_l2;  // of every layer
+#endif
 
     // What a gradient of the mean loss gets of an example's.
     __device__ __forceinline__ float share() const { return BATCH == 1 ? 1.0f : approximate_reciprocal(batch.rows); }
@@ -23,10 +26,17 @@ struct Epoch {
     float* losses;
     unsigned char* correct;
     int first_update;  // of the launch
+#if L2
+    const float* twice_l2;
+#endif
 
     __device__ __forceinline__ Update update(int turn) const {
         const int number = first_update + turn;
+#if L2
+        return {turn, batch_at(number, batch_size, examples), read_rule(constants, number), twice_l2};
+#else
         return {turn, batch_at(number, batch_size, examples), read_rule(constants, number)};
+#endif
     }
 
     // The number of an update's example among all images.

@@ -98,9 +98,9 @@ struct Slice {
     // left(example, row) * right(example, column). left(example, numbers) and right(example, numbers) give them.
     //
     // IN_PAIRS: weights of neighbouring columns are stepped together. Not where the same weight lies in another block
-    // as well, with other neighbours (optimizer.cuh).
-    template <bool IN_PAIRS, int FIRST = 0, int LAST = ROWS, class Left, class Right>
-    __device__ __forceinline__ void step(Left left, Right right, const Rule& rule) {
+    // as well, with other neighbours (optimizer.cuh). penalty(column): twice_l2 of a column's weights.
+    template <bool IN_PAIRS, int FIRST = 0, int LAST = ROWS, class Left, class Right, class Penalty>
+    __device__ __forceinline__ void step(Left left, Right right, Penalty penalty, const Rule& rule) {
         constexpr int AT_ONCE = LAST - FIRST < STEPS_AT_ONCE ? LAST - FIRST : STEPS_AT_ONCE;
 #pragma unroll
         for (int row = FIRST; row < LAST; row += AT_ONCE) {
@@ -120,9 +120,17 @@ struct Slice {
             }
 #pragma unroll
             for (int r = 0; r < AT_ONCE; ++r) {
-                if (row + r < LAST) step_row<IN_PAIRS>(row + r, gradients[r], rule);
+                if (row + r >= LAST) continue;
+                if constexpr (L2) penalize(row + r, gradients[r], penalty);
+                step_row<IN_PAIRS>(row + r, gradients[r], rule);
             }
         }
+    }
+
+    template <class Penalty>
+    __device__ __forceinline__ void penalize(int row, float (&gradients)[COLUMNS], Penalty penalty) {
+#pragma unroll
+        for (int c = 0; c < COLUMNS; ++c) gradients[c] = penalized(gradients[c], at<0>(row, c), penalty(c));
     }
 
     template <bool IN_PAIRS, class Named = OPTIMIZER>

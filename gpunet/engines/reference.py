@@ -109,7 +109,7 @@ class ReferenceEngine(Engine):
         return losses, correct
 
     def gradients(self, images: NDArray[Any], labels: Array) -> tuple[Floats, int]:
-        """Backpropagation: stores d(mean loss)/d(weights) in `self._gradients`; returns the same as `update`."""
+        """Backpropagation: stores d(mean loss + penalty)/d(weights) in `self._gradients`; returns the same as `update`."""
         outputs = self._forward(images)
         losses, correct, dz = softmax_cross_entropy(outputs[-1], labels)
         for layer in reversed(range(self.network.layers)):
@@ -118,6 +118,8 @@ class ReferenceEngine(Engine):
                 np.sum(dz, axis=0, out=self._gradients[2 * layer + 1])
             else:
                 self._gradients[2 * layer + 1].fill(0)
+            if self.network.l2:
+                self._gradients[2 * layer] += self.network.twice_l2[layer] * self._weights[2 * layer]
             if layer > 0:
                 previous = self.network.activations[layer - 1]
                 dz = dense_backward(dz, self._weights[2 * layer], outputs[layer], previous)

@@ -37,7 +37,7 @@ from gpunet.saving.formats import Arrays, Raw
 from gpunet.scale import Scale
 
 FORMAT = 2  # rises when an older gpunet would misread the file
-PLAIN = 1  # format of a file without what came with 2: layers without biases, Normalization
+PLAIN = 1  # format of a file without what came with 2: layers without biases, Normalization, penalties
 PREPARED = ("normalization.mean", "normalization.variance")
 
 
@@ -146,8 +146,8 @@ def _sizes(path: str | os.PathLike[str], text: str | None) -> dict[str, int]:
 
 
 def _network(description: dict[str, Any]) -> Network:
-    biases = description.get("biases", ())
-    return Network(tuple(description["widths"]), tuple(description["activations"]), tuple(biases))
+    biases, l2 = description.get("biases", ()), description.get("l2", ())
+    return Network(tuple(description["widths"]), tuple(description["activations"]), tuple(biases), tuple(l2))
 
 
 def _elements(network: Network, slots: Sequence[str]) -> dict[str, int]:
@@ -207,6 +207,8 @@ def _describe(saved: Saved) -> dict[str, Any]:
     later: dict[str, Any] = {}  # what no file of an older gpunet has
     if not all(saved.network.biases):
         later["biases"] = saved.network.biases
+    if saved.network.l2:
+        later["l2"] = saved.network.l2
     if saved.normalization is not None:
         later["normalized"] = True
     plain = not later

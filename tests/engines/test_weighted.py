@@ -5,47 +5,24 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from gpunet import engines
-from gpunet.engines import Engine
-from gpunet.engines.cuda.persistent import PersistentEngine
-from gpunet.engines.cuda.tiled import TiledEngine
 from gpunet.engines.reference import ReferenceEngine, softmax_cross_entropy
 from gpunet.engines.weighted import Weighted
 from gpunet.layers import Network
-from gpunet.optimizers import SGD, Adam, Optimizer
-from support import devices
-from support.devices import EMULATED, refuse_or_skip
+from gpunet.optimizers import SGD, Adam
+from support.devices import EMULATED
 from support.engine_cases import (
+    CUDA,
+    KINDS,
     SMALL,
     assert_epochs_report_what_the_reference_reports,
     assert_follows_the_reference,
     assert_same_bits,
     distance,
+    make,
     problem,
 )
 
 MANY_CLASSES = Network((9, 8, 7, 40), ("sigmoid", "tanh", "softmax"))  # more than a warp has lanes
-CUDA = ("tiled", "persistent")
-KINDS = [
-    "compiled",
-    *(f"{engine} order-forward" for engine in CUDA),
-    *(pytest.param(f"{engine} gpu", marks=pytest.mark.gpu) for engine in CUDA),
-]
-
-
-def make(kind: str, network: Network, optimizer: Optimizer, weights: list[np.ndarray], batch_size: int = 5) -> Engine:
-    """kind: an engine, and for those on a GPU, where it runs."""
-    engine, _, device = kind.partition(" ")
-    if engine == "compiled":
-        if reason := engines.numba_problem():
-            refuse_or_skip("CI", reason)
-        from gpunet.engines.cpu.engine import CompiledEngine
-
-        return CompiledEngine(network, optimizer, weights)
-    if engine == "tiled":
-        return TiledEngine(network, optimizer, weights, devices.open_device(device))
-    opened = devices.open_device_that_fits(device, network, batch_size, 4, 48 * 1024)
-    return PersistentEngine(network, optimizer, weights, opened)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -51,9 +51,48 @@ def quick(**arguments) -> MLPClassifier:
 def test_parameters_have_the_names_and_defaults_of_scikit_learn() -> None:
     ours, theirs = MLPClassifier().get_params(), Original().get_params()
     assert ours.keys() - theirs.keys() == {"device", "engine"}
-    assert theirs.keys() - ours.keys() <= {"max_fun", "power_t", "loss"}  # of the solvers that gpunet has not
-    different = {name for name in ours.keys() & theirs.keys() if ours[name] != theirs[name]}
-    assert different == {"alpha"}
+    assert theirs.keys() - ours.keys() <= {"loss"}  # of newer versions
+    assert {name: theirs[name] for name in ours.keys() & theirs.keys()} == {
+        name: ours[name] for name in ours.keys() & theirs.keys()
+    }
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_every_default_of_scikit_learn_is_accepted_when_written_out(blobs) -> None:
+    theirs = Original().get_params()
+    theirs.pop("loss", None)
+    classifier = MLPClassifier(**theirs | {"max_iter": 1}).fit(*blobs)
+    assert classifier.model_.network.l2 == (0.0001 / 120, 0.0001 / 120)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_alpha_is_scikit_learns(blobs) -> None:
+    """From the same weights, with all examples in one batch: the same weights, and the same loss but for its moment."""
+    x, y = blobs
+    arguments = {"solver": "sgd", "alpha": 3.0, "batch_size": 60, "max_iter": 1, "warm_start": True, "tol": 0}
+    ours, theirs = quick(**arguments).fit(x, y), Original(8, learning_rate_init=0.02, **arguments, random_state=0)
+    theirs.fit(x, y)
+    theirs.coefs_ = [coef.astype(np.float64) for coef in ours.coefs_]
+    theirs.intercepts_ = [intercept.astype(np.float64) for intercept in ours.intercepts_]
+    theirs._optimizer = None
+    del theirs._optimizer
+    ours.model_.compile(ours.model_.optimizer, "sparse_categorical_crossentropy")
+    before = ours.model_.evaluate(x, y)[0]
+    ours.fit(x, y)
+    theirs.fit(x, y)
+    assert theirs.loss_ == pytest.approx(before, rel=1e-5)
+    for one, other in zip(ours.coefs_ + ours.intercepts_, theirs.coefs_ + theirs.intercepts_, strict=True):
+        np.testing.assert_allclose(one, other, atol=2e-6)
+
+
+@pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_alpha_may_change_at_a_warm_start(blobs) -> None:
+    kept, other = (quick(max_iter=2, warm_start=True).fit(*blobs) for _ in range(2))
+    kept.fit(*blobs)
+    other.set_params(alpha=50.0).fit(*blobs)
+    assert np.abs(other.coefs_[0]).sum() < np.abs(kept.coefs_[0]).sum()
+    assert other.model_.epochs_trained == kept.model_.epochs_trained == 4
+    assert other.model_.optimizer_state.updates == kept.model_.optimizer_state.updates
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -67,12 +106,12 @@ def test_weights_of_examples_count_by_their_proportions(blobs) -> None:
     np.testing.assert_allclose(one.coefs_[0], tiny.coefs_[0], atol=1e-6)
     assert not np.allclose(one.coefs_[0], plain.coefs_[0], atol=1e-4)
     counts = np.arange(60) // 7 % 3
-    counted = quick(max_iter=4, batch_size=60).fit(x, y, sample_weight=counts)
-    repeated = quick(max_iter=4, batch_size=200).fit(np.repeat(x, counts, axis=0), np.repeat(y, counts))
+    counted = quick(solver="sgd", max_iter=4, batch_size=60).fit(x, y, sample_weight=counts)
+    repeated = quick(solver="sgd", max_iter=4, batch_size=200).fit(np.repeat(x, counts, axis=0), np.repeat(y, counts))
     np.testing.assert_allclose(counted.coefs_[0], repeated.coefs_[0], atol=1e-6)
     theirs = Original(8, learning_rate_init=0.02, alpha=0, batch_size=60, max_iter=1, random_state=0, shuffle=False)
     theirs.fit(x, y)
-    ours = quick(batch_size=60, max_iter=1, shuffle=False)
+    ours = quick(batch_size=60, max_iter=1, shuffle=False, alpha=0)
     ours.fit(x, y)
     ours.model_.set_weights([a for pair in zip(theirs.coefs_, theirs.intercepts_, strict=True) for a in pair])
     theirs.set_params(warm_start=True)
@@ -121,7 +160,9 @@ def test_it_is_the_gpunet_model_that_was_trained(blobs) -> None:
     classifier = quick(max_iter=3, batch_size=20, tol=0, n_iter_no_change=99)
     with pytest.warns(ConvergenceWarning, match="did not converge in 3 epochs"):
         classifier.fit(x, y)
-    model = gpunet.Sequential([gpunet.Dense(8, "relu"), gpunet.Dense(3, "softmax")], seed=classifier.model_.seed)
+    l2 = gpunet.L2(0.0001 / 40)
+    layers = [gpunet.Dense(8, "relu", kernel_regularizer=l2), gpunet.Dense(3, "softmax", kernel_regularizer=l2)]
+    model = gpunet.Sequential(layers, seed=classifier.model_.seed)
     model.compile(gpunet.Adam(0.02), "sparse_categorical_crossentropy")
     history = model.fit(x, y, 20, 3, verbose=0)
     np.testing.assert_array_equal(classifier.predict_proba(x), model.predict(x))
@@ -230,7 +271,7 @@ def test_nesterovs_momentum_makes_another_training(blobs) -> None:
 
 
 FAULTS = {
-    "alpha": ({"alpha": 1e-4}, r"alpha: gpunet supports alpha=0\.0 only, got 0\.0001"),
+    "alpha": ({"alpha": -1e-4}, r"alpha: expected a number from 0 to 1e\+30, got -0\.0001"),
     "learning-rate": ({"learning_rate": "adaptive"}, "learning_rate: gpunet supports learning_rate='constant' only"),
     "nesterov": (
         {"solver": "sgd", "nesterovs_momentum": "yes"},

@@ -5,11 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from gpunet import engines
 from gpunet.engines import Engine
+from gpunet.engines.cuda.persistent import PersistentEngine
+from gpunet.engines.cuda.tiled import TiledEngine
 from gpunet.engines.reference import ReferenceEngine
 from gpunet.engines.weighted import Weighted
 from gpunet.layers import Network
-from gpunet.optimizers import SGD, Adam, AdamW
+from gpunet.optimizers import SGD, Adam, AdamW, Optimizer
+from support import devices
 
 OPTIMIZERS = {
     "adam": lambda: Adam(0.01, 0.8, 0.95),
@@ -47,6 +51,29 @@ def problem(
         of_examples[::5] = 0
         targets = Weighted(targets, of_examples)
     return images, targets, start(network, seed)
+
+
+CUDA = ("tiled", "persistent")
+KINDS = [
+    "compiled",
+    *(f"{engine} order-forward" for engine in CUDA),
+    *(pytest.param(f"{engine} gpu", marks=pytest.mark.gpu) for engine in CUDA),
+]
+
+
+def make(kind: str, network: Network, optimizer: Optimizer, weights: list[np.ndarray], batch_size: int = 5) -> Engine:
+    """kind: an engine, and for those on a GPU, where it runs."""
+    engine, _, device = kind.partition(" ")
+    if engine == "compiled":
+        if reason := engines.numba_problem():
+            devices.refuse_or_skip("CI", reason)
+        from gpunet.engines.cpu.engine import CompiledEngine
+
+        return CompiledEngine(network, optimizer, weights)
+    if engine == "tiled":
+        return TiledEngine(network, optimizer, weights, devices.open_device(device))
+    opened = devices.open_device_that_fits(device, network, batch_size, 4, 48 * 1024)
+    return PersistentEngine(network, optimizer, weights, opened)
 
 
 def start(network: Network, seed: int = 0) -> list[np.ndarray]:

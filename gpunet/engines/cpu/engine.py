@@ -208,7 +208,8 @@ class CompiledEngine(Engine):
             layout.TARGETS: labels,
             layout.WEIGHTED: weights_of_examples is not None,
             layout.EXAMPLE_WEIGHTS: losses if weights_of_examples is None else weights_of_examples,
-            layout.CONSTANTS: constants_of(self.optimizer, self._updates, updates),
+            layout.CONSTANTS: constants_of(self.optimizer, self._updates, updates, self.network.twice_l2),
+            layout.SETS: 1 + len(self.network.l2),
             layout.LOSSES: losses,
             layout.CORRECT: correct,
             layout.LOGITS: logits,
@@ -220,7 +221,7 @@ class CompiledEngine(Engine):
         return Work(table, sync, losses, correct, logits, [plan, *entries.values()])
 
     def _set_functions(self, table: NDArray[np.int64]) -> None:
-        rule = RULES[self.optimizer.rule]
+        rule = RULES[self.optimizer.rule, bool(self.network.l2)]
         functions = {layout.STEP: rule.step, layout.BACKWARD: rule.backward, layout.FORWARD: rule.forward}
         functions.update(SHARED_FUNCTIONS)
         for layer, name in enumerate(self.network.functions):
@@ -233,7 +234,7 @@ class CompiledEngine(Engine):
     def _moving_inputs(self) -> NDArray[np.uint8]:
         """1 for each row of the first layer's weights that moves even without a gradient, and for the bias."""
         inputs, units = self.network.sizes[0]
-        if not self.optimizer.rests:
+        if not self.optimizer.rests or (self.network.l2 and self.network.l2[0]):
             return np.ones(inputs + 1, np.uint8)
         moving = np.zeros(inputs + 1, np.uint8)
         moving[inputs] = 1
@@ -257,7 +258,7 @@ def compile_loops(network: Network, rule: str, *loops: str) -> None:
 
     Prints a line to stderr before it compiles. Ctrl-C is raised when the function that is being compiled is done.
     """
-    needed = [*SHARED_FUNCTIONS.values(), *RULES[rule]]
+    needed = [*SHARED_FUNCTIONS.values(), *RULES[rule, bool(network.l2)]]
     for activation in network.functions:
         needed += ACTIVATIONS[activation]
     loops = loops or ("in_batches", "one_by_one")

@@ -202,8 +202,10 @@ class Rule(NamedTuple):
     forward: VectorFunction
 
 
-def _rule(name: str, step: Step) -> Rule:
+def _rule(name: str, step: Step, penalized: bool) -> Rule:
     slots, numbers = len(optimizers.RULES[name].slots), _numbers(optimizers.RULES[name])
+    if penalized:
+        name, step, numbers = f"{name}_l2", _penalized(step, numbers), numbers + 1
     return Rule(*[make(name, step, slots, numbers) for make in (step_function, backward_function, forward_function)])
 
 
@@ -212,12 +214,30 @@ def _numbers(optimizer: Optimizer) -> int:
     return int(optimizer.constants(np.ones(1, np.int64)).shape[1])
 
 
+def _penalized(step: Step, numbers: int) -> Step:
+    """The rule with a penalty on weights: another constant, 2 l2, times the weight is added to its gradient."""
+
+    def with_penalty(code: Code, constants: Sequence[Value], g: Value, w: Value, *slots: Value) -> Sequence[Value]:
+        return step(code, constants[:numbers], code.fma(constants[numbers], w, g), w, *slots)
+
+    return with_penalty
+
+
 STEPS: dict[str, Step] = {"adam": _adam, "adamw": _adamw, "momentum": _momentum, "nesterov": _nesterov, "sgd": _sgd}
-RULES = {name: _rule(name, step) for name, step in STEPS.items()}
-MOST_CONSTANTS = max(map(_numbers, optimizers.RULES.values()))
+RULES = {(name, penalized): _rule(name, step, penalized) for name, step in STEPS.items() for penalized in (False, True)}
+MOST_CONSTANTS = 1 + max(map(_numbers, optimizers.RULES.values()))
 
 
-def constants_of(optimizer: Optimizer, updates_before: int, updates: int) -> NDArray[np.float32]:
-    """(updates, MOST_CONSTANTS): what an optimizer's step reads in each of the next `updates` updates."""
+def constants_of(
+    optimizer: Optimizer, updates_before: int, updates: int, twice_l2: Sequence[float]
+) -> NDArray[np.float32]:
+    """(updates, sets, MOST_CONSTANTS): what an optimizer's step reads, for each of the updates after so many.
+
+    The first set is for biases, and for all if there is no penalty (`twice_l2` is empty); then there is one a layer.
+    """
     constants = optimizer.constants(updates_before + 1 + np.arange(updates))
-    return np.pad(constants, ((0, 0), (0, MOST_CONSTANTS - constants.shape[1])))
+    numbers = constants.shape[1]
+    sets = np.zeros((updates, 1 + len(twice_l2), MOST_CONSTANTS), np.float32)
+    sets[:, :, :numbers] = constants[:, np.newaxis]
+    sets[:, 1:, numbers] = twice_l2
+    return sets

@@ -31,8 +31,9 @@ WEIGHTS, SLOT_1, SLOT_2, WORKSPACE, ALIVE, AWAKE_ROWS, BYTES, FLOATS, ORDER, CLA
 CONSTANTS, LOSSES, CORRECT, LOGITS, SYNC = range(37, 42)
 NAP_SECONDS, NAP_NANOSECONDS = 42, 43  # how long a thread sleeps at most, in Linux' format
 WEIGHTED, EXAMPLE_WEIGHTS = 44, 45  # whether examples have weights, and these
+SETS = 46  # of constants, an update: 1, or one for biases and one for each layer if there is a penalty
 # Then, for each layer:
-LAYER_TABLE = 46
+LAYER_TABLE = 47
 INPUTS, UNITS, ACTIVATE, SLOPES, FIRST_WEIGHT, X, X_STRIDE, Y, Y_STRIDE, DZ, DZ_TRANSPOSED, SUMS, SUMS_STRIDE = range(
     13
 )

@@ -84,6 +84,7 @@ from gpunet.engines.cpu.layout import (
     ROWS,
     SCRATCH,
     SCRATCH_SIZE,
+    SETS,
     SLEEPERS,
     SLEEPS,
     SLOPES,
@@ -396,6 +397,22 @@ def softmax_loss(table, position, row, rows, thread):
 
 
 @compiled
+def constants_for(table, layer, update):
+    """The numbers of an update's step for the weights of a layer; -1: for biases, which no penalty is for."""
+    which = layer + 1 if table[SETS] > 1 else 0
+    return at(floats(table[CONSTANTS]), (update * table[SETS] + which) * MOST_CONSTANTS)
+
+
+@compiled
+def step(table, place, gradient, count, constants):
+    """The optimizer's step of `count` vectors of weights."""
+    call(
+        table[STEP], at(floats(table[WEIGHTS]), place), at(floats(table[SLOT_1]), place),
+        at(floats(table[SLOT_2]), place), gradient, count, constants,
+    )  # fmt: skip
+
+
+@compiled
 def forward_tile(table, layer, x, first, last, panel, thread):
     """y = activation(x weights + bias) for examples first to last - 1 and one panel of units."""
     workspace = floats(table[WORKSPACE])
@@ -462,10 +479,12 @@ def update_tile(table, layer, update, rows, panel, first, last, thread):
     call(table[COLUMNS], gradient, x, entry(table, layer, X_STRIDE), dz, rows, last - first, vectors, 1)
     inputs = entry(table, layer, INPUTS) + 1
     w = entry(table, layer, FIRST_WEIGHT) + panel * WIDE * inputs + first * vectors * LANES
-    call(
-        table[STEP], at(floats(table[WEIGHTS]), w), at(floats(table[SLOT_1]), w), at(floats(table[SLOT_2]), w),
-        gradient, (last - first) * vectors, at(floats(table[CONSTANTS]), update * MOST_CONSTANTS),
-    )  # fmt: skip
+    penalized = last - first
+    if table[SETS] > 1 and last == inputs:
+        penalized -= 1
+        bias = penalized * vectors * LANES
+        step(table, w + bias, at(gradient, bias), vectors, constants_for(table, int64(-1), update))
+    step(table, w, gradient, penalized * vectors, constants_for(table, layer, update))
 
 
 # Batches
@@ -627,6 +646,20 @@ def complete_dz(table, layer, panel):
 
 
 @compiled
+def step_of_bias(table, layer, update, panel, thread):
+    """One example's step of a panel's biases, which take another step than its weights where these have a penalty."""
+    workspace = floats(table[WORKSPACE])
+    inputs, units = entry(table, layer, INPUTS), entry(table, layer, UNITS)
+    vectors, gradient = vectors_of(units, panel), at(workspace, scratch_of(table, thread))
+    dz = at(workspace, entry(table, layer, DZ) + panel * WIDE)
+    one = workspace[inputs_of(table, layer, update) + inputs]
+    for n in range(vectors * LANES):
+        gradient[n] = one * dz[n]
+    w = entry(table, layer, FIRST_WEIGHT) + panel * WIDE * (inputs + 1) + inputs * vectors * LANES
+    step(table, w, gradient, vectors, constants_for(table, int64(-1), update))
+
+
+@compiled
 def backward_one(table, layer, update, panel, thread):
     """Update a panel, and compute its part of the previous layer's dz."""
     complete_dz(table, layer, panel)
@@ -634,12 +667,14 @@ def backward_one(table, layer, update, panel, thread):
     inputs, units, stride = entry(table, layer, INPUTS), entry(table, layer, UNITS), entry(table, layer, SUMS_STRIDE)
     sums = at(workspace, entry(table, layer, SUMS) + panel * stride)
     w = entry(table, layer, FIRST_WEIGHT) + panel * WIDE * (inputs + 1)
+    rows = inputs if table[SETS] > 1 else inputs + 1
     call(
         table[BACKWARD], at(floats(table[WEIGHTS]), w), at(floats(table[SLOT_1]), w), at(floats(table[SLOT_2]), w),
-        inputs + 1, at(workspace, entry(table, layer, X)), at(workspace, entry(table, layer, DZ) + panel * WIDE), sums,
-        at(workspace, scratch_of(table, thread)), vectors_of(units, panel),
-        at(floats(table[CONSTANTS]), update * MOST_CONSTANTS),
+        rows, at(workspace, entry(table, layer, X)), at(workspace, entry(table, layer, DZ) + panel * WIDE), sums,
+        at(workspace, scratch_of(table, thread)), vectors_of(units, panel), constants_for(table, layer, update),
     )  # fmt: skip
+    if table[SETS] > 1:
+        step_of_bias(table, layer, update, panel, thread)
     for n in range(inputs, stride):  # the bias and what is beyond it: no unit's dz
         sums[n] = 0
 
@@ -652,12 +687,19 @@ def update_and_forward_one(table, update, panel, thread):
     inputs, units = entry(table, 0, INPUTS) + 1, entry(table, 0, UNITS)
     vectors, z = vectors_of(units, panel), at(workspace, scratch_of(table, thread))
     w, y = entry(table, 0, FIRST_WEIGHT) + panel * WIDE * inputs, entry(table, 0, Y)
+    next_x = inputs_of(table, 0, update + 1)
+    if table[SETS] > 1:
+        step_of_bias(table, int64(0), update, panel, thread)
     call(
         table[FORWARD], at(floats(table[WEIGHTS]), w), at(floats(table[SLOT_1]), w), at(floats(table[SLOT_2]), w),
-        ints_of_32(table[AWAKE_ROWS]), table[AWAKE], at(workspace, inputs_of(table, 0, update)),
-        at(workspace, entry(table, 0, DZ) + panel * WIDE), at(workspace, inputs_of(table, 0, update + 1)), z, vectors,
-        at(floats(table[CONSTANTS]), update * MOST_CONSTANTS),
+        ints_of_32(table[AWAKE_ROWS]), table[AWAKE] - (1 if table[SETS] > 1 else 0),
+        at(workspace, inputs_of(table, 0, update)), at(workspace, entry(table, 0, DZ) + panel * WIDE),
+        at(workspace, next_x), z, vectors, constants_for(table, int64(0), update),
     )  # fmt: skip
+    if table[SETS] > 1:
+        bias = at(floats(table[WEIGHTS]), w + (inputs - 1) * vectors * LANES)
+        for n in range(vectors * LANES):
+            z[n] += workspace[next_x + inputs - 1] * bias[n]
     call(entry(table, 0, ACTIVATE), at(workspace, y + panel * WIDE), 0, z, 1, vectors)
     if units < panel * WIDE + vectors * LANES:
         workspace[y + units] = entry(table, 0, AFTER_Y)

@@ -66,11 +66,12 @@ class CudaEngine(Engine):
         self._ends = np.cumsum(sizes)  # of each layer's weights, in the array of all weights
         self._layers, first = [], 0
         network = self.network
-        rows = zip(network.sizes, network.functions, network.biases, sizes, strict=True)
-        for (inputs, units), activation, bias, size in rows:
+        penalties = network.twice_l2 or [0.0] * network.layers
+        rows = zip(network.sizes, network.functions, network.biases, penalties, sizes, strict=True)
+        for (inputs, units), activation, bias, twice_l2, size in rows:
             weights = self._all_weights[first : first + size]
             state = self._all_slots[slots * first : slots * (first + size)]
-            self._layers.append(DeviceLayer(inputs, units, activation, weights, state, bias))
+            self._layers.append(DeviceLayer(inputs, units, activation, weights, state, bias, twice_l2))
             first += size
         self._made_updates = self._made_updates_before = 0
         self._backups = [

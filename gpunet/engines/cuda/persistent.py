@@ -52,7 +52,8 @@ class PersistentEngine(CudaEngine):
 
     def _make_epoch(self, data: EpochData) -> _Epoch:
         plan = functools.partial(self._plan, data.images, data.labels, min(data.batch_size, data.examples))
-        return _Epoch(self.device, plan, data, (self._all_weights, self._all_slots), self._patience)
+        state = self._all_weights, self._all_slots
+        return _Epoch(self.device, plan, data, state, self._patience, self.network.twice_l2)
 
     def _plan(self, images: Array, labels: Array, batch: int, attempt: int) -> Plan:
         """Raises DoesNotFitError."""
@@ -85,9 +86,11 @@ class _Epoch:
         data: EpochData,
         state: tuple[Array, Array],
         patience: int,
+        twice_l2: Sequence[float],
     ) -> None:
         self._device, self._make_plan, self.data = device, make_plan, data
         self._state, self.patience = state, patience
+        self._penalties = [device.upload(np.array(twice_l2, np.float32))] if twice_l2 else []
         try:
             self.plan = make_plan(0)
         except DoesNotFitError as reason:
@@ -151,7 +154,8 @@ class _Epoch:
         numbers = (data.batch_size, data.examples, first, last)
         arguments = [
             data.images, *_arrays(data.labels), data.order, *map(np.int32, numbers), *self._state, *self._new_state,
-            data.constants, self._packets, self._status, np.int32(self.patience), data.losses, data.correct,
+            data.constants, *self._penalties, self._packets, self._status, np.int32(self.patience), data.losses,
+            data.correct,
         ]  # fmt: skip
         plan = self.plan
         try:

@@ -45,6 +45,7 @@ REPORTED = (
     ((20, 64, 64, 64, 5), "adam", 1, False, True),
     ((4, 64, 64, 2), "sgd", 32, False, False),
 )
+REPORTED_WITH_EVERYTHING = REPORTED[1]  # once more, with weights of examples and a penalty
 
 
 class DoesNotFitError(ValueError):
@@ -213,6 +214,7 @@ class Plan:
             "SHARED_FLOATS": self.shared_floats,
             "TWICE": int(self.twice),
             **({"WEIGHTED": 1} if self.weighted else {}),
+            **({"L2": 1} if self.network.l2 else {}),
             **dict(self.extra),
         }
 
@@ -293,10 +295,12 @@ def make_plan(
 
 def configurations(hardware: Hardware) -> Iterator[Configuration]:
     """The kernel as it is compiled for some networks, as far as the hardware takes them: for reports and tests."""
-    for widths, optimizer, batch, input_bytes, classes_as_targets in REPORTED:
-        network = Network(widths, ("sigmoid",) * (len(widths) - 2) + ("softmax",))
+    rows = [*((row, False) for row in REPORTED), (REPORTED_WITH_EVERYTHING, True)]
+    for (widths, optimizer, batch, input_bytes, classes_as_targets), everything in rows:
+        l2 = (1e-4,) * (len(widths) - 1) if everything else ()
+        network = Network(widths, ("sigmoid",) * (len(widths) - 2) + ("softmax",), l2=l2)
         try:
-            plan = make_plan(network, optimizer, batch, input_bytes, classes_as_targets, hardware)
+            plan = make_plan(network, optimizer, batch, input_bytes, classes_as_targets, hardware, weighted=everything)
         except DoesNotFitError:
             continue
         defines = in_order(plan.defines)

@@ -24,6 +24,7 @@ class DeviceLayer:
     activation: the kernels' own, "linear" for the output layer, whose softmax is part of the loss.
     weights:    (inputs + 1, padded(units)), the last row being the bias; zeros if the layer has none.
     state:      (slots, inputs + 1, padded(units)), the optimizer's.
+    twice_l2:   of the penalty on the weights (kernels/optimizer.cuh).
     """
 
     inputs: int
@@ -32,6 +33,7 @@ class DeviceLayer:
     weights: Array
     state: Array
     bias: bool = True
+    twice_l2: float = 0.0
 
 
 @dataclass
@@ -143,10 +145,18 @@ class Launches:
         last_of_update: bool,
     ) -> None:
         """One optimizer step of the layer's weights; constants: see kernels/optimizer.cuh."""
+        penalty = (np.float32(layer.twice_l2),) if layer.twice_l2 else ()
         launch = tiled_plan.dense_update(
-            x.dtype == np.uint8, rule, batches.batch_size, layer.inputs, layer.units, self.device, layer.bias
+            x.dtype == np.uint8,
+            rule,
+            batches.batch_size,
+            layer.inputs,
+            layer.units,
+            self.device,
+            layer.bias,
+            bool(penalty),
         )
         self._add(
             launch, x, batches.order, gather, dz, batches.cursors, batches.batch_size, batches.examples,
-            last_of_update, layer.weights, layer.state, constants, layer.inputs, layer.units,
+            last_of_update, layer.weights, layer.state, constants, *penalty, layer.inputs, layer.units,
         )  # fmt: skip

@@ -28,6 +28,7 @@ VECTOR_WARPS = 8  # inputs a block of kernels/dense_backward_vector.cu computes
 SOFTMAX_ROWS = 4  # rows a block of kernels/softmax_cross_entropy.cu computes
 VECTOR_UPDATE_BATCH = 16  # up to this many, the optimizer's step without tiles: it is bound by the weights' bytes
 SPLITS = tuple(range(1, 17))
+MOST_REGISTERS = "adamw"  # the rule whose step needs the most
 
 
 class Profile(NamedTuple):
@@ -108,15 +109,25 @@ def dense_backward(activation: str, batch: int, inputs: int, units: int, hardwar
 
 
 def dense_update(
-    input_bytes: bool, optimizer: str, batch: int, inputs: int, units: int, hardware: Hardware, bias: bool = True
+    input_bytes: bool,
+    optimizer: str,
+    batch: int,
+    inputs: int,
+    units: int,
+    hardware: Hardware,
+    bias: bool = True,
+    l2: bool = False,
 ) -> Launch:
-    """For the step of weights (inputs + 1, units), from x (batch, inputs) and dz (batch, units). bias: has it any?"""
+    """For the step of weights (inputs + 1, units), from x (batch, inputs) and dz (batch, units).
+
+    bias: has it any? l2: is there a penalty on the weights?
+    """
     rows = inputs + 1  # the bias is the last
     if batch <= VECTOR_UPDATE_BATCH:
         fours = rows * ceil_div(units, 4)
-        return Launch(_update_vector(input_bytes, optimizer, bias), (ceil_div(fours, VECTOR_THREADS), 1, 1))
+        return Launch(_update_vector(input_bytes, optimizer, bias, l2), (ceil_div(fours, VECTOR_THREADS), 1, 1))
     tile, grid = choose_tiling(rows, units, batch, tiles_for(hardware.capability, optimizer_step=True), hardware)
-    return Launch(_update(input_bytes, optimizer, tile, bias), grid)
+    return Launch(_update(input_bytes, optimizer, tile, bias, l2), grid)
 
 
 def choose_tiling(
@@ -149,7 +160,10 @@ def estimated_cycles(tile: Tile, split: int, m: int, n: int, k: int, hardware: H
 
 
 def configurations(capability: tuple[int, int]) -> Iterator[Configuration]:
-    """Every kernel in every configuration that the engine can ask for on a device of this compute capability."""
+    """Every kernel in every configuration that the engine can ask for on a device of this compute capability.
+
+    With a penalty, a multiply-add more, only what needs the most registers without one.
+    """
     for activation in HIDDEN_ACTIVATIONS:
         for input_bytes in (False, True):
             yield _forward_vector(input_bytes, activation)
@@ -158,14 +172,15 @@ def configurations(capability: tuple[int, int]) -> Iterator[Configuration]:
         yield _backward_vector(activation)
         for tile in tiles_for(capability):
             yield _backward(activation, tile)
-    for optimizer in RULES:
-        for input_bytes in (False, True):
-            yield _update_vector(input_bytes, optimizer)
-            for tile in tiles_for(capability, optimizer_step=True):
-                yield _update(input_bytes, optimizer, tile)
-    yield _update_vector(True, "adam", bias=False)
-    for tile in tiles_for(capability, optimizer_step=True):
-        yield _update(True, "adam", tile, bias=False)
+    updates = [(input_bytes, optimizer, True, False) for optimizer in RULES for input_bytes in (False, True)]
+    for input_bytes, optimizer, bias, l2 in [
+        *updates,
+        (True, "adam", False, False),
+        (False, MOST_REGISTERS, True, True),
+    ]:
+        yield _update_vector(input_bytes, optimizer, bias, l2)
+        for tile in tiles_for(capability, optimizer_step=True):
+            yield _update(input_bytes, optimizer, tile, bias, l2)
     for classes_as_targets in (False, True):
         for weighted in (False, True):
             yield _softmax_cross_entropy(classes_as_targets, weighted)
@@ -189,18 +204,20 @@ def _backward_vector(activation: str) -> Configuration:
     return Configuration("dense_backward_vector", in_order(defines), VECTOR_THREADS, resident_blocks=4)
 
 
-def _update(input_bytes: bool, optimizer: str, tile: Tile, bias: bool = True) -> Configuration:
-    return _tiled("dense_update", tile, OPTIMIZER=optimizer, INPUT_BYTES=int(input_bytes), **_without(bias))
+def _update(input_bytes: bool, optimizer: str, tile: Tile, bias: bool, l2: bool) -> Configuration:
+    return _tiled("dense_update", tile, **_of_update(input_bytes, optimizer, bias, l2))
 
 
-def _update_vector(input_bytes: bool, optimizer: str, bias: bool = True) -> Configuration:
-    defines: Defines = {"OPTIMIZER": optimizer, "INPUT_BYTES": int(input_bytes), **_without(bias)}
+def _of_update(input_bytes: bool, optimizer: str, bias: bool, l2: bool) -> Defines:
+    """A layer with biases and without a penalty says nothing of either."""
+    more = {"BIAS": (0, not bias), "L2": (1, l2)}
+    said: Defines = {name: value for name, (value, is_said) in more.items() if is_said}
+    return {"OPTIMIZER": optimizer, "INPUT_BYTES": int(input_bytes), **said}
+
+
+def _update_vector(input_bytes: bool, optimizer: str, bias: bool, l2: bool) -> Configuration:
+    defines = _of_update(input_bytes, optimizer, bias, l2)
     return Configuration("dense_update_vector", in_order(defines), VECTOR_THREADS, resident_blocks=4)
-
-
-def _without(bias: bool) -> dict[str, int]:
-    """What a layer without biases says; the others' kernels are the same as before there were such layers."""
-    return {} if bias else {"BIAS": 0}
 
 
 def _softmax_cross_entropy(classes_as_targets: bool, weighted: bool) -> Configuration:
