@@ -264,7 +264,8 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 def _with_mean_1(whose: str, weights: NDArray[np.float32]) -> NDArray[np.float32]:
     if not weights.any():
         raise ArgumentError(f"sample_weight: every weight of the {whose} is zero; expected some above 0")
-    return (weights / weights.mean(dtype=np.float64)).astype(np.float32)
+    scaled: NDArray[np.float32] = (weights / weights.mean(dtype=np.float64)).astype(np.float32)
+    return scaled
 
 
 class _Convergence(Callback):

@@ -95,7 +95,7 @@ COMMANDS = {
 }
 FOUNDATIONS = {
     *("_version", "cache_folders", "checks", "class_names", "errors", "files", "first_weights", "keras_names"),
-    *("kept", "layers", "losses", "optimizers", "scale", "starting", "terminal", "threads"),
+    *("kept", "layers", "losses", "optimizers", "regularizers", "scale", "starting", "terminal", "threads"),
 }
 
 
