@@ -109,7 +109,7 @@ class ReferenceEngine(Engine):
         return losses, correct
 
     def gradients(self, images: NDArray[Any], labels: Array) -> tuple[Floats, int]:
-        """Backpropagation: stores d(mean loss + penalty)/d(weights) in `self._gradients`; returns what `update` does."""
+        """Backpropagation: stores d(mean loss + penalty)/d(weights) in `self._gradients`; returns as `update` does."""
         outputs = self._forward(images)
         losses, correct, dz = softmax_cross_entropy(outputs[-1], labels)
         for layer in reversed(range(self.network.layers)):
