@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from gpunet.engines.cuda.configuration import (
     ACTIVATION_NAMES,
     Configuration,
@@ -28,7 +30,8 @@ VECTOR_WARPS = 8  # inputs a block of kernels/dense_backward_vector.cu computes
 SOFTMAX_ROWS = 4  # rows a block of kernels/softmax_cross_entropy.cu computes
 VECTOR_UPDATE_BATCH = 16  # up to this many, the optimizer's step without tiles: it is bound by the weights' bytes
 SPLITS = tuple(range(1, 17))
-MOST_REGISTERS = "adamw"  # the rule whose step needs the most
+# The rule whose step needs the most: that with the most constants.
+MOST_REGISTERS = max(RULES, key=lambda name: RULES[name].constants(np.ones(1, np.int64)).shape[1])
 
 
 class Profile(NamedTuple):
