@@ -139,7 +139,7 @@ def test_bad_options_are_one_line_and_status_2(fault: str, capsys) -> None:
         (10, 50_000, True, (50_000, 1)),
     ],
 )
-def test_repeats_are_planned_from_times_that_are_long_enough(us: float, epoch: int, full: bool, expected) -> None:
+def test_repeats_are_planned_from_sufficiently_long_times(us: float, epoch: int, full: bool, expected) -> None:
     timed: list[int] = []
 
     def seconds(updates: int) -> float:
@@ -152,7 +152,7 @@ def test_repeats_are_planned_from_times_that_are_long_enough(us: float, epoch: i
     assert timed[-1] == expected[0] or expected[0] in timed  # what a repeat needs has been compiled
 
 
-def test_each_epoch_has_an_order_of_its_own() -> None:
+def test_each_epoch_has_its_own_order() -> None:
     orders = workload.batches(3, 100_000, 1).reshape(2, -1)
     assert (np.sort(orders) == np.arange(50_000)).all()
     assert (orders[0] != orders[1]).any()
@@ -209,7 +209,7 @@ def test_without_time_for_another_pass_there_is_one() -> None:
     assert given == [100, 50, 100]  # engines may take what there is, peers their share
 
 
-def test_a_peer_for_which_no_time_is_left_is_not_begun() -> None:
+def test_a_peer_without_time_left_is_not_started() -> None:
     given = []
 
     def run(who: processes.Peer, batch_sizes: list[int], seconds: float) -> list[dict[str, Any]]:
@@ -256,7 +256,7 @@ def test_engines_and_peers_do_the_same_work_or_say_why_not(who: processes.Peer, 
     assert "does other work" in spoilt["unavailable"]
 
 
-def test_a_peer_that_is_not_there_is_a_line_in_the_table() -> None:
+def test_a_missing_peer_is_a_line_in_the_table() -> None:
     result = {"speed": [speed_passes.record([report(name="JAX")])]}
     result["unavailable"] = [
         *[{"name": "jax_scan", "unavailable": "not installed (jax)"}] * 2,
@@ -273,7 +273,7 @@ def test_rows_that_stay_unsteady_are_marked() -> None:
     assert "~ The passes differ by more than a fifth" in tables.speed(result)
 
 
-def test_several_seeds_are_a_mean_with_its_deviation() -> None:
+def test_several_seeds_give_a_mean_and_a_deviation() -> None:
     common = {"name": "gpunet tiled", "batch_size": 10, "epochs": 5, "updates": 7, "seconds": 1.0, "train_loss": 0.5}
     records = [{**common, "seed": seed, "test_accuracy": 0.9 + seed / 100} for seed in range(3)]
     table = tables.batch_accuracy(records)
@@ -329,7 +329,7 @@ def test_the_documents_show_what_the_result_files_say() -> None:
     assert update_docs.main(["--check"]) == 0
 
 
-def test_a_run_of_some_parts_does_not_replace_a_whole_one() -> None:
+def test_a_run_of_selected_parts_does_not_replace_a_full_one() -> None:
     facts = {"device": "My GPU, 2"}
     assert batch_speed.file_stem(facts) == "my-gpu-2"
     assert batch_speed.file_stem(facts, ("why",)) == "my-gpu-2-why"
@@ -445,7 +445,9 @@ def test_an_unknown_part_of_a_result_is_refused() -> None:
         update_docs.filled("<!-- results: taste x -->\n<!-- end of results -->")
 
 
-def test_persistent_times_compare_with_the_plan_and_say_what_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_persistent_times_are_compared_with_the_plan_and_name_what_is_unavailable(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(persistent_times, "SAMPLES", 1)
     monkeypatch.setattr(persistent_times, "PHASES", ("LOSS",))
     monkeypatch.setattr(persistent_times, "THREADS", (64, 4096))
@@ -465,7 +467,7 @@ def test_persistent_times_compare_with_the_plan_and_say_what_cannot_be_had(monke
     assert "| 2 | 4096 threads | engine persistent: " in table
 
 
-def test_a_variant_that_fails_for_whatever_reason_leaves_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_variant_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     def one(device: Any, work: Any, batch_size: int, examples: int, adjust: Any) -> dict[str, Any]:
         if batch_size == 1:
             raise ValueError("nobody thought of this")
@@ -505,7 +507,7 @@ def test_kernel_times_go_with_their_kernels_and_bounds(monkeypatch: pytest.Monke
     assert f"an empty kernel takes {times['empty_kernel_us']:,.2f} us" in table
 
 
-def test_measurements_of_kernels_that_break_off_keep_what_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_kernel_measurements_keep_earlier_results(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*arguments: Any) -> float:
         raise RuntimeError("an illegal memory access was encountered")
 
@@ -522,7 +524,7 @@ def test_measurements_of_kernels_that_break_off_keep_what_came_before(monkeypatc
 
 
 @pytest.mark.parametrize("script", [kernel_times, persistent_times])
-def test_what_is_measured_is_printed_a_record_a_line_as_it_comes(script, monkeypatch, capsys) -> None:
+def test_records_are_printed_one_per_line_as_they_come(script, monkeypatch, capsys) -> None:
     def measured(*arguments: Any):
         yield {"a": 1}
         assert capsys.readouterr().out == '{"a": 1}\n'
@@ -547,7 +549,7 @@ def python_part(name: str, code: str, seconds: float | None = 60, **options: Any
     return gpu_report.Part("proof", name, [sys.executable, "-c", code], seconds, **options)
 
 
-def test_a_part_of_the_gpu_report_that_fails_or_hangs_leaves_the_others(tmp_path: Path) -> None:
+def test_a_failing_or_hanging_part_of_the_gpu_report_does_not_stop_the_others(tmp_path: Path) -> None:
     told = """print('{"a": 1}\\n{"a": NaN}\\nword\\n{"a"', flush=True);"""
     parts = [
         python_part("good", told, read=lambda output: {"kept": records.told(output)}),
@@ -581,7 +583,7 @@ def test_without_time_left_a_part_of_the_gpu_report_is_not_run(tmp_path: Path) -
     assert json.loads((tmp_path / "x.json").read_text())["parts"][0]["outcome"] == "not run: no time left"
 
 
-def test_a_gpu_report_that_is_cut_off_in_a_part_has_the_parts_before_and_that_parts_output(tmp_path: Path) -> None:
+def test_a_gpu_report_that_is_cut_off_keeps_earlier_parts_and_the_output_so_far(tmp_path: Path) -> None:
     report = gpu_report.Report(tmp_path / "x", {"device": "x"})
 
     def cut_off(output: str) -> dict[str, Any]:
@@ -595,7 +597,7 @@ def test_a_gpu_report_that_is_cut_off_in_a_part_has_the_parts_before_and_that_pa
     assert "some of it" in (tmp_path / "x.log").read_text()
 
 
-def test_a_later_run_of_the_gpu_report_keeps_what_an_earlier_one_found_in_other_parts(tmp_path: Path) -> None:
+def test_a_later_gpu_report_keeps_other_parts_of_an_earlier_one(tmp_path: Path) -> None:
     for name, code in (("one", "1"), ("two", "import sys; sys.exit(1)"), ("two", "2")):
         gpu_report.run_parts([python_part(name, code)], gpu_report.Report(tmp_path / "x", {"device": "x"}), 60)
     found = {part["name"]: part["outcome"] for part in json.loads((tmp_path / "x.json").read_text())["parts"]}
@@ -604,7 +606,7 @@ def test_a_later_run_of_the_gpu_report_keeps_what_an_earlier_one_found_in_other_
     assert gpu_report.run_parts([python_part("three", "3")], gpu_report.Report(tmp_path / "x", {"device": "x"}), 60)
 
 
-def test_parts_without_a_time_of_their_own_share_what_is_left(tmp_path: Path, monkeypatch) -> None:
+def test_parts_without_a_limit_share_the_time_that_is_left(tmp_path: Path, monkeypatch) -> None:
     limits = []
 
     def run(part: gpu_report.Part, limit: float, log: Path) -> dict[str, Any]:
@@ -631,7 +633,7 @@ def test_every_group_of_the_gpu_report_ends_in_time_and_every_peer_is_tried(tmp_
     assert f"def {gpu_report.PEER_TESTS.split('::')[1]}(" in Path(__file__).read_text()
 
 
-def test_the_gpu_report_holds_trainings_to_98_percent() -> None:
+def test_the_gpu_report_requires_98_percent_of_trainings() -> None:
     assert gpu_report._accuracy("x\ntest accuracy 98.10 % after 10 epochs\n") == {"test_accuracy": 98.1}
     assert gpu_report._accuracy("test accuracy 97.99 %\n")["problem"] == "97.99 %"
     assert gpu_report._accuracy("killed")["problem"] == "no test accuracy in its output"

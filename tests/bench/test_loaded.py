@@ -32,7 +32,7 @@ def _stat(process: int) -> list[str]:
 
 @linux
 @pytest.mark.parametrize("load", LOADS[1:], ids=lambda load: load.label)
-def test_a_load_is_busy_as_nice_as_it_says_and_gone_afterwards(load: Load, monkeypatch) -> None:
+def test_a_load_is_busy_at_its_niceness_and_gone_afterwards(load: Load, monkeypatch) -> None:
     started: list[int] = []
     popen = loads.subprocess.Popen
 
@@ -59,7 +59,7 @@ def test_a_quiet_machine_is_left_alone(monkeypatch) -> None:
         pass
 
 
-def test_a_load_ends_also_after_an_error(monkeypatch) -> None:
+def test_a_load_ends_after_an_error_too(monkeypatch) -> None:
     ended: list[Any] = []
     popen = loads.subprocess.Popen
     monkeypatch.setattr(loads.subprocess, "Popen", lambda *a, **o: ended.append(popen(*a, **o)) or ended[-1])
@@ -112,7 +112,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_run_takes_turns_and_writes_whole_files(tmp_path: Path, capsys) -> None:
+def test_a_run_makes_passes_in_turn_and_writes_whole_files(tmp_path: Path, capsys) -> None:
     options = ["--batch-sizes", "10,100", "--peers", "jax", "--seconds", "900", "--out", str(tmp_path)]
     assert loaded.main(options) == 0
     assert CALLS == 4 * [("compiled", None), ("compiled", "1"), ("jax_scan", None)]  # twice quiet, twice loaded
@@ -131,7 +131,7 @@ def test_a_run_takes_turns_and_writes_whole_files(tmp_path: Path, capsys) -> Non
         assert "|" in update_docs.PARTS[part](result)
 
 
-def test_updates_are_planned_from_a_time_that_is_long_enough() -> None:
+def test_updates_are_planned_from_a_sufficiently_long_time() -> None:
     tried: list[int] = []
 
     def timed(updates: int) -> float:
@@ -149,7 +149,7 @@ def test_without_time_for_another_pass_there_is_one(tmp_path: Path) -> None:
     assert [len(record["us"]) for record in json.loads(file.read_text())["batches"]] == [1, 1, 1, 1]
 
 
-def test_a_table_has_a_row_a_load_and_a_column_a_name() -> None:
+def test_a_table_has_a_row_per_load_and_a_column_per_name() -> None:
     records = [
         {"load": load, "name": name, "batch_size": 10, "us": [3.0, 1.0, 2.5]}
         for load in ("a", "b")

@@ -55,7 +55,7 @@ def test_training_goes_on_from_call_to_call(job: many_peer.Job) -> None:
 
 
 @pytest.mark.parametrize("change", ["rates", "weights", "labels"])
-def test_other_work_is_noticed(runner: ManyRunner, job: many_peer.Job, change: str) -> None:
+def test_a_peer_that_does_different_work_is_noticed(runner: ManyRunner, job: many_peer.Job, change: str) -> None:
     """In one network of sixteen, for what each has of its own."""
     values: Any = [array.copy() for array in job.weights] if change == "weights" else getattr(job, change).copy()
     (values[0] if change == "weights" else values)[3] *= 0
@@ -67,12 +67,12 @@ def test_other_work_is_noticed(runner: ManyRunner, job: many_peer.Job, change: s
     assert outcome["unavailable"].startswith(f"does other work: loss {loss:.6f} of network {number} after 20 updates")
 
 
-def test_nan_is_other_work(runner: ManyRunner) -> None:
+def test_nan_counts_as_different_work(runner: ManyRunner) -> None:
     report = {"name": "x", "case": CASE, "check_updates": 1, "check_losses": [float("nan")] * 16}
     assert "other work" in runner._checked(report)["unavailable"]
 
 
-def test_rates_of_cases_differ_and_are_those_of_the_check() -> None:
+def test_learning_rates_differ_and_match_those_of_the_check() -> None:
     data = {"small_arrays": 0, "small_images": np.zeros((1, 20)), "small_labels": np.zeros(1)}
     assert len(set(many_peer.read_job(data, "small-32-256").rates)) == 256
     assert many_peer.read_job(data, "small-32-1").rates == np.float32(1e-3)

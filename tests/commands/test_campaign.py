@@ -72,7 +72,7 @@ def epochs_told(output: str) -> int:
 
 
 @pytest.mark.parametrize("target", ["save", "checkpoint"])
-def test_whatever_is_killed_leaves_a_whole_file(folder: Path, expected: list[Weights], target: str) -> None:
+def test_a_killed_training_leaves_a_complete_file(folder: Path, expected: list[Weights], target: str) -> None:
     suffix = Path(campaign.TARGETS[target][1]).suffix
     *trials, last = run(f"kill-{target}", KILLS)
     for trial in trials:
@@ -87,7 +87,7 @@ def test_whatever_is_killed_leaves_a_whole_file(folder: Path, expected: list[Wei
 
 
 @pytest.mark.parametrize("target", ["save", "checkpoint"])
-def test_whatever_is_signalled_keeps_what_it_says(folder: Path, expected: list[Weights], target: str) -> None:
+def test_a_signalled_training_saves_what_it_reports(folder: Path, expected: list[Weights], target: str) -> None:
     path = Path(campaign.TARGETS[target][1])
     *trials, _ = run(f"signal-{target}", SIGNALS)
     kept = 0
@@ -110,9 +110,7 @@ def test_whatever_is_signalled_keeps_what_it_says(folder: Path, expected: list[W
 
 
 @pytest.mark.parametrize("how", ["new", "resume"])
-def test_of_two_trainings_that_fight_for_a_checkpoint_one_gets_it(
-    folder: Path, expected: list[Weights], how: str
-) -> None:
+def test_one_of_two_trainings_gets_a_contested_checkpoint(folder: Path, expected: list[Weights], how: str) -> None:
     trials = run(how, FIGHTS)
     assert len(trials) == FIGHTS
     refused = 0
@@ -193,7 +191,7 @@ def forge(value: Any, rng: random.Random) -> Any:
 
 
 @pytest.mark.parametrize("part", ["header", "description"])
-def test_what_is_forged_is_refused_in_a_line_or_is_a_model(folder: Path, part: str) -> None:
+def test_a_forged_file_is_refused_with_one_line_or_is_a_model(folder: Path, part: str) -> None:
     """Descriptions get a checksum that agrees with them, so that the checksum is not what refuses them."""
     assert train.main([*campaign.WORDS, "--checkpoint", "c.safetensors"]) == 0
     content, rng, forged = Path("c.safetensors").read_bytes(), random.Random(part), Path("forged.safetensors")

@@ -105,7 +105,7 @@ def test_options_that_agree_may_be_repeated(run) -> None:
     assert run("--resume", "a.npz", "--epochs", 2, "--hidden", 6, "--learning-rate", 0.002)[0] == 0
 
 
-def test_a_checkpoint_holds_every_option_that_decides_the_weights_and_no_other(run) -> None:
+def test_a_checkpoint_holds_exactly_the_options_that_affect_the_weights(run) -> None:
     """And `gpunet train` has no other option but these, which do not."""
     others = "data device engine threads metrics save plot checkpoint checkpoint_every resume quiet version help"
     deciding = {option.name for option in training_options.OPTIONS}
@@ -133,7 +133,7 @@ def test_an_option_is_added_in_one_place(run, monkeypatch) -> None:
     )
 
 
-def test_a_finished_training_only_tells_its_result_again(run) -> None:
+def test_a_finished_training_only_reports_its_result_again(run) -> None:
     _, first, _ = run("--epochs", 2, "--checkpoint", "a.npz", "--quiet")
     Path("before.npz").write_bytes(Path("a.npz").read_bytes())
     status, second, _ = run("--resume", "a.npz", "--quiet", data=False)
@@ -148,7 +148,7 @@ def test_a_finished_training_is_not_written_again(run, monkeypatch) -> None:
     assert run("--resume", "a.npz")[0] == 0
 
 
-def test_another_engine_that_goes_on_is_told(run) -> None:
+def test_resuming_with_another_engine_is_reported(run) -> None:
     run("--epochs", 2, "--checkpoint", "a.npz", "--engine", "reference")
     saved = saving.read("a.npz")
     assert saved.training["engine"] == "reference"
@@ -159,7 +159,7 @@ def test_another_engine_that_goes_on_is_told(run) -> None:
     assert "continues with" not in run("--resume", "a.npz", "--engine", "reference")[1]
 
 
-def test_it_is_saved_every_so_many_epochs_and_at_the_end(run, monkeypatch) -> None:
+def test_checkpoints_are_saved_every_few_epochs_and_at_the_end(run, monkeypatch) -> None:
     saved, write = [], saving.write
     monkeypatch.setattr(saving, "write", lambda path, model: (saved.append(model.epochs_trained), write(path, model)))
     run("--epochs", 7, "--checkpoint", "a.npz", "--checkpoint-every", 3)
@@ -174,7 +174,7 @@ def test_resume_can_save_elsewhere(run) -> None:
     assert same_training("a.npz", "b.npz")
 
 
-def test_metrics_are_appended_to(run) -> None:
+def test_metrics_are_appended(run) -> None:
     run("--epochs", 2, "--checkpoint", "a.npz", "--metrics", "m")
     run("--resume", "a.npz", "--metrics", "m")
     assert len(Path("m").read_text().splitlines()) == 2 + 1 + 1
@@ -210,7 +210,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_cannot_be_resumed_or_saved_is_one_clear_line(run, blobs, fault: str) -> None:
+def test_unusable_checkpoints_and_options_are_one_clear_line(run, blobs, fault: str) -> None:
     run("--epochs", 2, "--checkpoint", "a.npz", "--quiet")
     gpunet.Sequential([gpunet.Dense(3, "softmax", input_dim=8)]).save("m.npz")
     whole = Path("a.npz").read_bytes()
@@ -225,7 +225,7 @@ def test_what_cannot_be_resumed_or_saved_is_one_clear_line(run, blobs, fault: st
     assert Path("a.npz").read_bytes() == whole
 
 
-def test_settings_that_only_a_person_can_have_written_are_refused(run) -> None:
+def test_settings_edited_by_hand_are_refused(run) -> None:
     run("--epochs", 2, "--checkpoint", "a.npz")
     good = saving.read("a.npz")
     settings = good.training["settings"]
@@ -260,7 +260,7 @@ def test_the_data_is_in_a_checkpoint_once_and_an_older_one_can_be_resumed(run) -
     assert same_training("older.npz", "whole.npz")
 
 
-def test_data_that_the_checkpoint_names_and_that_is_not_there(run, monkeypatch, tmp_path: Path) -> None:
+def test_missing_data_that_the_checkpoint_names_is_one_clear_line(run, monkeypatch, tmp_path: Path) -> None:
     run("--epochs", 2, "--checkpoint", "a.npz")
     (tmp_path / "other").mkdir()
     monkeypatch.chdir(tmp_path / "other")
@@ -289,7 +289,7 @@ def test_a_checkpoint_that_another_training_owns_is_refused(run) -> None:
     assert sorted(os.listdir()) == ["a.npz", "b.npz", "blobs.npz"]
 
 
-def test_a_protected_checkpoint_is_refused_before_it_goes_on(run, monkeypatch) -> None:
+def test_a_protected_checkpoint_is_refused_before_training(run, monkeypatch) -> None:
     with monkeypatch.context() as patch:
         signal_after(3, signal.SIGTERM, patch)
         run("--epochs", 2, "--checkpoint", "a.npz", "--engine", "reference")
@@ -299,7 +299,7 @@ def test_a_protected_checkpoint_is_refused_before_it_goes_on(run, monkeypatch) -
     assert err == "gpunet train: --resume: a.npz: the file is write-protected; choose another name\n"
 
 
-def test_a_training_that_cannot_be_saved_in_the_end_is_saved_beside_it(run, monkeypatch) -> None:
+def test_a_checkpoint_that_cannot_be_written_in_the_end_is_saved_beside_it(run, monkeypatch) -> None:
     write = saving.write
 
     def protected_later(path: Any, saved: saving.Saved) -> None:
@@ -349,7 +349,7 @@ def test_a_signal_saves_first(small_npz: Path, tmp_path: Path, command: Command,
     assert 200 <= epochs == gpunet.load(tmp_path / "a.npz").epochs_trained
 
 
-def test_a_signal_that_comes_twice_at_a_time_is_one(run, monkeypatch) -> None:
+def test_two_signals_at_once_count_as_one(run, monkeypatch) -> None:
     """And one that comes later ends at once: what was not saved by then is not."""
     for gap, position in ((0, 2), (60, 0)):
         clock = iter([0.0, float(gap)])

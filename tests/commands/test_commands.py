@@ -92,7 +92,7 @@ def test_the_tool_and_its_modules_are_the_same(command: Command) -> None:
     ],
     ids=str,
 )
-def test_what_cannot_be_done_is_one_clear_line_and_status_2(
+def test_impossible_requests_are_one_clear_line_and_status_2(
     command: Command, blobs_model: Path, small_npz: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "folder.npz").mkdir()
@@ -141,7 +141,7 @@ def test_epochs_are_counted_in_whole_numbers(epochs: list[int]) -> None:
 
 
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense", "svg"])
-def test_curves_are_drawn_whatever_backend_jupyter_has_named(backend: str, tmp_path: Path) -> None:
+def test_curves_are_drawn_whatever_backend_jupyter_sets(backend: str, tmp_path: Path) -> None:
     """Jupyter's may not be there in the environment of the command. The one that was named stays."""
     code = (
         "import os; from gpunet import plots; plots.check('a.png');"
@@ -225,7 +225,7 @@ def blobs_of(folder: Path, name: str, blobs: tuple[np.ndarray, np.ndarray], chan
 
 
 @pytest.mark.parametrize("option", ["--save", "--checkpoint"])
-def test_evaluate_takes_what_the_model_was_trained_on(
+def test_evaluate_uses_the_data_that_the_model_was_trained_on(
     small_npz: Path, blobs, monkeypatch: pytest.MonkeyPatch, capsys, option: str
 ) -> None:
     monkeypatch.chdir(small_npz.parent)
@@ -280,7 +280,7 @@ def test_a_report_that_cannot_be_drawn_hides_no_result(
     assert err == "gpunet evaluate: --plot: report.png: cannot be written: No space left on device\n"
 
 
-def test_a_report_is_drawn_for_whoever_does_not_read_the_table(blobs_model: Path, small_npz: Path) -> None:
+def test_a_report_is_drawn_even_if_the_table_cannot_be_printed(blobs_model: Path, small_npz: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
     words = [sys.executable, "-m", "gpunet.evaluate", blobs_model, "--data", small_npz, "--plot", "report.png"]
@@ -362,7 +362,9 @@ def test_the_report_shows_the_most_confident_mistakes_first(command: Command, di
     ("shape", "drawn_as"),
     [((28, 28), (28, 28)), ((784,), (28, 28)), ((8, 6, 1), (8, 6)), ((8, 8, 3), (8, 8, 3)), ((8,), None), ((1,), None)],
 )
-def test_examples_are_drawn_as_what_they_are(shape: tuple[int, ...], drawn_as: tuple[int, ...] | None) -> None:
+def test_images_are_drawn_as_images_and_other_examples_as_curves(
+    shape: tuple[int, ...], drawn_as: tuple[int, ...] | None
+) -> None:
     assert plots.image_shape(shape) == drawn_as
     inputs = int(np.prod(shape))
     rng = np.random.default_rng(0)
@@ -393,7 +395,7 @@ def test_predict_shows_what_the_network_saw_and_its_probabilities(
     assert max(len(line) for line in lines) <= 80
 
 
-def test_predict_goes_on_behind_an_unreadable_picture(command: Command, digit_model: Path, folder: Path) -> None:
+def test_predict_continues_after_an_unreadable_image(command: Command, digit_model: Path, folder: Path) -> None:
     result = command("gpunet.predict", digit_model, folder, "none.png", "--json")
     assert result.returncode == 1
     bad, missing = result.stderr.splitlines()
@@ -431,7 +433,7 @@ def test_predict_gives_the_networks_own_predictions_of_mnist(
     assert (read.argmax(axis=1) == labels).sum() == (expected.argmax(axis=1) == labels).sum()
 
 
-def test_predict_prints_one_line_a_picture_whatever_its_name(command: Command, digit_model: Path, folder: Path) -> None:
+def test_predict_prints_one_line_per_image_whatever_its_name(command: Command, digit_model: Path, folder: Path) -> None:
     (folder / "0.png").rename(folder / "0\n.png")
     (folder / "bad.jpg").rename(folder / "bad\n.jpg")
     result = command("gpunet.predict", digit_model, folder, "--quiet")
@@ -441,7 +443,7 @@ def test_predict_prints_one_line_a_picture_whatever_its_name(command: Command, d
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_a_folder_that_cannot_be_read_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_unreadable_folder_is_reported(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: object) -> None:
         raise PermissionError(13, "Permission denied", path)
 
@@ -452,7 +454,7 @@ def test_a_folder_that_cannot_be_read_is_told(folder: Path, monkeypatch: pytest.
         predict._read(str(folder), "auto")
 
 
-def test_predict_needs_no_more_than_ascii(digit_model: Path, folder: Path) -> None:
+def test_predict_works_with_ascii_only(digit_model: Path, folder: Path) -> None:
     result = subprocess.run(
         [sys.executable, "-m", "gpunet.predict", digit_model, folder / "0.png"],
         env={**command_environment(), "PYTHONIOENCODING": "ascii"},
@@ -517,7 +519,7 @@ class Stream(io.StringIO):
         return True
 
 
-def test_colours_show_two_pixels_a_character(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colours_show_two_pixels_per_character(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.delenv("NO_COLOR", raising=False)
     image = np.array([[0, 255], [255, 0]], np.uint8)
@@ -527,7 +529,7 @@ def test_colours_show_two_pixels_a_character(monkeypatch: pytest.MonkeyPatch) ->
     assert terminal.drawing(image, Stream()) == ["  ██", "██  "]
 
 
-def test_bars_are_as_long_as_their_shares() -> None:
+def test_bars_are_proportional() -> None:
     assert terminal.bars([0, 10], [0.5, 1.0], Stream()) == [f" 0 {'█' * 6}{' ' * 6}  50.0 %", f"10 {'█' * 12} 100.0 %"]
 
 

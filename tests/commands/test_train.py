@@ -139,7 +139,7 @@ def test_same_seed_gives_the_same_result(command: Command, small_npz: Path) -> N
     ],
     ids=lambda options: " ".join(options),
 )
-def test_options_are_taken(command: Command, small_npz: Path, options: list[str]) -> None:
+def test_options_are_used(command: Command, small_npz: Path, options: list[str]) -> None:
     result = command("gpunet.train", "--data", small_npz, "--epochs", 1, "--batch-size", 10, *options)
     assert result.returncode == 0, result.stderr
 
@@ -154,9 +154,7 @@ def test_options_are_taken(command: Command, small_npz: Path, options: list[str]
         ("--optimizer sgd --momentum 0.9 --nesterov", gpunet.SGD(0.01, 0.9, nesterov=True)),
     ],
 )
-def test_an_option_that_is_called_as_an_optimizers_field_sets_it(
-    words: str, expected: gpunet.optimizers.Optimizer
-) -> None:
+def test_an_option_named_after_an_optimizers_field_sets_it(words: str, expected: gpunet.optimizers.Optimizer) -> None:
     parser = commandline.Parser("gpunet train", "")
     parser.add_options(*training_options.OPTIONS)
     assert training_options.optimizer_of(parser.parse_args(words.split())) == expected
@@ -235,7 +233,7 @@ def test_a_diverging_training_says_that_nothing_was_saved(
     assert capsys.readouterr().err.endswith("Try a smaller learning rate.\n")
 
 
-def test_a_last_update_that_spoils_the_weights_is_a_failure(command: Command, small_npz: Path, tmp_path: Path) -> None:
+def test_a_last_update_that_ruins_the_weights_is_a_failure(command: Command, small_npz: Path, tmp_path: Path) -> None:
     options = ["--hidden", "--optimizer", "sgd", "--learning-rate", "1e39", "--batch-size", "50", "--epochs", "1"]
     result = command("gpunet.train", "--data", small_npz, *options, "--metrics", "m", "--quiet")
     assert (result.returncode, result.stdout) == (1, "")
@@ -256,7 +254,7 @@ def test_full_disk_names_the_metrics_file(command: Command, small_npz: Path, tmp
     assert result.stderr == "gpunet train: --metrics: /dev/full: cannot be written: No space left on device\n"
 
 
-def test_the_result_outlives_files_that_cannot_be_written(small_npz: Path, monkeypatch, capsys) -> None:
+def test_the_result_is_printed_even_if_files_cannot_be_written(small_npz: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(small_npz.parent)
 
     def full(path: Path, content: bytes) -> None:
@@ -285,7 +283,7 @@ def test_a_closed_output_does_not_lose_the_model(small_npz: Path, tmp_path: Path
     assert gpunet.load(tmp_path / "s.npz").epochs_trained == 20
 
 
-def test_output_that_cannot_be_shown_is_no_obstacle(tmp_path: Path, small_npz: Path) -> None:
+def test_output_that_cannot_be_encoded_does_not_stop_training(tmp_path: Path, small_npz: Path) -> None:
     path = tmp_path / "ünï côde.npz"
     path.write_bytes(small_npz.read_bytes())
     line = f"'{sys.executable}' -m gpunet.train --data '{path}' --batch-size 9 --epochs 1"
@@ -402,7 +400,7 @@ def test_a_model_whose_folder_went_away_is_among_the_temporary_files(small_npz: 
     assert gpunet.load(place).epochs_trained == 2
 
 
-def test_a_disk_without_room_for_the_model_is_known_before_training(small_npz: Path, monkeypatch, capsys) -> None:
+def test_a_disk_without_space_for_the_model_is_refused_before_training(small_npz: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(small_npz.parent)
     usage = files.shutil.disk_usage(".")
     for room, status in ((4 * (8 * 5 + 5 + 5 * 3 + 3) - 1, 2), (10**6, 0)):
@@ -414,7 +412,7 @@ def test_a_disk_without_room_for_the_model_is_known_before_training(small_npz: P
         assert err.startswith(told if status else "")
 
 
-def test_metrics_on_the_standard_output_are_alone_there(small_npz: Path, monkeypatch, capsys) -> None:
+def test_only_metrics_go_to_standard_output(small_npz: Path, monkeypatch, capsys) -> None:
     monkeypatch.chdir(small_npz.parent)
     assert train.main([*QUICK[:-1], "--epochs", "2", "--metrics", "-"]) == 0
     out, err = capsys.readouterr()
@@ -425,7 +423,7 @@ def test_metrics_on_the_standard_output_are_alone_there(small_npz: Path, monkeyp
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize(("updates", "epochs"), [(3, 0), (9, 1), (13, 2)])
-def test_a_signal_saves_the_model_of_the_last_whole_epoch(
+def test_a_signal_saves_the_model_of_the_last_complete_epoch(
     small_npz: Path, monkeypatch, capsys, number: int, status: int, updates: int, epochs: int
 ) -> None:
     monkeypatch.chdir(small_npz.parent)
@@ -487,7 +485,7 @@ def test_version_and_help(command: Command) -> None:
     assert "--batch-size" in command("gpunet.train", "--help").stdout
 
 
-def test_cuda_where_there_is_none_is_one_clear_line_and_status_2(command: Command, small_npz: Path) -> None:
+def test_cuda_without_a_gpu_is_one_clear_line_and_status_2(command: Command, small_npz: Path) -> None:
     result = command("gpunet.train", "--data", small_npz, "--batch-size", 9, "--device", "cuda", "--quiet")
     if result.returncode == 0:
         pytest.skip("this machine has a usable GPU")

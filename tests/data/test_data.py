@@ -108,12 +108,12 @@ def refuse(path: Path, *words: str) -> None:
         assert word in message, message
 
 
-def test_a_training_part_that_six_does_not_divide_keeps_the_rest(tmp_path: Path) -> None:
+def test_a_training_part_not_divisible_by_six_keeps_the_rest(tmp_path: Path) -> None:
     dataset = load(idx_folder(tmp_path / "set", train=17))
     assert [len(part.labels) for part in dataset] == [15, 2, 6]
 
 
-def test_plain_files_come_before_packed_ones(tmp_path: Path) -> None:
+def test_plain_files_take_precedence_over_compressed_ones(tmp_path: Path) -> None:
     folder = idx_folder(tmp_path / "set")
     (folder / "train-labels-idx1-ubyte.gz").write_bytes(b"not gzip")
     assert load(folder).classes == 3
@@ -225,7 +225,7 @@ def test_unfit_npz_is_refused(tmp_path: Path, fault: str) -> None:
     refuse(tmp_path / "a.npz", "a.npz", *words)
 
 
-def test_validation_arrays_and_whole_floats_are_taken(tmp_path: Path) -> None:
+def test_validation_arrays_and_integral_floats_are_accepted(tmp_path: Path) -> None:
     arrays = npz_arrays()
     plain = arrays | {"x_val": arrays["x_test"][:2], "y_val": arrays["y_test"][:2], "y_train": arrays["y_train"] * 1.0}
     np.savez(tmp_path / "a.npz", **plain)

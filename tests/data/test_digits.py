@@ -110,7 +110,7 @@ KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_photographed_digits_are_told_nearly_as_well_as_the_originals(
+def test_photographed_digits_are_recognized_nearly_as_well_as_the_originals(
     kind: str, mnist: gpunet.Dataset, digit_model: Path, tmp_path: Path
 ) -> None:
     """Of 25 examples that the network tells it may miss 2 in their image_files."""
@@ -129,7 +129,7 @@ def test_photographed_digits_are_told_nearly_as_well_as_the_originals(
 
 
 @pytest.mark.parametrize("font", ["DejaVuSans.ttf", "DejaVuSerif.ttf", "DejaVuSansMono-Oblique.ttf"])
-def test_printed_digits_are_told(font: str, digit_model: Path, tmp_path: Path) -> None:
+def test_printed_digits_are_recognized(font: str, digit_model: Path, tmp_path: Path) -> None:
     """MNIST has no printed digits; 8 of 10 are enough."""
     matplotlib = pytest.importorskip("matplotlib", reason="its fonts are drawn with; pip install '.[test]'")
     file = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / font
@@ -143,14 +143,14 @@ def test_printed_digits_are_told(font: str, digit_model: Path, tmp_path: Path) -
     assert (predictions == np.arange(10)).sum() >= 8
 
 
-def test_examples_of_mnist_on_a_larger_ground_stay_nearly_as_they_are(mnist: gpunet.Dataset) -> None:
+def test_mnist_examples_on_a_larger_background_hardly_change(mnist: gpunet.Dataset) -> None:
     """On average they change by less than half of what a shift by one pixel changes."""
     examples = mnist.test.images[:50].astype(int)
     read = np.array([digits.normalize(np.pad(example, 6) / 255) for example in examples], int)
     assert np.abs(read - examples).mean() < np.abs(np.roll(examples, 1, axis=2) - examples).mean() / 2
 
 
-def test_what_has_the_form_of_mnist_is_taken_as_it_is(mnist: gpunet.Dataset) -> None:
+def test_images_in_the_form_of_mnist_are_used_unchanged(mnist: gpunet.Dataset) -> None:
     for example in mnist.test.images[::10]:
         np.testing.assert_array_equal(digits.read_digit(example), example)
     for example in mnist.test.images[:50]:
@@ -160,7 +160,7 @@ def test_what_has_the_form_of_mnist_is_taken_as_it_is(mnist: gpunet.Dataset) -> 
         np.testing.assert_array_equal(digits.read_digit(made), made)
 
 
-def test_a_jpeg_of_an_example_is_taken_as_it_is(mnist: gpunet.Dataset) -> None:
+def test_a_jpeg_of_an_example_is_used_unchanged(mnist: gpunet.Dataset) -> None:
     for example in mnist.test.images[:100]:
         content = io.BytesIO()
         Image.fromarray(example).save(content, "JPEG", quality=75)
@@ -168,7 +168,7 @@ def test_a_jpeg_of_an_example_is_taken_as_it_is(mnist: gpunet.Dataset) -> None:
 
 
 @pytest.mark.parametrize("ink", ["auto", "light"])
-def test_28_pixels_alone_are_not_the_form_of_mnist(mnist: gpunet.Dataset, ink: str) -> None:
+def test_being_28_pixels_wide_is_not_enough_for_the_form_of_mnist(mnist: gpunet.Dataset, ink: str) -> None:
     """Neither is a digit at the rim, a small one, a faint one, or one on a ground that is not black."""
     example = mnist.test.images[0].astype(float)
     small = np.pad(np.asarray(Image.fromarray(mnist.test.images[0]).resize((14, 14))), 7).astype(float)
@@ -194,14 +194,14 @@ def test_a_digit_fits_the_box_with_its_centre_of_mass_in_the_middle(
         assert at_the_rim or abs(centre - 14) <= 0.51
 
 
-def test_fine_strokes_are_widened() -> None:
+def test_thin_strokes_are_thickened() -> None:
     image = Image.new("L", (600, 600), 255)
     ImageDraw.Draw(image).line([(200, 100), (400, 100), (250, 500)], fill=0, width=4)
     digit = digits.normalize(np.asarray(image) / 255)
     assert _stroke_width(digit / 255) >= 1.8
 
 
-def test_the_ink_can_be_told() -> None:
+def test_the_ink_can_be_specified() -> None:
     grey = np.zeros((100, 100))
     grey[20:80, 40:60] = 1
     np.testing.assert_array_equal(digits.normalize(grey), digits.normalize(grey, "light"))
@@ -212,7 +212,7 @@ def test_the_ink_can_be_told() -> None:
 
 @settings(max_examples=200, deadline=None)
 @given(st.tuples(st.integers(1, 60), st.integers(1, 60)).flatmap(lambda shape: arrays(np.uint8, shape)))
-def test_every_picture_gives_a_digit_or_an_error(pixels: np.ndarray) -> None:
+def test_every_image_gives_a_digit_or_an_error(pixels: np.ndarray) -> None:
     try:
         digit = digits.normalize(pixels / 255)
     except DataError:
@@ -238,7 +238,7 @@ NOISE = {
 
 @pytest.mark.parametrize("size", [(60, 60), (300, 400), (640, 480)])
 @pytest.mark.parametrize("kind", NOISE)
-def test_noise_is_no_digit(kind: str, size: tuple[int, int]) -> None:
+def test_noise_is_not_a_digit(kind: str, size: tuple[int, int]) -> None:
     with pytest.raises(DataError, match=r"no digit found; .*; crop the image to the paper around the digit"):
         digits.normalize(NOISE[kind](np.random.default_rng(0), size).astype(float))
 
@@ -282,7 +282,7 @@ def test_a_tiff_of_floats_is_read(full: float, tmp_path: Path) -> None:
     assert digits.read_digit(tmp_path / "a.tif").max() == 255
 
 
-def test_fractions_below_0_go_from_the_lowest_to_the_highest() -> None:
+def test_floats_below_0_are_scaled_from_lowest_to_highest() -> None:
     grey = np.asarray(seven()) / 255
     np.testing.assert_allclose(
         image_files.read_grey(2 * grey - 1), (grey - grey.min()) / (grey.max() - grey.min()), atol=1e-6
@@ -290,7 +290,7 @@ def test_fractions_below_0_go_from_the_lowest_to_the_highest() -> None:
 
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf])
-def test_levels_that_are_no_numbers_are_refused(wrong: float, tmp_path: Path) -> None:
+def test_levels_that_are_not_finite_are_refused(wrong: float, tmp_path: Path) -> None:
     levels = np.asarray(seven(), np.float32) / 255
     levels[3, 4] = wrong
     Image.fromarray(levels).save(tmp_path / "a.tif")
@@ -320,7 +320,7 @@ PICTURE_KINDS: dict[str, Callable[[Path], image_files.ImageSource]] = {
 
 
 @pytest.mark.parametrize("kind", PICTURE_KINDS)
-def test_every_kind_of_picture_gives_the_same_digit(kind: str, tmp_path: Path) -> None:
+def test_every_kind_of_image_gives_the_same_digit(kind: str, tmp_path: Path) -> None:
     seven().save(tmp_path / "a.png")
     picture = PICTURE_KINDS[kind](tmp_path / "a.png")
     read = digits.read_digit(picture).astype(int)
@@ -329,7 +329,7 @@ def test_every_kind_of_picture_gives_the_same_digit(kind: str, tmp_path: Path) -
         picture.close()
 
 
-def test_what_is_read_stays_as_it_is(tmp_path: Path) -> None:
+def test_the_input_is_not_changed(tmp_path: Path) -> None:
     seven((1200, 900)).save(tmp_path / "a.jpg")
     image, array = seven((1200, 900)).convert("RGBA"), np.asarray(seven()) / 255
     kept = image.copy(), array.copy()
@@ -346,7 +346,7 @@ def test_what_is_read_stays_as_it_is(tmp_path: Path) -> None:
         assert not file.closed
 
 
-def test_what_is_no_kind_of_picture_is_one_clear_line(tmp_path: Path) -> None:
+def test_objects_that_are_not_images_are_one_clear_line(tmp_path: Path) -> None:
     seven().save(tmp_path / "a.png")
     expected = "image: expected a path, an open file, a PIL image or a NumPy array, got"
     with (tmp_path / "a.png").open() as text:
@@ -385,7 +385,7 @@ def test_cmyk_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_what_the_camera_was_held_like_plays_no_part(orientation: int, tmp_path: Path) -> None:
+def test_the_orientation_of_the_camera_does_not_matter(orientation: int, tmp_path: Path) -> None:
     upright = seven()
     back = {
         2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -404,14 +404,14 @@ def test_what_the_camera_was_held_like_plays_no_part(orientation: int, tmp_path:
 
 
 @pytest.mark.parametrize("ink", ["black", "white"])
-def test_strokes_on_nothing_are_seen(ink: str, tmp_path: Path) -> None:
+def test_strokes_on_a_transparent_background_are_seen(ink: str, tmp_path: Path) -> None:
     image = Image.new("RGBA", (60, 60), (0, 0, 0, 0) if ink == "black" else (255, 255, 255, 0))
     ImageDraw.Draw(image).line([(10, 10), (40, 12), (20, 50)], fill=ink, width=6)
     image.save(tmp_path / "a.png")
     assert digits.read_digit(tmp_path / "a.png").max() == 255
 
 
-def test_transparent_corners_are_no_ink(tmp_path: Path) -> None:
+def test_transparent_corners_are_not_ink(tmp_path: Path) -> None:
     image = seven().convert("RGBA")
     image.paste((0, 0, 0, 0), (0, 0, 8, 8))
     image.save(tmp_path / "a.png")
@@ -420,7 +420,7 @@ def test_transparent_corners_are_no_ink(tmp_path: Path) -> None:
     assert np.abs(difference).max() < 30
 
 
-def test_a_red_pen_shows(tmp_path: Path) -> None:
+def test_a_red_pen_is_visible(tmp_path: Path) -> None:
     image = Image.new("RGB", (60, 60), (200, 60, 60))
     ImageDraw.Draw(image).line([(10, 10), (40, 12), (20, 50)], fill=(60, 130, 60), width=6)
     assert np.ptp(np.asarray(image.convert("L"))) < 10  # as bright as its paper
@@ -446,7 +446,7 @@ def test_a_decompression_bomb_is_refused(size: tuple[int, int], tmp_path: Path) 
         image_files.read_grey(tmp_path / "a.png")
 
 
-def test_what_is_no_picture_is_one_clear_line(tmp_path: Path) -> None:
+def test_files_that_are_not_images_are_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "empty.png").write_bytes(b"")
     content = io.BytesIO()

@@ -17,7 +17,7 @@ from gpunet.errors import ArgumentError, OutputError
 from gpunet.files import LineFile
 
 
-def test_a_line_that_finds_no_room_is_not_there_at_all(tmp_path: Path) -> None:
+def test_a_line_that_does_not_fit_on_the_disk_is_not_written_at_all(tmp_path: Path) -> None:
     path = tmp_path / "log"
     file = LineFile("--metrics", str(path))
     file.write("first line\n")
@@ -35,7 +35,7 @@ def test_a_line_that_finds_no_room_is_not_there_at_all(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("old", [None, "", "old\n"])
 @pytest.mark.parametrize("append", [False, True])
-def test_a_new_file_that_no_line_came_into_is_not_left(tmp_path: Path, old: str | None, append: bool) -> None:
+def test_a_new_file_without_lines_is_removed(tmp_path: Path, old: str | None, append: bool) -> None:
     path = tmp_path / "log"
     if old is not None:
         path.write_text(old)
@@ -98,7 +98,7 @@ def refuse(*_: object, **__: object) -> None:
     ],
 )
 @pytest.mark.parametrize("grows", [False, True])
-def test_what_cannot_be_written_is_known_before_any_work(
+def test_an_unwritable_path_is_refused_before_any_work(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str, grows: bool
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -114,7 +114,7 @@ def test_what_cannot_be_written_is_known_before_any_work(
     assert sorted(os.listdir()) == before
 
 
-def test_a_locked_folder_is_known_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_locked_folder_is_refused_before_any_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patch:
         patch.setattr(files, "_open_aside", refuse)  # the superuser may write everywhere
         with pytest.raises(
@@ -126,7 +126,7 @@ def test_a_locked_folder_is_known_before_any_work(tmp_path: Path, monkeypatch: p
         files.check_output("--save", str(tmp_path / "m"))
 
 
-def test_a_disk_that_is_too_small_is_known_before_any_work(tmp_path: Path) -> None:
+def test_a_disk_that_is_too_small_is_refused_before_any_work(tmp_path: Path) -> None:
     free = files.shutil.disk_usage(tmp_path).free
     files.check_output("--save", str(tmp_path / "m"), size=free // 2)
     with pytest.raises(ArgumentError, match=r"^--save: .*m: needs [\d,]+ bytes, but the disk has [\d,]+ free; "):
@@ -145,7 +145,7 @@ def test_a_write_protected_file_is_not_replaced(tmp_path: Path) -> None:
     assert path.read_text() == "old"
 
 
-def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_not(tmp_path: Path) -> None:
+def test_leftovers_of_a_killed_process_are_removed_and_files_of_a_running_one_are_not(tmp_path: Path) -> None:
     path = tmp_path / "m"
     files._open_aside(path).close()  # as after a kill: nothing holds its lock
     other = files._open_aside(tmp_path / "other")
@@ -159,7 +159,7 @@ def test_what_a_killed_process_left_is_removed_and_what_a_living_one_writes_is_n
     assert sorted(os.listdir(tmp_path)) == sorted([os.path.basename(other.name), "m"])
 
 
-def test_a_file_that_was_taken_for_a_leftover_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_mistaken_for_a_leftover_is_created_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process may come between the making of a file and its lock."""
     lock, removed = files._lock, []
 
@@ -184,7 +184,7 @@ with files.owned("--checkpoint", sys.argv[1]):
 """
 
 
-def test_a_file_has_one_owner_until_that_one_is_dead(tmp_path: Path) -> None:
+def test_a_file_has_one_owner_until_that_process_ends(tmp_path: Path) -> None:
     path = str(tmp_path / "a.npz")
     with subprocess.Popen(
         [sys.executable, "-c", OWNER, path],
@@ -208,7 +208,7 @@ def test_a_file_has_one_owner_until_that_one_is_dead(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == []
 
 
-def test_where_there_are_no_locks_everything_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_locks_everything_still_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def no_locks(*_: object) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 

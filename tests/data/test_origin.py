@@ -25,13 +25,13 @@ SHA = "0" * 64
         (None, (8,), 3, None),
     ],
 )
-def test_what_cannot_be_an_origin_is_refused(values: Any) -> None:
+def test_an_impossible_origin_is_refused(values: Any) -> None:
     Origin("a.npz", (8, 6), 3, SHA)
     with pytest.raises(ArgumentError, match=r"^data: expected path, shape, classes and fingerprint, got Origin"):
         Origin(*values)
 
 
-def test_the_fingerprint_is_of_the_examples(blobs) -> None:
+def test_the_fingerprint_depends_on_the_examples(blobs) -> None:
     x, y = blobs
 
     def dataset(x: Any, y: Any) -> gpunet.Dataset:

@@ -25,7 +25,9 @@ def with_pen(lines: list[list[tuple[float, float]]], width: float = PEN) -> list
     return [np.array([(x, y, width) for x, y in line]) for line in lines]
 
 
-def test_traced_examples_are_told_nearly_as_well_as_the_originals(mnist: gpunet.Dataset, digit_model: Path) -> None:
+def test_traced_examples_are_recognized_nearly_as_well_as_the_originals(
+    mnist: gpunet.Dataset, digit_model: Path
+) -> None:
     model = gpunet.load(digit_model, device="cpu")
     examples, labels = mnist.test.images[:100], mnist.test.labels[:100]
     drawn = np.array([digits.from_strokes(with_pen(traced(example))) for example in examples])
@@ -35,12 +37,12 @@ def test_traced_examples_are_told_nearly_as_well_as_the_originals(mnist: gpunet.
 
 
 @pytest.mark.parametrize("width", [0.01, 0.04, PEN, 0.15])
-def test_digits_of_our_own_are_told_whatever_the_pen(width: float, digit_model: Path) -> None:
+def test_our_own_digits_are_recognized_with_any_pen(width: float, digit_model: Path) -> None:
     drawn = np.array([digits.from_strokes(with_pen(lines, width)) for lines in own_digits()])
     assert (gpunet.load(digit_model, device="cpu").predict(drawn).argmax(axis=1) == np.arange(10)).sum() >= 9
 
 
-def test_strokes_give_what_their_picture_gives() -> None:
+def test_strokes_give_the_same_image_as_a_picture_of_them() -> None:
     """The digit that `normalize` finds in a picture of the strokes is the same but for rounding to whole pixels: it may
     stand a pixel beside it, and otherwise differs by less than half of what a shift by one pixel changes.
     """
@@ -74,7 +76,7 @@ def test_every_drawing_fits_the_box_with_its_centre_of_mass_in_the_middle(stroke
 
 
 @pytest.mark.parametrize(("width", "expected"), [(0.001, THINNEST), (0.3, THICKEST), (0.05 * 3 / 17, 3)])
-def test_a_pen_gets_a_width_that_mnist_has(width: float, expected: float) -> None:
+def test_a_pen_gets_the_stroke_width_of_mnist(width: float, expected: float) -> None:
     """A line as long as the box, whose width is in dots of an eighth of a pixel."""
     (line,) = _scaled([np.array([(0.2, 0.2, width), (0.2, 0.25, width)])])
     assert line[:, 2] == pytest.approx(expected * FINE)
@@ -87,14 +89,14 @@ def test_a_dot_fills_the_box() -> None:
     assert 0.7 < (digit > 127).sum() / BOX**2 < 0.85  # a circle's share of its square is 0.785
 
 
-def test_drawing_does_not_depend_on_place_size_or_order() -> None:
+def test_the_image_does_not_depend_on_position_size_or_order() -> None:
     lines = with_pen(own_digits()[4])
     expected = digits.from_strokes(lines).astype(int)
     for changed in (lines[::-1], [8 * line for line in lines], [np.add(line, [2, 1, 0]) for line in lines]):
         assert np.abs(digits.from_strokes(changed) - expected).max() <= 1
 
 
-def test_what_is_no_stroke_is_one_clear_line() -> None:
+def test_invalid_strokes_are_one_clear_line() -> None:
     for strokes in ([], [np.zeros((0, 3))]):
         with pytest.raises(DataError, match=r"^no digit found; expected at least one stroke$"):
             digits.from_strokes(strokes)
@@ -103,7 +105,7 @@ def test_what_is_no_stroke_is_one_clear_line() -> None:
             digits.from_strokes(strokes)
 
 
-def test_an_image_of_strokes_is_taken_as_it_is(tmp_path: Path) -> None:
+def test_an_image_of_strokes_is_used_unchanged(tmp_path: Path) -> None:
     """It has MNIST's form: saved and read again it stays the same."""
     for lines in own_digits():
         Image.fromarray(digits.from_strokes(with_pen(lines))).save(tmp_path / "a.png")

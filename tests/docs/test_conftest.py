@@ -15,7 +15,7 @@ from gpunet.engines import choice
 from gpunet.errors import DeviceError
 
 
-def test_tests_that_are_not_marked_gpu_do_not_find_one(request: pytest.FixtureRequest, monkeypatch) -> None:
+def test_tests_without_the_gpu_mark_do_not_find_a_gpu(request: pytest.FixtureRequest, monkeypatch) -> None:
     assert hidden(lambda index=0: None)() == "the GPU is left to the tests marked gpu"
     assert hidden(lambda index=0: f"no GPU {index}")(1) == "no GPU 1"
     with pytest.raises(DeviceError):

@@ -34,7 +34,7 @@ def rows_with(word: str) -> set[str]:
 
 
 @pytest.mark.parametrize(("file", "word"), ROWS)
-def test_what_is_to_be_looked_for_is_there(file: str, word: str) -> None:
+def test_the_text_to_look_for_is_in_the_file(file: str, word: str) -> None:
     assert word in (ROOT / file).read_text(encoding="utf-8")
 
 
@@ -44,7 +44,7 @@ def test_the_way_from_fit_to_the_formula_is_eight_files() -> None:
 
 
 @pytest.mark.parametrize("word", ["softsign", "adamw"])
-def test_the_files_that_an_addition_touches_are_all_named(word: str) -> None:
+def test_all_files_that_an_addition_touches_are_named(word: str) -> None:
     assert files_with(word) == rows_with(word)
 
 

@@ -46,7 +46,7 @@ def test_the_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
     assert '"class": 7' in Path("digits.jsonl").read_text()
 
 
-def test_what_differs_from_keras_is_so(tmp_path: Path) -> None:
+def test_the_stated_differences_from_keras_are_true(tmp_path: Path) -> None:
     """hard_sigmoid, Adam's epsilon, and what model.save leaves out."""
     guide = " ".join(GUIDE.split())
     assert "- `hard_sigmoid` is `0.2 x + 0.5`, clipped to 0..1" in guide

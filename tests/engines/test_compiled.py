@@ -92,7 +92,7 @@ def test_any_network_and_batch_size(count, widths, batch_size) -> None:
     rest=st.integers(0, 3 * LANES),
     seed=st.integers(0, 99),
 )
-def test_any_sizes_around_those_of_tiles_and_panels(widths, batch_size, rest, seed) -> None:
+def test_sizes_around_those_of_tiles_and_panels(widths, batch_size, rest, seed) -> None:
     network = Network(tuple(widths), ("sigmoid",) * (len(widths) - 2) + ("softmax",))
     images, labels, weights = problem(network, batch_size + rest, seed=seed)
     engine = CompiledEngine(network, SGD(0.1), weights, 2)
@@ -131,7 +131,7 @@ def test_one_engine_predicts_for_several_threads_at_once() -> None:
     assert not wrong
 
 
-def test_more_examples_than_are_taken_at_a_time_are_all_predicted(count) -> None:
+def test_more_examples_than_one_chunk_are_all_predicted(count) -> None:
     examples = 2 * FORWARD_ROWS + 5
     images, labels, weights = problem(SMALL, examples, input_bytes=True)
     engine, reference = (
@@ -149,7 +149,7 @@ def test_predictions_take_whole_blocks_of_tiles_on_every_processor(feature: str)
 
 
 @pytest.mark.parametrize("batch_size", [1, 100])
-def test_of_equally_probable_classes_the_first_counts(batch_size) -> None:
+def test_the_first_of_equally_probable_classes_is_predicted(batch_size) -> None:
     network = Network((3, 20), ("softmax",))
     images, labels = np.ones((100, 3), np.float32), np.arange(100, dtype=np.int32) // 10
     zeros = [np.zeros(shape, np.float32) for shape in network.weight_shapes]
@@ -187,7 +187,7 @@ def test_real_updates_of_the_lectures_network_on_mnist(batch_size, mnist: gpunet
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_inputs_that_wake_up_late_learn_as_in_the_reference(optimizer) -> None:
+def test_inputs_that_are_0_at_first_learn_as_in_the_reference(optimizer) -> None:
     """Batches of one leave out the weights of inputs that were always 0: until they are not."""
     images, labels, weights = problem(SMALL, 40, input_bytes=True)
     for example in range(40):
@@ -262,7 +262,7 @@ def test_results_do_not_depend_on_how_many_threads_work_when(monkeypatch, batch_
 
 
 @pytest.mark.parametrize("batch_size", [1, 20])
-def test_a_training_goes_on_with_another_number_of_threads(monkeypatch, batch_size) -> None:
+def test_training_can_continue_with_another_number_of_threads(monkeypatch, batch_size) -> None:
     monkeypatch.setattr(compiled, "WORK_OF_A_THREAD", 1)
     images, labels, weights = problem(SMALL, 50)
     order = np.arange(50, dtype=np.int32)
@@ -334,7 +334,7 @@ def test_hyper_parameters_may_change_between_epochs() -> None:
         assert distance(engine.weights, truth.weights) < 1e-5
 
 
-def test_images_that_may_not_be_written_to_or_lie_apart_are_taken() -> None:
+def test_read_only_and_strided_images_are_accepted() -> None:
     images, labels, weights = problem(SMALL, 30)
     engine, twin = CompiledEngine(SMALL, Adam(), weights), CompiledEngine(SMALL, Adam(), weights)
     locked, apart = images.copy(), np.repeat(images, 2, axis=1)[:, ::2]
@@ -405,20 +405,20 @@ def test_on_a_quiet_machine_all_threads_work_all_the_time() -> None:
     assert set(_Clock(8, lambda threads: 1000 * threads).run(200)) == {8}
 
 
-def test_one_thread_works_where_that_is_faster_and_more_are_tried_rarely() -> None:
+def test_one_thread_works_if_that_is_faster_and_more_are_tried_rarely() -> None:
     active = _Clock(4, lambda threads: 8000 / threads, sleeps=1000).run(400)
     assert active[-1] == 1 or active[-2] == 1
     assert active.index(1) < 10
     assert active[100:].count(1) > 280
 
 
-def test_sleeping_threads_stay_where_they_bring_something() -> None:
+def test_sleeping_threads_are_kept_if_they_help() -> None:
     active = _Clock(2, lambda threads: 1000 * threads, sleeps=1000).run(400)
     assert active[-1] == 2
     assert active[100:].count(2) > 280
 
 
-def test_all_threads_are_back_soon_after_the_load_has_gone() -> None:
+def test_all_threads_work_again_soon_after_the_load_ends() -> None:
     clock = _Clock(2, lambda threads: 2000 / threads, sleeps=1000)
     assert 1 in clock.run(100)
     clock.rate, clock.sleeps = (lambda threads: 1000 * threads), 0
@@ -493,7 +493,7 @@ def test_ctrl_c_right_after_a_threads_start_waits_for_it_too(monkeypatch, after)
 
 
 @pytest.mark.parametrize("phase", [1, 2**31, 2**32 - 1, 2**32, 2**40])
-def test_however_many_stages_an_epoch_has_their_units_are_claimed(phase) -> None:
+def test_units_are_claimed_however_many_stages_an_epoch_has(phase) -> None:
     table, sync = np.zeros(layout.LAYER_TABLE, np.int64), np.zeros(layout.sync_size(2), np.int64)
     table[layout.SYNC], table[layout.STAGES] = sync.ctypes.data, 1
     _finish(table.ctypes.data, phase - 1, 1, 1, 2)
@@ -553,7 +553,7 @@ def test_it_is_chosen_on_a_cpu_and_says_so() -> None:
     assert engines.choose(SMALL, 1, engine="reference").engine == "reference"
 
 
-def test_without_numba_the_reference_serves_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_numba_the_reference_engine_trains_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
     row = engine_choice.TABLE["compiled"]._replace(problem=lambda: "Numba is not here")
     monkeypatch.setitem(engine_choice.TABLE, "compiled", row)
     choice = engines.choose(SMALL, 1, device="cpu")
@@ -563,7 +563,7 @@ def test_without_numba_the_reference_serves_and_says_why(monkeypatch: pytest.Mon
         engines.choose(SMALL, 1, engine="compiled")
 
 
-def test_the_whole_package_works_where_numba_is_not_installed(command: Command, small_npz: Path, tmp_path) -> None:
+def test_the_whole_package_works_without_numba(command: Command, small_npz: Path, tmp_path) -> None:
     hidden = tmp_path / "hidden"
     hidden.mkdir()
     (hidden / "numba.py").write_text("raise ModuleNotFoundError(\"No module named 'numba'\")\n")
@@ -577,14 +577,14 @@ def test_the_whole_package_works_where_numba_is_not_installed(command: Command, 
     assert "pip install numba" in result.stdout.splitlines()[0]
 
 
-def test_a_numba_that_is_told_not_to_compile_counts_as_none() -> None:
+def test_a_numba_with_compilation_disabled_counts_as_missing() -> None:
     program = "from gpunet import engines; print(engines.numba_problem())"
     environment = {**command_environment(), "NUMBA_DISABLE_JIT": "1"}
     run = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert run.stdout == "Numba's compiler is switched off (NUMBA_DISABLE_JIT)\n"
 
 
-def test_threads_are_as_many_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_engine_uses_the_threads_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "usable_cores", lambda: 8)
     for name in threads.VARIABLES:
         monkeypatch.delenv(name, raising=False)
@@ -616,7 +616,7 @@ def test_the_command_uses_the_threads_it_is_told(command: Command, small_npz: Pa
 
 
 @pytest.mark.parametrize("text", ["0", "abc"])
-def test_a_number_of_threads_that_numba_would_stumble_over_is_one_line(text, command: Command, monkeypatch) -> None:
+def test_a_number_of_threads_that_numba_rejects_is_one_clear_line(text, command: Command, monkeypatch) -> None:
     monkeypatch.setenv("NUMBA_NUM_THREADS", text)
     result = command("gpunet.train", "--device", "cpu", "--epochs", 1)
     assert result.returncode == 2

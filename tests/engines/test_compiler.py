@@ -59,7 +59,7 @@ def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Fresh:
     return Fresh(tmp_path, monkeypatch)
 
 
-def test_it_is_said_once_before_something_is_compiled_and_not_where_it_was_kept(fresh, capfd) -> None:
+def test_compiling_is_announced_once_and_not_if_the_code_is_cached(fresh, capfd) -> None:
     assert fresh.relu() == [0, 2]
     compiler.compile_all([vectors.TRANSPOSE])
     assert capfd.readouterr().err == KEPT
@@ -69,7 +69,7 @@ def test_it_is_said_once_before_something_is_compiled_and_not_where_it_was_kept(
     assert capfd.readouterr().err == ""
 
 
-def test_it_is_said_before_the_first_function_is_compiled(fresh, capfd, monkeypatch) -> None:
+def test_compiling_is_announced_before_the_first_function(fresh, capfd, monkeypatch) -> None:
     said: list[str] = []
     monkeypatch.setattr(compiler, "_machine_code", lambda code: said.append(capfd.readouterr().err) or b"")
     monkeypatch.setattr(compiler, "_loaded", lambda name, code: 1)
@@ -78,7 +78,7 @@ def test_it_is_said_before_the_first_function_is_compiled(fresh, capfd, monkeypa
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "foreign", "a folder"])
-def test_what_is_damaged_is_compiled_again(fresh, capfd, damage) -> None:
+def test_damaged_code_is_compiled_again(fresh, capfd, damage) -> None:
     assert fresh.relu() == [0, 2]
     (file,) = fresh.folder.glob("relu_rows-*.o")
     content = file.read_bytes()
@@ -98,7 +98,7 @@ def test_what_is_damaged_is_compiled_again(fresh, capfd, damage) -> None:
     assert not list(fresh.folder.glob("*.part"))
 
 
-def test_a_full_disk_costs_only_what_was_to_be_kept(fresh, monkeypatch) -> None:
+def test_a_full_disk_only_prevents_caching(fresh, monkeypatch) -> None:
     def full(source, target):
         raise OSError(28, "No space left on device")
 
@@ -107,7 +107,7 @@ def test_a_full_disk_costs_only_what_was_to_be_kept(fresh, monkeypatch) -> None:
     assert not list(fresh.folder.iterdir())
 
 
-def test_where_nothing_can_be_kept_it_says_that_every_run_compiles(fresh, capfd, tmp_path) -> None:
+def test_without_a_cache_it_says_that_every_run_compiles(fresh, capfd, tmp_path) -> None:
     for _ in range(2):
         fresh.start()
         compiler.config.CACHE_DIR = str(tmp_path / "file")
@@ -117,7 +117,7 @@ def test_where_nothing_can_be_kept_it_says_that_every_run_compiles(fresh, capfd,
 
 
 @pytest.mark.skipif(not hasattr(os, "getuid"), reason="POSIX owners")
-def test_what_another_user_put_there_is_not_run(fresh, capfd, monkeypatch) -> None:
+def test_code_from_another_user_is_not_run(fresh, capfd, monkeypatch) -> None:
     fresh.relu()
     capfd.readouterr()
     fresh.start()
@@ -129,7 +129,7 @@ def test_what_another_user_put_there_is_not_run(fresh, capfd, monkeypatch) -> No
     assert capfd.readouterr().err == KEPT
 
 
-def test_what_is_compiled_is_used_without_a_look_at_the_disk(fresh, monkeypatch) -> None:
+def test_compiled_code_is_used_without_reading_the_disk(fresh, monkeypatch) -> None:
     assert fresh.relu() == [0, 2]
     monkeypatch.setattr(compiler, "_folder", lambda: pytest.fail("asked where machine code is kept"))
     assert fresh.relu() == [0, 2]
@@ -178,7 +178,7 @@ def test_an_epoch_needs_only_the_loop_for_its_batch_size() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
-def test_ctrl_c_while_compiling_comes_when_a_function_is_done() -> None:
+def test_ctrl_c_while_compiling_is_raised_after_the_current_function() -> None:
     done: list[str] = []
 
     def task(check) -> None:
@@ -238,7 +238,7 @@ def test_ctrl_c_while_compiling_ends_the_command_without_a_traceback(tmp_path, s
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid"), reason="POSIX permissions")
-def test_an_installation_and_a_home_that_cannot_be_written_to_work(tmp_path) -> None:
+def test_a_read_only_installation_and_home_work(tmp_path) -> None:
     """Here a file is where the user's folders would be."""
     home = tmp_path / "home"
     home.write_text("")

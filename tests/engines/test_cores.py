@@ -54,7 +54,7 @@ def test_the_process_own_group_limits_the_cores(system: System, quota, cores) ->
     assert threads.usable_cores() == cores
 
 
-def test_its_groups_are_looked_for_once_and_their_limits_every_time(system: System) -> None:
+def test_its_groups_are_found_once_and_their_limits_read_every_time(system: System) -> None:
     system.says("0::/job\n", system.version_2())
     for limit in (1, 3):
         system.has("groups/job/cpu.max", f"{limit}00000 100000\n")
@@ -62,7 +62,7 @@ def test_its_groups_are_looked_for_once_and_their_limits_every_time(system: Syst
         (system.folder / "mountinfo").unlink(missing_ok=True)
 
 
-def test_so_does_every_group_that_it_is_in(system: System) -> None:
+def test_every_enclosing_group_limits_them_too(system: System) -> None:
     system.says("0::/user/job/step\n", system.version_2())
     system.has("groups/user/job/step/cpu.max", "300000 100000\n")
     system.has("groups/user/job/cpu.max", "max 100000\n")
@@ -85,20 +85,20 @@ def test_only_what_is_mounted_of_the_tree_can_be_read(system: System, path) -> N
 
 
 @pytest.mark.parametrize(("quota", "cores"), [("-1", 4), ("150000", 2), ("odd", 4)])
-def test_groups_of_version_1_count_as_well(system: System, quota, cores) -> None:
+def test_groups_of_version_1_count_too(system: System, quota, cores) -> None:
     system.says("8:pids:/\n3:cpu,cpuacct:/user/job\n2:cpuset:/other\n0::/\n", system.version_1(), system.version_2())
     system.has("cpu/user/job/cpu.cfs_quota_us", f"{quota}\n")
     system.has("cpu/user/job/cpu.cfs_period_us", "100000\n")
     assert threads.usable_cores() == cores
 
 
-def test_a_mount_with_a_blank_in_its_name_is_found(system: System) -> None:
+def test_a_mount_with_a_space_in_its_name_is_found(system: System) -> None:
     system.says("0::/job\n", system.version_2(at="control\\040groups"))
     system.has("control groups/job/cpu.max", "100000 100000\n")
     assert threads.usable_cores() == 1
 
 
-def test_where_nothing_is_said_of_groups_the_affinity_counts(system: System) -> None:
+def test_without_groups_the_affinity_counts(system: System) -> None:
     assert threads.usable_cores() == 4
     system.says("nonsense\n", "38 31", "")
     assert threads.usable_cores() == 4
@@ -130,7 +130,7 @@ def test_the_reference_engine_computes_with_one_thread_and_gives_the_others_back
 
 
 @pytest.mark.usefixtures("nobody_else")
-def test_of_two_that_want_one_blas_thread_the_first_to_end_leaves_it_to_the_other() -> None:
+def test_one_blas_thread_lasts_until_the_last_of_two_users_ends() -> None:
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
         before = _blas_threads()
         first, second = threads.one_blas_thread(), threads.one_blas_thread()
@@ -158,7 +158,7 @@ class _InterruptedLock:
 
 
 @pytest.mark.usefixtures("nobody_else")
-def test_a_computation_that_ctrl_c_ends_at_its_start_gives_the_threads_back(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_at_the_start_of_a_computation_restores_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "_alone", _InterruptedLock())
     with threadpoolctl.threadpool_limits(2, user_api="blas"):
         before = _blas_threads()

@@ -35,7 +35,7 @@ def test_weights_kept_once_cost_about_what_the_timing_model_says(batch: int, lon
 
 
 @pytest.mark.parametrize("number", [80, 90, 120])
-def test_the_tiled_engine_loses_the_less_the_larger_the_batch(number: int) -> None:
+def test_the_tiled_engine_catches_up_with_larger_batches(number: int) -> None:
     def ratio(batch: int) -> float:
         plan = make_plan(Network((784, 100, 10), ("relu", "softmax")), "adam", batch, True, True, GPUS[number])
         return persistent_cycles(plan) / tiled_cycles(plan.network, "adam", batch, GPUS[number])

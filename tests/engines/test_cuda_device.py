@@ -47,13 +47,13 @@ def test_first_compilation_is_announced_once_and_a_second_process_is_silent(comp
     assert len(said) == 2
 
 
-def test_what_the_compiler_refuses_is_explained(computer: Computer, tmp_path: Path) -> None:
+def test_a_compiler_error_is_explained(computer: Computer, tmp_path: Path) -> None:
     (tmp_path / "wrong.cu").write_text("no kernel\n")
     with pytest.raises(DeviceError, match=r"^CUDA's compiler refuses a kernel \(.*wrong.cu.*; gpunet doctor says"):
         CudaDevice(silent, tmp_path).compile("wrong")
 
 
-def test_memory_that_is_not_there_is_told_in_megabytes(computer: Computer) -> None:
+def test_missing_memory_is_reported_in_megabytes(computer: Computer) -> None:
     computer.gpus[0].memory = 2000 * 2**20
     device = CudaDevice()
     computer.gpus[0].used = 1900 * 2**20
@@ -62,7 +62,7 @@ def test_memory_that_is_not_there_is_told_in_megabytes(computer: Computer) -> No
         device.empty((1024, 2**20), np.float32)
 
 
-def test_large_shared_memory_is_asked_for_and_cooperative_grids_must_fit(computer: Computer) -> None:
+def test_large_shared_memory_is_requested_and_cooperative_grids_must_fit(computer: Computer) -> None:
     device = CudaDevice(silent, EMULATOR_KERNELS)
     module = device.compile("exchange", {"BUFFERS": 2})
     result, packets = device.zeros(4, np.float32), device.zeros(8, np.uint64)
@@ -74,7 +74,7 @@ def test_large_shared_memory_is_asked_for_and_cooperative_grids_must_fit(compute
         module.launch("exchange", (5,), (32,), arguments, cooperative=True)
 
 
-def test_a_failing_capture_ends_and_tells_its_own_error(computer: Computer) -> None:
+def test_a_failing_capture_ends_and_reports_its_own_error(computer: Computer) -> None:
     device = CudaDevice()
 
     def fail() -> None:

@@ -142,13 +142,13 @@ def test_each_missing_component_is_named_with_its_remedy(fault: str) -> None:
     assert re.search(message, problem), problem
 
 
-def test_what_lies_behind_a_missing_driver_is_still_reported() -> None:
+def test_components_after_a_missing_driver_are_still_reported() -> None:
     facts = diagnosis_of(open_driver=raises(OSError("no"))).facts
     assert facts["NVRTC"] == "12.9"
     assert "GPU" not in facts
 
 
-def test_an_unforeseen_error_is_a_problem_and_no_crash() -> None:
+def test_an_unforeseen_error_is_a_problem_and_not_a_crash() -> None:
     diagnosis = diagnosis_of(device=raises(ValueError("no properties")))
     assert diagnosis.problem == "the gpu cannot be examined (no properties)"
 
@@ -166,7 +166,7 @@ def test_doctor_runs_on_any_machine(command: Command) -> None:
 
 
 @pytest.mark.slow
-def test_an_unwritable_home_is_no_obstacle(tmp_path: Path) -> None:
+def test_an_unwritable_home_does_not_prevent_diagnosis(tmp_path: Path) -> None:
     """CuPy and matplotlib get temporary folders, for the time of the process."""
     home, temporary = tmp_path / "home", tmp_path / "temporary"
     home.write_text("a file, so that not even root can make a folder in it")
@@ -191,9 +191,7 @@ def test_an_unwritable_home_is_no_obstacle(tmp_path: Path) -> None:
     assert not any(temporary.iterdir())
 
 
-def test_a_writable_home_and_a_variable_that_is_set_are_left_alone(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_writable_home_and_a_set_variable_are_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GPUNET_TEST_FOLDER", raising=False)
     cache_folders.ensure("GPUNET_TEST_FOLDER", str(tmp_path / "a" / "b"))
     assert "GPUNET_TEST_FOLDER" not in os.environ

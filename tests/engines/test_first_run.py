@@ -75,7 +75,7 @@ def test_everything_is_compiled_before_anything_is_loaded(computer: Computer, bl
     assert kinds.index("loaded") == kinds.count("compiled") > 3
 
 
-def test_the_diagnosis_kernel_is_kept_as_well(computer: Computer, monkeypatch, tmp_path) -> None:
+def test_the_diagnosis_kernel_is_cached_too(computer: Computer, monkeypatch, tmp_path) -> None:
     for _ in range(2):
         standin.install(monkeypatch, tmp_path, computer)
         assert cuda_problem() is None
@@ -114,7 +114,7 @@ def test_another_thread_may_use_the_gpu_while_kernels_are_compiled(computer: Com
     assert free == [True]
 
 
-def test_what_another_thread_compiles_for_another_gpu_is_not_compiled_twice(monkeypatch, tmp_path) -> None:
+def test_kernels_that_another_thread_compiles_are_not_compiled_twice(monkeypatch, tmp_path) -> None:
     open_device("order-forward")
     computer = standin.install(monkeypatch, tmp_path, Computer([Gpu("first"), Gpu("second")]))
     one, other = (CudaDevice(lambda line: None, index=index) for index in (0, 1))
@@ -133,7 +133,7 @@ def test_what_another_thread_compiles_for_another_gpu_is_not_compiled_twice(monk
     assert len(compiled(computer)) == 1
 
 
-def test_after_an_interruption_nothing_more_is_begun(computer: Computer, monkeypatch) -> None:
+def test_after_an_interruption_nothing_more_is_started(computer: Computer, monkeypatch) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 
@@ -163,7 +163,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 
 
 @pytest.mark.parametrize("damage", [*DAMAGES, "a folder", "another user's"])
-def test_what_is_damaged_is_compiled_again(computer: Computer, damage: str, tmp_path, monkeypatch) -> None:
+def test_damaged_code_is_compiled_again(computer: Computer, damage: str, tmp_path, monkeypatch) -> None:
     CudaDevice(lambda line: None).compile(*LINEAR)
     (file,) = tmp_path.glob("*.cubin")
     content = file.read_bytes()
@@ -200,7 +200,7 @@ def test_a_cubin_belongs_to_its_source_options_architecture_and_compiler(compute
     assert (compilations(), compilations()) == (1, 0)
 
 
-def test_where_nothing_can_be_kept_it_says_that_every_run_compiles(computer: Computer, monkeypatch, blobs) -> None:
+def test_without_a_cache_it_says_that_every_run_compiles(computer: Computer, monkeypatch, blobs) -> None:
     monkeypatch.setattr(compiler, "cache_folder", lambda: None)
     said: list[str] = []
     for run in (1, 2):
@@ -209,7 +209,7 @@ def test_where_nothing_can_be_kept_it_says_that_every_run_compiles(computer: Com
     assert said[0] == "compiling kernels, each time, as they cannot be kept: name a folder in XDG_CACHE_HOME"
 
 
-def test_a_full_disk_costs_only_what_was_to_be_kept(computer: Computer, monkeypatch, tmp_path) -> None:
+def test_a_full_disk_only_prevents_caching(computer: Computer, monkeypatch, tmp_path) -> None:
     def full(*where: Any) -> None:
         raise OSError(28, "No space left on device")
 

@@ -94,7 +94,7 @@ def test_a_gpu_that_cannot_be_opened_is_replaced_by_the_cpu(computer: Computer, 
         network(device="cuda")
 
 
-def test_the_doctor_tells_of_a_gpu_that_cannot_be_opened(computer: Computer, capsys) -> None:
+def test_the_doctor_reports_a_gpu_that_cannot_be_opened(computer: Computer, capsys) -> None:
     from gpunet import doctor
 
     computer.gpus[0].open_error = errors.UNAVAILABLE
@@ -248,7 +248,7 @@ def test_commands_and_loaded_models_take_the_second_gpu(two_gpus: Computer, smal
     assert "--device: expected one of auto, cuda, cuda:1 and so on, cpu; got 'cuda:x'" in capsys.readouterr().err
 
 
-def test_a_gpu_that_is_not_there_is_one_clear_line(two_gpus: Computer) -> None:
+def test_a_missing_gpu_is_one_clear_line(two_gpus: Computer) -> None:
     with pytest.raises(DeviceError, match=r"device cuda:2: .*2 NVIDIA GPUs, cuda:0 to cuda:1"):
         network(device="cuda:2")
     for name in ("cuda:", "cuda:-1", "cuda:one", "gpu:1", "cpu:0"):
@@ -339,7 +339,7 @@ def test_a_sticky_error_costs_the_epoch_and_the_gpu_but_not_the_model(computer: 
         network(device="cuda")
 
 
-def test_of_what_is_freed_on_a_gpu_that_broke_nothing_is_heard(computer: Computer) -> None:
+def test_freeing_objects_on_a_failed_gpu_prints_nothing(computer: Computer) -> None:
     device = CudaDevice(QUIET, folder=EMULATOR_KERNELS)
     module, result, arguments = increments(device)
     graph = device.capture(functools.partial(module.launch, "exchange", (1,), (32,), arguments))
@@ -352,9 +352,7 @@ def test_of_what_is_freed_on_a_gpu_that_broke_nothing_is_heard(computer: Compute
     gc.collect()  # see `complaints`
 
 
-def test_a_model_that_was_asked_to_run_on_a_gpu_that_broke_says_so_and_can_be_saved(
-    computer: Computer, blobs, tmp_path: Path
-) -> None:
+def test_a_model_on_a_failed_gpu_says_so_and_can_be_saved(computer: Computer, blobs, tmp_path: Path) -> None:
     model = network(device="cuda")
     model.fit(*blobs, epochs=1, verbose=0)
     weights = model.get_weights()
@@ -369,7 +367,7 @@ def test_a_model_that_was_asked_to_run_on_a_gpu_that_broke_says_so_and_can_be_sa
     assert same(gpunet.load(tmp_path / "kept.npz", device="cpu").get_weights(), weights)
 
 
-def test_what_a_gpu_refuses_and_could_do_is_no_reason_to_update_or_to_give_up(computer: Computer) -> None:
+def test_a_refused_request_is_not_blamed_on_the_driver_or_the_gpu(computer: Computer) -> None:
     device = CudaDevice(QUIET, folder=EMULATOR_KERNELS)
     module, _, arguments = increments(device)
     with pytest.raises(DeviceError, match=r"^the GPU refuses what it was asked for \(CUDA_ERROR_INVALID_VALUE"):
@@ -377,7 +375,7 @@ def test_what_a_gpu_refuses_and_could_do_is_no_reason_to_update_or_to_give_up(co
     assert device.lost is None
 
 
-def test_a_gpu_that_writes_something_else_is_not_usable(computer: Computer, monkeypatch) -> None:
+def test_a_gpu_that_writes_a_wrong_answer_is_not_usable(computer: Computer, monkeypatch) -> None:
     monkeypatch.setattr(CudaDevice, "download", lambda self, array: np.zeros(1, np.uint32))
     assert "what it wrote cannot be read" in str(cuda_problem())
 
@@ -391,7 +389,7 @@ def test_an_error_that_does_not_stay_leaves_the_gpu_usable(computer: Computer) -
     assert device.download(device.zeros(3, np.float32)).tolist() == [0, 0, 0]
 
 
-def test_a_driver_without_memory_for_a_kernel_is_not_told_to_be_updated(computer: Computer) -> None:
+def test_lack_of_memory_for_a_kernel_does_not_suggest_a_driver_update(computer: Computer) -> None:
     device = CudaDevice(QUIET, folder=EMULATOR_KERNELS)
     computer.gpus[0].load_error = errors.OUT_OF_MEMORY
     with pytest.raises(DeviceError, match="not enough GPU memory") as caught:
@@ -403,7 +401,7 @@ def test_a_driver_without_memory_for_a_kernel_is_not_told_to_be_updated(computer
 
 
 @pytest.mark.parametrize("status", [errors.NOT_SUPPORTED, errors.COOPERATIVE_TOO_LARGE])
-def test_where_the_driver_refuses_a_cooperative_launch_the_tiled_engine_serves(computer, blobs, status: int) -> None:
+def test_the_tiled_engine_trains_if_the_driver_refuses_a_cooperative_launch(computer, blobs, status: int) -> None:
     computer.gpus[0].refuse_cooperative = status
     model = network()
     with pytest.warns(UserWarning, match="device cuda, engine tiled: .*cooperative"):
@@ -442,7 +440,7 @@ def test_engines_train_to_the_same_bits_as_on_the_emulated_device(computer: Comp
 
 
 @pytest.mark.parametrize("columns", [3, 4])
-def test_arrays_of_a_user_are_waited_for_and_padded_without_a_kernel_of_cupys(computer: Computer, columns) -> None:
+def test_users_arrays_are_awaited_and_padded_without_a_cupy_kernel(computer: Computer, columns) -> None:
     """CuPy's assignment to a part of an array would be one, which it would compile for seconds."""
     import cupy
 

@@ -35,7 +35,7 @@ def models() -> list[Sequential]:
     return made
 
 
-def test_models_on_several_devices_end_in_the_bits_that_they_reach_alone(blobs, two_gpus: Computer) -> None:
+def test_models_on_several_devices_end_with_the_bits_that_they_have_alone(blobs, two_gpus: Computer) -> None:
     together, alone = models(), models()
     histories = fit_many(together, *blobs, BATCH_SIZES, EPOCHS, 0, validation_data=blobs)
     for number, twin in enumerate(alone):

@@ -103,7 +103,7 @@ def test_columns_in_runs_of_every_length_follow_the_reference(kind, input_bytes,
 
 
 @pytest.mark.parametrize("kind", PLAIN)
-def test_weights_of_an_input_that_is_always_nought_stay_whatever_epsilon_is(kind) -> None:
+def test_weights_of_an_input_that_is_always_0_do_not_move_whatever_epsilon_is(kind) -> None:
     """Their moments are 0; two weights share the reciprocal of their divisors' product, which must not become 0."""
     network = Network((100, 16, 12, 10), ("sigmoid", "sigmoid", "softmax"))
     images, labels, weights = problem(network, 12, input_bytes=True)
@@ -179,7 +179,7 @@ def test_runs_repeat_bit_by_bit(kind) -> None:
 
 
 @pytest.mark.parametrize("network", [ONE_HIDDEN, SMALL, THREE_HIDDEN], ids=str)
-def test_blocks_that_run_ahead_or_are_held_back_change_no_bit(network) -> None:
+def test_blocks_that_run_ahead_or_lag_behind_change_no_bit(network) -> None:
     """A seed draws an order of threads and blocks, and holds some blocks back at every exchange."""
     expected = trained("order-forward", network, batch_size=1)
     for order in [*ORDERS[1:], *range(4, 16)]:
@@ -196,7 +196,7 @@ def test_the_number_of_blocks_changes_no_bit(batch_size) -> None:
 
 
 @pytest.mark.parametrize("kind", PLAIN)
-def test_where_an_array_lies_changes_no_bit(kind, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_place_of_an_array_changes_no_bit(kind, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = trained(kind)
     for working in (240, 246, 252):  # ever fewer registers for weights and moments
         monkeypatch.setattr(persistent_plan, "WORKING_REGISTERS", {2: (working,) * persistent_plan.ATTEMPTS})
@@ -207,7 +207,7 @@ def test_where_an_array_lies_changes_no_bit(kind, monkeypatch: pytest.MonkeyPatc
 
 @pytest.mark.parametrize("kind", PLAIN)
 @pytest.mark.parametrize("examples", [3, 10, 39])
-def test_where_an_epoch_is_cut_into_launches_changes_no_bit(kind, examples, monkeypatch) -> None:
+def test_splitting_an_epoch_into_launches_changes_no_bit(kind, examples, monkeypatch) -> None:
     expected = trained(kind)
     monkeypatch.setattr(persistent_plan, "LAUNCH_EXAMPLES", examples)
     assert_same_bits(trained(kind), expected)
@@ -382,7 +382,7 @@ def test_hyper_parameters_may_change_between_epochs(kind) -> None:
         (120, 10, None),
     ],
 )
-def test_on_a_gpu_without_room_tests_skip_in_the_plans_own_words(number, batch_size, reason, monkeypatch) -> None:
+def test_on_a_gpu_that_is_too_small_tests_skip_with_the_plans_reason(number, batch_size, reason, monkeypatch) -> None:
     """And run where there is room: which of them the lecture's network leaves on each GPU."""
     if absent := missing():
         pytest.skip(absent)
@@ -431,7 +431,7 @@ def epoch_on(device: EmulatedDevice, network: Network, patience: int = 2000) -> 
     return engine
 
 
-def test_a_block_that_is_never_heard_of_ends_the_launch_with_an_error(altered) -> None:
+def test_a_block_that_never_answers_ends_the_launch_with_an_error(altered) -> None:
     device = altered(
         "exchange.cuh", "if constexpr (BLOCKS > 1) {", "if (blockIdx.x != 2 || tag != 8 || patience != 500) {"
     )
@@ -449,7 +449,7 @@ def test_a_block_that_is_never_heard_of_ends_the_launch_with_an_error(altered) -
     assert_same_bits(engine, epoch_on(device, SMALL))
 
 
-def test_packets_of_one_update_on_top_of_the_last_ones_would_be_noticed(altered) -> None:
+def test_packets_that_overwrite_those_of_the_last_update_would_be_noticed(altered) -> None:
     """With one hidden layer a single buffer lets a block overwrite what another has not read: see exchange.cuh."""
     expected = epoch_on(EmulatedDevice(), ONE_HIDDEN)
     failures = 0
@@ -462,7 +462,7 @@ def test_packets_of_one_update_on_top_of_the_last_ones_would_be_noticed(altered)
     assert failures
 
 
-def test_a_value_that_is_believed_by_its_neighbours_tag_would_be_noticed(altered) -> None:
+def test_a_value_accepted_by_its_neighbours_tag_would_be_noticed(altered) -> None:
     """Two packets come with one load, from two blocks: each must be there itself."""
     network = Network((9, 44, 3), ("sigmoid", "softmax"))  # 11 neurons a block: neighbours 10 and 11 are of two
     change = (
@@ -526,7 +526,7 @@ def test_a_grid_that_the_device_cannot_hold_at_once_is_refused(monkeypatch: pyte
         trained("order-forward")
 
 
-def test_a_network_without_room_is_refused_in_words_and_left_alone() -> None:
+def test_a_network_that_does_not_fit_is_refused_with_the_reason() -> None:
     engine = PersistentEngine(LECTURE, Adam(), start(LECTURE), open_device("order-forward"))
     images, labels, _ = problem(LECTURE, 4, input_bytes=True)
     with pytest.raises(DeviceError, match=r"engine persistent: a thread would look after .* too large for 4 multipro"):
@@ -534,7 +534,7 @@ def test_a_network_without_room_is_refused_in_words_and_left_alone() -> None:
     assert engine.predict(engine.upload(images)).shape == (4, 10)
 
 
-def test_a_plan_for_which_registers_run_out_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plan_that_runs_out_of_registers_is_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     device = open_device("order-forward")
     module = type(device.compile(KERNEL, trained("order-forward")._epoch.plan.defines))
     left = iter([8, 8])  # nothing comes after the third plan, so nobody asks
@@ -546,7 +546,7 @@ def test_a_plan_for_which_registers_run_out_is_made_anew(monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("kind", PLAIN)
-def test_what_lies_behind_rows_stays_zero(kind) -> None:
+def test_padding_after_rows_stays_zero(kind) -> None:
     network = Network((20, 16, 13, 10), ("sigmoid", "sigmoid", "softmax"))
     engine = trained(kind, network)
     for layer in engine._layers:
@@ -615,7 +615,7 @@ def test_with_a_gpu_a_model_with_small_batches_is_trained_by_it(blobs) -> None:
 
 
 @pytest.mark.usefixtures("with_a_gpu")
-def test_where_the_gpu_refuses_it_the_tiled_engine_serves_unless_it_was_asked_for(blobs, monkeypatch) -> None:
+def test_the_tiled_engine_replaces_it_if_the_gpu_refuses_unless_it_was_asked_for(blobs, monkeypatch) -> None:
     def refused(*arguments):
         raise DeviceError("engine persistent: 9 blocks must run at once")
 
@@ -631,7 +631,7 @@ def test_where_the_gpu_refuses_it_the_tiled_engine_serves_unless_it_was_asked_fo
 
 
 @pytest.mark.usefixtures("with_a_gpu")
-def test_the_optimizer_decides_with_whether_there_is_room() -> None:
+def test_whether_a_network_fits_depends_on_the_optimizer() -> None:
     network = Network((700, 120, 10), ("tanh", "softmax"))
     assert engines.choose(network, 1, optimizer=SGD()).engine == "persistent"
     assert engines.choose(network, 1, optimizer=Adam()).engine == "tiled"
@@ -682,7 +682,7 @@ def test_weights_kept_once_repeat_bit_by_bit_on_the_gpu(batch_size, mnist: gpune
     assert_same_bits(run(), run())
 
 
-def test_a_plan_says_its_launches_length() -> None:
+def test_a_plan_knows_the_length_of_its_launches() -> None:
     plan = trained("order-forward")._epoch.plan
     assert plan.launch_updates == persistent_plan.LAUNCH_EXAMPLES // 3
     assert replace(plan, batch=10**6).launch_updates == 1

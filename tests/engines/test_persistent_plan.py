@@ -38,7 +38,7 @@ LECTURE = layers.LECTURE.widths
 
 
 @pytest.mark.parametrize(("gpu", "blocks"), [(H100, 125), (A100, 100), (RTX_3090, 72), (RTX_2080_TI, 63)])
-def test_as_few_blocks_as_leave_the_busiest_no_more_neurons(gpu: Gpu, blocks: int) -> None:
+def test_the_fewest_blocks_that_do_not_add_to_the_busiest(gpu: Gpu, blocks: int) -> None:
     assert plan(LECTURE, 1, gpu).blocks == blocks
 
 
@@ -70,7 +70,7 @@ def test_every_block_owns_a_neuron_of_every_hidden_layer() -> None:
         (LECTURE, 14, RTX_3090, r"in registers, \d+ at most, with the 99 KB of shared memory full"),
     ],
 )
-def test_what_does_not_fit_is_said_in_words(widths, batch, gpu, reason) -> None:
+def test_a_network_that_does_not_fit_gets_a_reason(widths, batch, gpu, reason) -> None:
     with pytest.raises(DoesNotFitError, match=reason):
         plan(widths, batch, gpu)
 

@@ -66,7 +66,7 @@ def test_gradients_of_layers_that_differ(batch: int) -> None:
 
 
 @pytest.mark.parametrize("activation", HIDDEN_ACTIVATIONS)
-def test_activations_in_float32_are_right_far_from_zero(activation: str) -> None:
+def test_activations_in_float32_are_correct_far_from_zero(activation: str) -> None:
     z = np.array([-200, -90, -20, -1e-4, 1e-4, 20, 90, 200])
     wide = activate(z.copy(), activation)
     narrow = activate(z.astype(np.float32), activation)
@@ -92,7 +92,7 @@ def test_an_order_may_be_shorter_than_the_examples() -> None:
     assert (part.loss, part.accuracy, part.updates) == (whole.loss, whole.accuracy, 2)
 
 
-def test_what_the_getters_give_is_a_copy() -> None:
+def test_getters_return_copies() -> None:
     engine = random_engine(Network((3, 2), ("softmax",)), Adam())
     for array in (*engine.weights, *engine.optimizer_state.slots["m"]):
         array += 1
@@ -185,7 +185,7 @@ def test_adam_steps_agree_with_algorithm_1(monkeypatch: pytest.MonkeyPatch) -> N
     np.testing.assert_allclose(np.concatenate([a.ravel() for a in state.slots["v"]]), 0.00028975, rtol=1e-14)
 
 
-def test_adam_takes_other_betas(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_adam_accepts_other_betas(monkeypatch: pytest.MonkeyPatch) -> None:
     """By hand, with beta 0.8 and 0.95, gradients 0.5 and -0.2.
 
     t=1: m=0.1, v=0.0125, m_hat=0.5, v_hat=0.25: step 0.1*0.5/0.51.
@@ -276,7 +276,7 @@ def test_blocks_of_the_optimizer_do_not_change_the_result(optimizer, monkeypatch
     np.testing.assert_array_equal(ends[0], ends[2])
 
 
-def test_uint8_images_count_as_bytes() -> None:
+def test_uint8_images_are_scaled_as_bytes() -> None:
     engine = random_engine(Network((4, 3), ("softmax",)))
     images = np.array([[0, 51, 102, 255], [1, 2, 3, 4]], np.uint8)
     np.testing.assert_allclose(engine.predict(images), engine.predict(images / 255), rtol=1e-12)

@@ -204,7 +204,7 @@ def engine_on(name: str, network: Network, optimizer) -> Engine:
 
 @pytest.mark.parametrize("name", ["reference", "tiled"])
 @pytest.mark.parametrize("stop", [KeyboardInterrupt, TrainingDivergedError])
-def test_an_epoch_ends_whole_or_not_at_all(name, stop) -> None:
+def test_epochs_are_atomic(name, stop) -> None:
     images, labels, _ = problem(SMALL, 90)
     engine, twin = engine_on(name, SMALL, Adam(0.01)), engine_on(name, SMALL, Adam(0.01))
     order = np.arange(90, dtype=np.int32)

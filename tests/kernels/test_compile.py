@@ -58,7 +58,7 @@ def test_configurations_differ_from_one_another() -> None:
     assert len(set(listed)) == len(listed)
 
 
-def test_kernel_headers_promise_what_configurations_ask_for() -> None:
+def test_kernel_headers_promise_what_configurations_require() -> None:
     """The header comment of a kernel names every number of resident blocks that is asked for."""
     for architecture in ARCHITECTURES:
         for configuration in configurations(architecture):
@@ -84,7 +84,7 @@ def test_a_warning_is_an_error(broken) -> None:
         broken('extern "C" __global__ void broken(float* x) { int unused; x[0] = 1; }')
 
 
-def test_reports_are_kept_until_source_options_or_compiler_change(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reports_are_cached_until_source_options_or_compiler_change(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     compiled, compile_now = [], compiler._compile
 

@@ -393,7 +393,7 @@ class TestEndlessKernels:
         with pytest.raises(TimeLimitError, match=r"0.3 s.*waiting.cu:\d+, thread \(0,0,0\)|0.3 s"):
             run(device, "waiting", "endless", (1,), (1,), (counter, broken(1)))
 
-    def test_the_device_works_on_after_an_error(self):
+    def test_the_device_still_works_after_an_error(self):
         device = EmulatedDevice("forward", folder=BROKEN, timeout=0.2)
         token = device.zeros(1, np.int32)
         for _ in range(3):
@@ -586,7 +586,7 @@ class TestArrays:
 
 
 class TestBuilds:
-    def test_a_machine_without_a_compiler_is_told_so(self, monkeypatch):
+    def test_a_missing_compiler_is_reported(self, monkeypatch):
         assert emulator.missing() is None
         monkeypatch.setenv("PATH", "")
         assert emulator.missing() == "the emulator needs g++, which is not installed"
@@ -630,7 +630,7 @@ class TestBuilds:
 
 
 class TestSources:
-    def test_headers_are_joined_in_once_each(self, tmp_path):
+    def test_headers_are_inlined_once_each(self, tmp_path):
         (tmp_path / "a.cuh").write_text("#pragma once\nA\n")
         (tmp_path / "b.cuh").write_text('#include "a.cuh"\nB\n')
         (tmp_path / "k.cu").write_text('#include "b.cuh"\n#include "a.cuh"\nK\n')

@@ -59,7 +59,7 @@ def complaints(row: Row) -> list[str]:
 
 
 @pytest.mark.parametrize("number", [86, 90])
-def test_the_next_panel_is_on_its_way_for_half_of_a_panels_multiply_adds(number: int) -> None:
+def test_loads_are_issued_half_a_panels_multiply_adds_ahead(number: int) -> None:
     rows = list(compile_jobs(tiled_products(number), code=True))
     assert len(rows) == 15  # forward and update: three tiles of float and of bytes; backward: three
     bad = [one for row in rows for one in complaints(row)]
@@ -78,7 +78,7 @@ def mutated(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, *changes: 
     monkeypatch.setattr(sources, "source_folder", lambda: folder / "kernels")
 
 
-def test_a_conversion_at_the_read_is_noticed(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_conversion_right_after_the_load_is_noticed(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
     fetch, zero = "source.fetch(places[i], column)", "make_float4(0.0f, 0.0f, 0.0f, 0.0f)"
     mutated(
         tmp_path, monkeypatch, "product.cuh",

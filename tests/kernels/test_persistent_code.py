@@ -51,19 +51,19 @@ def polls_in_a_row(code: list[str]) -> list[int]:
     return groups
 
 
-def test_all_packets_of_a_group_are_asked_for_in_a_row(tmp_path) -> None:
+def test_all_packets_of_a_group_are_requested_in_a_row(tmp_path) -> None:
     """Batch size 10: five examples' packets, three places in the code for each of the two exchanges."""
     assert polls_in_a_row(machine_code(tmp_path, 10)) == [5] * 6
 
 
 @pytest.mark.parametrize("batch", [1, 10])
-def test_bytes_become_floats_without_the_unit_for_conversions_and_nothing_goes_to_memory(tmp_path, batch: int) -> None:
+def test_bytes_become_floats_without_conversions_and_nothing_is_spilled(tmp_path, batch: int) -> None:
     code = machine_code(tmp_path, batch)
     assert not [one for one in code if re.search(r"\bI2F\.(\w+\.)*U(8|16)\b|\b(LDL|STL)\b", one)]
     assert sum("PRMT" in one for one in code) >= 8
 
 
-def test_a_poll_with_a_condition_and_a_conversion_would_be_noticed(tmp_path) -> None:
+def test_conditional_polls_and_conversions_would_be_noticed(tmp_path) -> None:
     text = sources.read_source("persistent_epoch")
     call = "if constexpr (LENGTH > 1) load_two"
     assert text.count(call) == 1

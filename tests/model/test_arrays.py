@@ -116,7 +116,7 @@ def test_arrays_on_the_gpu_stay_there(blobs, images: str, loss: str) -> None:
 
 
 @pytest.mark.usefixtures("with_a_gpu")
-def test_what_engines_can_take_as_it_is_is_copied_on_the_gpu_and_checked_in_pieces(blobs, monkeypatch) -> None:
+def test_arrays_that_need_no_conversion_are_copied_on_the_gpu_and_checked_in_pieces(blobs, monkeypatch) -> None:
     monkeypatch.setattr("gpunet.arrays.CHUNK", 80)
     x, y = blobs
     for images, checked in ((np.abs(x * 9).astype(np.uint8), 0), (x, x.size)):
@@ -146,7 +146,7 @@ def test_dlpack_is_enough(blobs) -> None:
     assert same_results(model, OverDlpack(x), OverDlpack(y), plain, x, y)
 
 
-def test_the_gpus_lack_of_memory_is_told_as_such(blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lack_of_gpu_memory_is_reported_as_such(blobs, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = blobs
     error = type("OutOfMemoryError", (MemoryError,), {"__module__": "cupy.cuda.memory"})
 
@@ -172,7 +172,7 @@ class Odd:
         raise KeyError("odd")
 
 
-def test_what_cannot_be_taken_is_one_line_of_advice(blobs) -> None:
+def test_unusable_arrays_get_one_line_of_advice(blobs) -> None:
     x, y = blobs
     sparse = SimpleNamespace(toarray=lambda: x, nnz=3)
     model = trained(x, y)
@@ -217,7 +217,7 @@ def test_arrays_on_the_gpu_are_checked_like_others(blobs, fault: str) -> None:
         call()
 
 
-def test_without_cupy_it_is_one_clear_line(blobs, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpu_arrays_without_cupy_are_one_clear_line(blobs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(ArgumentError, match="x: is on a GPU, and CuPy is not installed; pip install cupy"):
         trained(GpuArray(blobs[0]), blobs[1])
@@ -226,7 +226,7 @@ def test_without_cupy_it_is_one_clear_line(blobs, monkeypatch: pytest.MonkeyPatc
 @pytest.mark.gpu
 @pytest.mark.parametrize("library", ["cupy", "torch", "dlpack"])
 @pytest.mark.parametrize("engine", ["tiled", "persistent", "reference"])
-def test_arrays_that_are_on_a_real_gpu(blobs, library: str, engine: str) -> None:
+def test_arrays_on_a_real_gpu_are_taken(blobs, library: str, engine: str) -> None:
     open_device("gpu")
     x, y = blobs
     if library == "cupy":
@@ -248,7 +248,7 @@ def test_arrays_that_are_on_a_real_gpu(blobs, library: str, engine: str) -> None
 
 
 @pytest.mark.gpu
-def test_a_spoilt_array_on_a_real_gpu_is_refused(blobs) -> None:
+def test_an_array_with_a_nan_on_a_real_gpu_is_refused(blobs) -> None:
     open_device("gpu")
     import cupy
 

@@ -209,7 +209,7 @@ def test_the_csv_columns_are_those_of_keras(keras_callbacks, tmp_path: Path) -> 
 # In whole trainings.
 
 
-def test_early_stopping_ends_training_and_brings_back_the_best_weights(blobs) -> None:
+def test_early_stopping_ends_training_and_restores_the_best_weights(blobs) -> None:
     losses = [0.5, 0.4, 0.6, 0.7, 0.1, 0.1]
     model, twin = small_model(), small_model()
     stopping = EarlyStopping("val_loss", patience=2, restore_best_weights=True)
@@ -220,7 +220,7 @@ def test_early_stopping_ends_training_and_brings_back_the_best_weights(blobs) ->
     assert len(fit(model, blobs, Script(val_loss=losses), stopping).epoch) == 4  # it may be used again
 
 
-def test_a_fit_that_is_refused_leaves_the_weights_alone(blobs) -> None:
+def test_a_refused_fit_does_not_change_the_weights(blobs) -> None:
     """A callback that has kept weights from an earlier training does not bring them back at the end of none."""
     model, stopping = small_model(), EarlyStopping("val_loss", restore_best_weights=True)
     fit(model, blobs, Script(val_loss=[0.5, 0.6]), stopping)
@@ -231,7 +231,7 @@ def test_a_fit_that_is_refused_leaves_the_weights_alone(blobs) -> None:
     np.testing.assert_array_equal(model.get_weights()[0], before[0])
 
 
-def test_only_callbacks_that_began_are_ended(blobs) -> None:
+def test_on_train_end_is_called_only_for_callbacks_that_began(blobs) -> None:
     calls: list[str] = []
 
     class Begins(gpunet.Callback):
@@ -293,7 +293,7 @@ def test_a_plateau_reduces_the_rate_that_the_engine_trains_with(blobs) -> None:
     assert model.optimizer.learning_rate == 0.1
 
 
-def test_initial_epoch_counts_on(blobs) -> None:
+def test_epochs_are_counted_from_initial_epoch(blobs) -> None:
     whole, parts = small_model(), small_model()
     epochs: list[int] = []
     schedule = LearningRateScheduler(lambda epoch: epochs.append(epoch) or 0.1 / (epoch + 1))
@@ -330,7 +330,7 @@ def test_model_checkpoint_keeps_the_best(blobs, tmp_path: Path, capsys) -> None:
     assert lines[2] == "Epoch 3: val_loss did not improve from 0.20000"
 
 
-def test_csv_logger_writes_a_row_an_epoch(blobs, tmp_path: Path) -> None:
+def test_csv_logger_writes_one_row_per_epoch(blobs, tmp_path: Path) -> None:
     path = tmp_path / "log.csv"
     history = fit(small_model(), blobs, CSVLogger(path), epochs=2)
     with path.open(newline="") as file:
@@ -366,7 +366,7 @@ def test_terminate_on_nan_ends_quietly_with_the_weights_from_before(blobs, capsy
         diverging_model().fit(x * 1e6, y, batch_size, 5, 0, [explode, TerminateOnNaN(raise_error=True)])
 
 
-def test_divergence_leaves_the_model_as_before_the_epoch(blobs) -> None:
+def test_divergence_resets_the_model_to_before_the_epoch(blobs) -> None:
     x, y = blobs
     model = diverging_model()
     before = model.get_weights()
@@ -377,7 +377,7 @@ def test_divergence_leaves_the_model_as_before_the_epoch(blobs) -> None:
     assert model.epochs_trained == 0
 
 
-def test_what_the_last_update_of_an_epoch_did_is_undone_with_that_epoch(blobs) -> None:
+def test_divergence_in_the_last_update_undoes_the_epoch_too(blobs) -> None:
     """With one update an epoch, too: no epoch goes on from weights that are not finite."""
     x, y = blobs
     model, twin = diverging_model(), diverging_model()
@@ -527,7 +527,7 @@ FIT_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FIT_FAULTS)
-def test_what_cannot_be_done_is_one_clear_line(blobs, tmp_path: Path, monkeypatch, fault: str) -> None:
+def test_impossible_requests_are_one_clear_line(blobs, tmp_path: Path, monkeypatch, fault: str) -> None:
     monkeypatch.chdir(tmp_path)
     callback, message = FIT_FAULTS[fault]
     with pytest.raises(ArgumentError, match=message) as caught:
@@ -536,7 +536,7 @@ def test_what_cannot_be_done_is_one_clear_line(blobs, tmp_path: Path, monkeypatc
     assert os.listdir() == []
 
 
-def test_files_that_cannot_be_written_are_one_clear_line(blobs, tmp_path: Path) -> None:
+def test_an_unwritable_file_is_one_clear_line(blobs, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for callback, message in (
         (CSVLogger(tmp_path), "CSVLogger: .*: cannot be written: not a file"),

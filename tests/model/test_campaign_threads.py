@@ -69,7 +69,7 @@ def is_refusal(outcome: Any) -> bool:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_first_weights_are_made_once(blobs, engine: str) -> None:
+def test_initial_weights_are_made_once(blobs, engine: str) -> None:
     x, y = blobs
     expected, expected_result = new_model(engine).predict(x), new_model(engine).evaluate(x, y)
     for _ in range(25):
@@ -82,7 +82,7 @@ def test_the_first_weights_are_made_once(blobs, engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_trainings_at_once_are_trainings_one_after_another(blobs, engine: str) -> None:
+def test_concurrent_trainings_have_the_result_of_successive_ones(blobs, engine: str) -> None:
     for _ in range(20):
         model = new_model(engine)
         fit = functools.partial(model.fit, *blobs, batch_size=20, epochs=2, verbose=0)
@@ -117,7 +117,7 @@ def at_random(model: Sequential, twin: Sequential, x: Any, y: Any, dice: random.
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_every_prediction_is_that_of_the_end_of_an_epoch(blobs, engine: str) -> None:
+def test_every_prediction_is_made_with_the_weights_of_a_complete_epoch(blobs, engine: str) -> None:
     x, y = blobs
     whole, ends = new_model(engine), [new_model(engine).predict(x).tobytes()]
     predicted = trained = 0

@@ -48,7 +48,7 @@ def interrupted_at(number: int, run: Callable[[], Any]) -> int:
     return moments
 
 
-def test_after_ctrl_c_at_any_moment_training_goes_on_to_the_same_bits(blobs) -> None:
+def test_training_after_ctrl_c_at_any_moment_ends_with_the_same_bits(blobs) -> None:
     x, y = blobs
     whole = new_model()
     whole.fit(x, y, 20, EPOCHS, 0)
@@ -77,7 +77,7 @@ def _signals_are_put_back():
 
 
 @pytest.mark.usefixtures("_signals_are_put_back")
-def test_a_signal_whose_handler_is_not_pythons_is_left_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_signal_with_a_foreign_handler_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     """In a program that has Python in it, `getsignal` may give None."""
     known, foreign = signal.getsignal, interruption.SIGNALS[-1]
     before = {number: known(number) for number in interruption.SIGNALS}
@@ -89,7 +89,7 @@ def test_a_signal_whose_handler_is_not_pythons_is_left_to_it(monkeypatch: pytest
 
 
 @pytest.mark.usefixtures("_signals_are_put_back")
-def test_ctrl_c_while_the_handlers_are_set_leaves_none_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_while_handlers_are_being_set_leaves_none_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     before = {number: signal.getsignal(number) for number in interruption.SIGNALS}
     put, calls = signal.signal, list[int]()
 

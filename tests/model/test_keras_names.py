@@ -70,7 +70,7 @@ def test_a_call_says_what_to_do_instead() -> None:
             layer(Input(shape=(4,)))
 
 
-def test_a_callback_that_is_elsewhere_is_named() -> None:
+def test_a_callback_in_another_module_is_named() -> None:
     with pytest.raises(ImportError, match=r"gpunet has no EarlyStopping: from gpunet.callbacks import EarlyStopping"):
         exec("from gpunet import Dense, EarlyStopping", {})
     exec("from gpunet.callbacks import EarlyStopping", {})  # as it says
@@ -146,7 +146,7 @@ def test_signatures_are_what_they_were() -> None:
         assert not kinds & {inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL}, function
 
 
-def test_the_tables_say_each_name_once_and_name_only_what_there_is() -> None:
+def test_the_tables_have_each_name_once_and_refer_only_to_what_exists() -> None:
     for lines in (keras_names.NAMES, keras_names.ATTRIBUTES, keras_names.ARGUMENTS):
         assert len(names(lines)) == len(set(names(lines)))
     model = Sequential([Dense(3, "softmax", input_dim=8)])

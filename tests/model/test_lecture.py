@@ -35,7 +35,7 @@ def test_the_spelling_of_2016_trains(lecture_data) -> None:
     assert np.mean(result.argmax(axis=1) == y_train.argmax(axis=1)) == pytest.approx(score[1])
 
 
-def test_todays_spelling_gives_the_same_bits(lecture_data) -> None:
+def test_the_current_spelling_gives_the_same_bits(lecture_data) -> None:
     x_train, y_train = lecture_data
 
     def trained(model: Sequential) -> list[np.ndarray]:
@@ -57,6 +57,6 @@ def test_todays_spelling_gives_the_same_bits(lecture_data) -> None:
             np.testing.assert_array_equal(one, other)
 
 
-def test_optimizers_take_the_names_of_both_times() -> None:
+def test_optimizers_take_old_and_new_names() -> None:
     assert SGD(lr=0.1) == SGD(learning_rate=0.1) == SGD(0.1)
     assert Adam(lr=0.01, beta_1=0.8) == Adam(0.01, 0.8)

@@ -75,7 +75,7 @@ def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> in
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_each_model_ends_in_the_bits_that_it_reaches_alone_with_one_thread(blobs, engine: str, cores: int) -> None:
+def test_each_model_ends_with_the_bits_that_it_has_alone_with_one_thread(blobs, engine: str, cores: int) -> None:
     together, alone = mixed_models(engine), mixed_models(engine)
     schedules = [[], [LearningRateScheduler(lambda epoch: 0.1 / (1 + epoch))], [], [], []]
     histories = fit_many(
@@ -93,7 +93,7 @@ def test_each_model_ends_in_the_bits_that_it_reaches_alone_with_one_thread(blobs
     assert [history.epoch[-1] for history in histories] == [epochs - 1 for epochs in EPOCHS]
 
 
-def test_one_number_is_for_all_and_a_second_call_goes_on(blobs) -> None:
+def test_one_number_counts_for_all_models_and_a_second_call_continues(blobs) -> None:
     together, alone = models_of(3), models_of(3)
     for epochs in (2, 1):
         fit_many(together, *blobs, 10, epochs, verbose=0, shuffle=False, validation_split=0.2)
@@ -102,7 +102,7 @@ def test_one_number_is_for_all_and_a_second_call_goes_on(blobs) -> None:
         assert same(model, twin)
 
 
-def test_targets_may_be_in_the_form_of_each_loss_that_there_is(blobs) -> None:
+def test_each_loss_takes_targets_in_its_own_form(blobs) -> None:
     x, y = blobs
     one_hot = gpunet.to_categorical(y)
     together, alone = models_of(2), models_of(2)
@@ -149,7 +149,7 @@ def test_as_many_models_train_at_a_time_as_there_are_cores(blobs, cores: int, mo
     assert {most for _, most in seen[: 20 - 2 * cores]} == {1}  # one thread each
 
 
-def test_models_that_are_fewer_than_cores_share_them(blobs, cores: int, monkeypatch) -> None:
+def test_fewer_models_than_cores_share_the_cores(blobs, cores: int, monkeypatch) -> None:
     seen: list[tuple[int, int]] = []
     Meeting.at(monkeypatch, seen)
     fit_many(models_of(1), *blobs, verbose=0)
@@ -186,7 +186,7 @@ def test_callbacks_run_in_the_calling_thread_and_in_the_order_of_fit(blobs, core
         assert "on_progress" in [name for name, _ in one]
 
 
-def test_a_callback_may_use_its_model_and_those_that_wait(blobs) -> None:
+def test_a_callback_may_use_its_model_and_waiting_models(blobs) -> None:
     models = models_of(3)
 
     class Use(gpunet.Callback):
@@ -200,7 +200,7 @@ def test_a_callback_may_use_its_model_and_those_that_wait(blobs) -> None:
         assert use.outcome[1] == model.evaluate(*blobs)
 
 
-def test_meanwhile_other_threads_are_refused_and_afterwards_not(blobs) -> None:
+def test_other_threads_are_refused_during_training_only(blobs) -> None:
     models = models_of(2)
     outcomes: list[Any] = []
 
@@ -230,7 +230,7 @@ def diverging(engine: str) -> Sequential:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_model_that_diverges_ends_alone_as_before_that_epoch(blobs, engine: str, cores: int) -> None:
+def test_a_diverging_model_stops_alone_and_is_reset_to_before_that_epoch(blobs, engine: str, cores: int) -> None:
     models, twins = [models_of(5, engine=engine) for _ in range(2)]
     models[1], twins[1] = diverging(engine), diverging(engine)
     with pytest.warns(UserWarning, match=r"^1 of 5 trainings ended with an error .*: models\[1\]: TrainingDivergedErr"):
@@ -262,7 +262,7 @@ def test_a_callback_that_stops_a_model_stops_no_other(blobs, cores: int) -> None
 
 
 @pytest.mark.parametrize("moment", ["set_model", "on_train_begin", "on_epoch_begin", "on_progress", "on_epoch_end"])
-def test_a_callback_that_fails_ends_its_model_alone(blobs, moment: str, cores: int) -> None:
+def test_a_failing_callback_stops_only_its_model(blobs, moment: str, cores: int) -> None:
     class Fails(gpunet.Callback):
         pass
 
@@ -327,7 +327,7 @@ def slow_epochs(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="interrupts itself by a timer, which Windows lacks")
-def test_ctrl_c_ends_all_as_of_their_last_whole_epoch(blobs, slow_epochs, cores: int) -> None:
+def test_ctrl_c_ends_all_models_after_their_last_complete_epoch(blobs, slow_epochs, cores: int) -> None:
     """The first epochs are let through, the others are in the middle when the signal comes."""
     models, twins = models_of(7), models_of(7)
     ended: list[str] = []
@@ -363,7 +363,7 @@ def test_ctrl_c_ends_all_as_of_their_last_whole_epoch(blobs, slow_epochs, cores:
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="interrupts itself by a timer, which Windows lacks")
-def test_ctrl_c_at_any_moment_leaves_whole_models_that_are_free(blobs) -> None:
+def test_ctrl_c_at_any_moment_leaves_consistent_and_free_models(blobs) -> None:
     """The timer's signal comes where it comes; its delays are seeded, and cover all of a short training."""
     x, y = blobs
     models = models_of(3)
@@ -429,7 +429,7 @@ def test_the_data_is_checked_once(blobs, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_memory_is_the_data_once_and_each_networks_own_arrays(engine: str) -> None:
+def test_memory_holds_the_data_once_and_the_arrays_of_each_network(engine: str) -> None:
     """Pixels in float64 have to be made float32: that is the data, once. What comes with a model is counted alone."""
     rng = np.random.default_rng(0)
     x, y = rng.uniform(size=(20_000, 200)), np.arange(20_000, dtype=np.int32) % 2
@@ -484,7 +484,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_cannot_be_is_refused_before_anything_has_changed(blobs, fault: str) -> None:
+def test_bad_arguments_are_refused_before_anything_changes(blobs, fault: str) -> None:
     changes, message = FAULTS[fault]
     models = models_of(3)
     with pytest.raises(ArgumentError, match=f"^{message}"):
@@ -493,7 +493,7 @@ def test_what_cannot_be_is_refused_before_anything_has_changed(blobs, fault: str
     fit_many(models, *blobs, verbose=0)
 
 
-def test_one_model_among_others_can_be_what_is_wrong(blobs) -> None:
+def test_one_bad_model_among_others_is_named(blobs) -> None:
     x, y = blobs
     wide = Sequential([Dense(3, "softmax", input_dim=9)])
     wide.compile("adam", INTEGER, engine="reference")
@@ -507,7 +507,7 @@ def test_one_model_among_others_can_be_what_is_wrong(blobs) -> None:
         fit_many([new_model(), on_bytes], 100 * x, y, verbose=0)
 
 
-def test_labels_that_seem_to_count_from_1_are_hinted_at_once(blobs) -> None:
+def test_labels_that_seem_to_count_from_1_get_one_hint_for_all(blobs) -> None:
     with pytest.warns(UserWarning, match="class 0 has no example") as warnings:
         fit_many(models_of(3), blobs[0], 1 + blobs[1] % 2, verbose=0)
     assert len(warnings) == 1
@@ -516,7 +516,7 @@ def test_labels_that_seem_to_count_from_1_are_hinted_at_once(blobs) -> None:
 # What is shown
 
 
-def test_a_line_for_each_model_or_each_epoch_or_nothing(blobs, capsys) -> None:
+def test_verbose_prints_a_line_per_model_or_per_epoch_or_nothing(blobs, capsys) -> None:
     fit_many(models_of(11), *blobs, epochs=[2] * 10 + [1])
     lines = sorted(capsys.readouterr().out.splitlines())
     assert [line[:20] for line in lines[:2]] == ["models[0]   2 epochs", "models[10]  1 epoch "]
@@ -560,7 +560,7 @@ def test_on_a_terminal_a_bar_counts_the_updates_of_all(blobs, monkeypatch) -> No
 # The environment
 
 
-def test_threads_that_were_asked_for_are_the_models_at_a_time(blobs, monkeypatch) -> None:
+def test_as_many_models_train_at_a_time_as_threads_were_asked_for(blobs, monkeypatch) -> None:
     seen: list[tuple[int, int]] = []
     Meeting.at(monkeypatch, seen)
     monkeypatch.setenv("NUMBA_NUM_THREADS", "1")
@@ -569,7 +569,7 @@ def test_threads_that_were_asked_for_are_the_models_at_a_time(blobs, monkeypatch
     assert os.environ["NUMBA_NUM_THREADS"] == "1"
 
 
-def test_at_most_concerns_its_own_thread_alone() -> None:
+def test_at_most_limits_only_its_own_thread() -> None:
     usable = threads._count()
     with threads.at_most(usable + 5):
         assert threads.count() == usable

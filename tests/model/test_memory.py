@@ -45,7 +45,7 @@ def data(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[type], np.
 
 @pytest.mark.parametrize("kind", [np.uint8, np.float32])
 @pytest.mark.parametrize("engine", ["reference", pytest.param("compiled", marks=without_numba)])
-def test_examples_that_may_not_be_written_to_are_not_copied(data, engine: str, kind: type) -> None:
+def test_read_only_examples_are_not_copied(data, engine: str, kind: type) -> None:
     x, y = data(kind), np.arange(EXAMPLES, dtype=np.int32) % 2
     model, plain = (Sequential([Dense(2, "softmax", input_dim=INPUTS)], seed=0) for _ in range(2))
     for each in (model, plain):
@@ -62,7 +62,7 @@ def test_examples_that_may_not_be_written_to_are_not_copied(data, engine: str, k
     assert all(np.array_equal(a, b) for a, b in zip(model.get_weights(), plain.get_weights(), strict=True))
 
 
-def test_checks_take_no_part_of_the_data() -> None:
+def test_checks_copy_no_part_of_the_data() -> None:
     x = np.random.default_rng(0).normal(size=(EXAMPLES, INPUTS)).astype(np.float32)
     one_hot = gpunet.to_categorical(np.arange(EXAMPLES) % INPUTS)
     assert peak(lambda: as_images("x", x, INPUTS)) < 0.01 * x.nbytes

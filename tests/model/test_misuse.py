@@ -95,7 +95,7 @@ def test_a_frame_of_one_type_is_not_copied(pandas: Any) -> None:
     assert np.shares_memory(gpunet.arrays.as_images("x", pandas.DataFrame(x, copy=False), 8)[0], x)
 
 
-def test_a_column_that_is_no_number_is_named(blobs, pandas: Any) -> None:
+def test_a_column_that_is_not_numeric_is_named(blobs, pandas: Any) -> None:
     x, y = blobs
     for wrong in (["a"] * 60, pandas.Categorical(["a"] * 60), pandas.to_datetime(["2020-01-01"] * 60), [None] * 60):
         frame = pandas.DataFrame(x).assign(street=wrong)
@@ -112,7 +112,7 @@ def test_a_missing_value_is_named(blobs, pandas: Any) -> None:
     )
 
 
-def test_names_of_classes_that_do_not_fit_get_a_line(blobs, pandas: Any) -> None:
+def test_unusable_class_names_get_a_line(blobs, pandas: Any) -> None:
     x, y = blobs
     names = np.array(["cat", "dog"])[y % 2]
     for labels in (names, names.tolist(), pandas.Series(names), pandas.Series(names, dtype="category")):
@@ -165,7 +165,7 @@ def test_pairs_in_place_of_x_get_a_line(blobs) -> None:
     )
 
 
-def test_what_has_no_length_gets_a_line(blobs) -> None:
+def test_objects_without_a_length_get_a_line(blobs) -> None:
     for wrong, words in ((None, "None"), ("x.npy", "'x.npy'"), (object, "<class 'object'>"), (b"ab", "b'ab'")):
         assert refusal(lambda wrong=wrong: new_model().predict(wrong)) == (
             f"x: expected numbers of shape (examples, inputs), got {words}"
@@ -258,7 +258,7 @@ def test_other_labels_get_no_hint(blobs) -> None:
 
 
 @pytest.mark.parametrize("layer", [Dense(3), Activation("relu"), Input((3,))])
-def test_one_layer_twice_is_refused(layer: Any) -> None:
+def test_a_layer_used_twice_is_refused(layer: Any) -> None:
     model = Sequential([layer])
     name = type(layer).__name__
     assert refusal(lambda: model.add(layer)).startswith(f"add: this {name} layer is in the model already; ")
@@ -304,7 +304,7 @@ def test_values_are_shown_in_one_short_line(blobs) -> None:
     assert len(shown(x.tolist())) == MOST_SHOWN
 
 
-def test_warnings_point_at_the_users_line(blobs) -> None:
+def test_warnings_point_to_the_users_line(blobs) -> None:
     assert sys.modules["gpunet"] is gpunet
     (warning,) = caught(lambda: gpunet.errors.warn("mind"))
     assert warning.filename == __file__

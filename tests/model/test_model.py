@@ -55,7 +55,7 @@ def test_any_number_of_layers_and_any_widths(blobs, widths) -> None:
     assert [w.shape[-1] for w in model.get_weights()[::2]] == list(widths)
 
 
-def test_history_has_keras_keys_and_one_value_an_epoch(blobs) -> None:
+def test_history_has_keras_keys_and_one_value_per_epoch(blobs) -> None:
     x, y = blobs
     history = small_model().fit(x, y, batch_size=16, epochs=3, verbose=0, validation_data=(x[:9], y[:9]))
     assert history.epoch == [0, 1, 2]
@@ -71,7 +71,7 @@ def test_validation_agrees_with_evaluate(blobs) -> None:
     assert [history["val_loss"][-1], history["val_accuracy"][-1]] == model.evaluate(x[45:], y[45:])
 
 
-def test_validation_split_leaves_the_end_untouched(blobs) -> None:
+def test_validation_split_does_not_train_on_the_end(blobs) -> None:
     x, y = blobs
     split, cut = small_model(), small_model()
     split.fit(x, y, epochs=2, verbose=0, validation_split=0.25)
@@ -107,7 +107,7 @@ def test_two_fits_continue_one_another(blobs) -> None:
     assert same(once, twice)
 
 
-def test_every_epoch_is_shuffled_anew_unless_told_otherwise(blobs) -> None:
+def test_every_epoch_is_reshuffled_unless_told_otherwise(blobs) -> None:
     model = small_model()
     orders = [seeds.epoch_order(model.seed, epoch, 60) for epoch in range(2)]
     assert sorted(orders[0]) == sorted(orders[1]) == list(range(60))
@@ -174,7 +174,7 @@ def test_compile_again_keeps_the_weights(blobs) -> None:
     assert same(model, fresh)
 
 
-def test_fit_begins_anew_after_a_callback_stopped_it(blobs) -> None:
+def test_fit_starts_again_after_a_callback_stopped_it(blobs) -> None:
     class Stop(gpunet.Callback):
         def on_epoch_end(self, epoch: int, logs=None) -> None:
             self.model.stop_training = True
@@ -185,7 +185,7 @@ def test_fit_begins_anew_after_a_callback_stopped_it(blobs) -> None:
     assert model.epochs_trained == 4
 
 
-def test_a_batch_size_that_nobody_gave_fits_small_data(blobs) -> None:
+def test_the_default_batch_size_fits_small_data(blobs) -> None:
     x, y = blobs
     assert small_model().fit(x[:20], y[:20], verbose=0).history["updates"] == [1]
     assert small_model().fit(x, y, verbose=0).history["updates"] == [2]
@@ -252,7 +252,7 @@ def test_compile_inside_a_callback_is_refused(blobs) -> None:
         small_model().fit(*blobs, verbose=0, callbacks=[Meddler()])
 
 
-def test_keras_arguments_of_evaluate_and_predict_are_taken(blobs) -> None:
+def test_keras_arguments_of_evaluate_and_predict_are_accepted(blobs) -> None:
     model = small_model()
     assert model.evaluate(*blobs, batch_size=7, verbose=0) == model.evaluate(*blobs)
     np.testing.assert_array_equal(model.predict(blobs[0], batch_size=7, verbose=0), model.predict(blobs[0]))
@@ -265,7 +265,7 @@ def test_lr_is_another_name_of_the_learning_rate() -> None:
     assert optimizer.learning_rate == optimizer.lr == 0.25
 
 
-def test_a_last_update_that_spoils_the_weights_is_noticed(blobs) -> None:
+def test_a_last_update_that_ruins_the_weights_is_noticed(blobs) -> None:
     x, y = blobs
     model = Sequential([Dense(3, "softmax", input_dim=8)], seed=0)
     model.compile(SGD(1e39), "sparse_categorical_crossentropy")
@@ -318,7 +318,7 @@ def test_summary(capsys) -> None:
     assert lines[-1].split() == ["total", "75"]
 
 
-def test_display_prints_a_line_an_epoch(blobs, capsys) -> None:
+def test_the_display_prints_a_line_per_epoch(blobs, capsys) -> None:
     small_model().fit(*blobs, epochs=2)
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 2
@@ -419,7 +419,7 @@ class LazyAdam(gpunet.Adam):
         raise AssertionError("never asked for")
 
 
-def test_an_optimizer_of_a_class_of_ones_own_is_refused_not_trained_as_its_parent(blobs) -> None:
+def test_a_custom_optimizer_class_is_refused_and_not_trained_as_its_parent(blobs) -> None:
     message = r"optimizer: expected .* of the class Adam, AdamW, SGD itself; got LazyAdam"
     model = small_model()
     with pytest.raises(ArgumentError, match=message):
@@ -534,7 +534,7 @@ NETWORK_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", NETWORK_FAULTS)
-def test_layers_that_form_no_network_are_refused(fault: str) -> None:
+def test_layers_that_do_not_form_a_network_are_refused(fault: str) -> None:
     layers, message = NETWORK_FAULTS[fault]
     with pytest.raises(ArgumentError, match=message):
         Sequential(layers).compile("adam", ONE_HOT)
@@ -568,7 +568,7 @@ def test_more_classes_than_a_byte_can_count() -> None:
 
 
 @pytest.mark.parametrize("late", ["in the validation", "before the epoch counts"])
-def test_what_ends_an_epoch_after_its_last_update_undoes_it_too(blobs, monkeypatch, late: str) -> None:
+def test_an_interruption_after_the_last_update_undoes_the_epoch_too(blobs, monkeypatch, late: str) -> None:
     def interrupted(*_):
         raise KeyboardInterrupt
 

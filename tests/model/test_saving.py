@@ -53,7 +53,7 @@ def path(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return tmp_path / f"model{request.param}"
 
 
-def test_what_was_saved_comes_back(blobs, path: Path) -> None:
+def test_a_saved_model_is_loaded_unchanged(blobs, path: Path) -> None:
     model = trained_model(blobs)
     model.save(path)
     loaded = gpunet.load(path)
@@ -66,7 +66,7 @@ def test_what_was_saved_comes_back(blobs, path: Path) -> None:
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_with_the_optimizer_training_goes_on_as_if_it_had_not_stopped(blobs, path: Path, optimizer: str) -> None:
+def test_with_the_optimizer_training_continues_as_if_it_had_never_stopped(blobs, path: Path, optimizer: str) -> None:
     model = trained_model(blobs, OPTIMIZERS[optimizer])
     model.save(str(path), include_optimizer=True)
     loaded = gpunet.load(str(path))
@@ -80,7 +80,7 @@ def test_without_the_optimizer_it_starts_afresh(blobs, path: Path) -> None:
     assert gpunet.load(path).optimizer_state.updates == 0
 
 
-def test_a_model_that_was_never_trained_or_compiled_comes_back_as_such(blobs, path: Path) -> None:
+def test_a_model_that_was_never_trained_or_compiled_is_loaded_as_such(blobs, path: Path) -> None:
     model = Sequential([Dense(6, "relu", input_dim=8), Dense(3, "softmax")], seed=2)
     model.save(path)
     loaded = gpunet.load(path)
@@ -89,7 +89,7 @@ def test_a_model_that_was_never_trained_or_compiled_comes_back_as_such(blobs, pa
         loaded.fit(*blobs)
 
 
-def test_the_data_that_a_model_was_trained_on_comes_back(blobs, path: Path) -> None:
+def test_the_origin_of_the_training_data_is_saved(blobs, path: Path) -> None:
     model = trained_model(blobs)
     origin = Origin("blobs.npz", (2, 4), 3, "0" * 64)
     saving.write(path, dataclasses.replace(model.saved(), data=origin))
@@ -124,7 +124,7 @@ def test_pytorch_takes_the_weights_as_they_are(blobs, tmp_path: Path) -> None:
     np.testing.assert_allclose(model.predict(blobs[0]), probabilities, rtol=1e-5, atol=1e-6)
 
 
-def test_weights_that_pytorch_wrote_are_taken(blobs, tmp_path: Path) -> None:
+def test_weights_written_by_pytorch_are_loaded(blobs, tmp_path: Path) -> None:
     torch = pytest.importorskip("torch", reason="compares with PyTorch; pip install torch")
     from safetensors.torch import save_file
 
@@ -189,7 +189,7 @@ def test_weights_of_another_network_are_refused(blobs, path: Path) -> None:
         assert model._session.network is None
 
 
-def test_an_optimizer_state_can_be_taken_and_given(blobs) -> None:
+def test_the_optimizer_state_can_be_read_and_set(blobs) -> None:
     model = trained_model(blobs)
     twin = Sequential([Dense(6, "tanh", input_dim=8), Dense(3, "softmax")], seed=5)
     twin.compile(Adam(0.02), INTEGER)
@@ -217,7 +217,7 @@ def test_a_wrong_optimizer_state_is_refused_and_changes_nothing(blobs) -> None:
     np.testing.assert_array_equal(model.optimizer_state.slots["v"][0], good.slots["v"][0])
 
 
-def test_an_infinite_mean_of_squares_comes_back(blobs, path: Path) -> None:
+def test_an_infinite_mean_of_squares_is_saved_and_loaded(blobs, path: Path) -> None:
     """A huge gradient leaves the weights finite and Adam's v infinite; training goes on from there."""
     model = trained_model(blobs)
     state = model.optimizer_state
@@ -348,7 +348,7 @@ def test_an_array_larger_than_the_models_is_refused_before_it_is_read(blobs, tmp
 
 
 @pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), MemoryError()])
-def test_a_file_that_must_not_be_read_says_so(blobs, path: Path, error: Exception, monkeypatch) -> None:
+def test_an_unreadable_file_is_reported_as_such(blobs, path: Path, error: Exception, monkeypatch) -> None:
     trained_model(blobs).save(path)
 
     def refuse(*_: object, **__: object) -> None:
@@ -363,7 +363,7 @@ def test_a_file_that_must_not_be_read_says_so(blobs, path: Path, error: Exceptio
 @pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_a_file_cut_short_is_refused(blobs, path: Path, data: st.DataObject) -> None:
+def test_a_truncated_file_is_refused(blobs, path: Path, data: st.DataObject) -> None:
     if not path.exists():
         trained_model(blobs).save(path, include_optimizer=True)
     whole = path.read_bytes()
@@ -398,7 +398,7 @@ def test_flipped_bits_are_refused_or_change_nothing(blobs, path: Path, data: st.
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.binary(max_size=400))
-def test_a_file_of_anything_is_refused(path: Path, content: bytes) -> None:
+def test_a_file_with_any_other_content_is_refused(path: Path, content: bytes) -> None:
     path.write_bytes(content)
     assert_refused(path)
     with pytest.raises(ModelFileError):
@@ -443,7 +443,7 @@ DESCRIPTIONS = {
 
 
 @pytest.mark.parametrize("fault", DESCRIPTIONS)
-def test_a_description_that_cannot_be_right_is_refused(blobs, tmp_path: Path, fault: str) -> None:
+def test_an_impossible_description_is_refused(blobs, tmp_path: Path, fault: str) -> None:
     changes, message = DESCRIPTIONS[fault]
     path = tmp_path / "model.safetensors"
     trained_model(blobs).save(path, include_optimizer=True)
@@ -500,7 +500,7 @@ def test_a_model_without_inputs_cannot_be_saved(path: Path) -> None:
     assert not path.exists()
 
 
-def test_a_folder_that_is_not_there_is_one_clear_line(blobs, tmp_path: Path) -> None:
+def test_a_missing_folder_is_one_clear_line(blobs, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"none/m\.npz: cannot be written: No such file or directory"):
         trained_model(blobs).save(tmp_path / "none" / "m.npz")
 
@@ -539,7 +539,7 @@ def test_file_and_folder_are_forced_to_the_disk(blobs, path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("moment", ["fsync", "replace"])
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=str)
-def test_what_goes_wrong_while_writing_leaves_the_old_file_whole(
+def test_an_error_while_writing_leaves_the_old_file_intact(
     blobs, path: Path, monkeypatch: pytest.MonkeyPatch, moment: str, error: BaseException
 ) -> None:
     old, new = trained_model(blobs), trained_model(blobs, epochs=3)
@@ -556,7 +556,7 @@ def test_what_goes_wrong_while_writing_leaves_the_old_file_whole(
     assert os.listdir(path.parent) == [path.name]
 
 
-def test_a_full_disk_leaves_the_old_file_whole(blobs, path: Path) -> None:
+def test_a_full_disk_leaves_the_old_file_intact(blobs, path: Path) -> None:
     """A limit on the size of files stands in for a disk that is full."""
     old = trained_model(blobs)
     old.save(path)

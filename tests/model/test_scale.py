@@ -50,7 +50,7 @@ BYTES_FOR_FLOATS = (
 
 @pytest.mark.parametrize("method", ["predict", "evaluate", "fit"])
 @pytest.mark.parametrize("first", ["bytes", "floats"])
-def test_bytes_and_floats_up_to_255_are_not_taken_for_one_another(pictures: Pair, method: str, first: str) -> None:
+def test_bytes_and_floats_up_to_255_are_not_confused(pictures: Pair, method: str, first: str) -> None:
     x, y = pictures
     x[0, 0], x[0, 1] = 0, 255
     known, other = (x, x.astype(np.float64)) if first == "bytes" else (x.astype(np.float64), x)
@@ -64,7 +64,7 @@ def test_bytes_and_floats_up_to_255_are_not_taken_for_one_another(pictures: Pair
         assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
 
 
-def test_bytes_and_floats_from_0_to_1_are_the_same(pictures: Pair) -> None:
+def test_bytes_and_floats_from_0_to_1_are_equivalent(pictures: Pair) -> None:
     x, y = pictures
     x[0, 0], x[0, 1] = 0, 255
     for known, other in ((x, x / 255), (x / 255, x)):
@@ -74,7 +74,7 @@ def test_bytes_and_floats_from_0_to_1_are_the_same(pictures: Pair) -> None:
         model.fit(other, y, verbose=0, validation_data=(known, y))
 
 
-def test_a_little_noise_is_no_mistake_and_other_scalings_are(pictures: Pair) -> None:
+def test_a_little_noise_is_accepted_and_other_scalings_are_refused(pictures: Pair) -> None:
     x, y = pictures
     model, images = trained(x, y), x / 255
     model.predict(images + np.random.default_rng(0).normal(scale=0.05, size=x.shape))
@@ -83,7 +83,7 @@ def test_a_little_noise_is_no_mistake_and_other_scalings_are(pictures: Pair) -> 
             model.predict(scaled.astype(np.float32))
 
 
-def test_numbers_that_are_no_pictures_may_have_any_range(blobs: Pair) -> None:
+def test_numbers_that_are_not_images_may_have_any_range(blobs: Pair) -> None:
     x, y = blobs
     model = trained(x, y)
     model.predict(100 * x)
@@ -128,7 +128,7 @@ def test_other_ranges_are_no_reason_for_a_warning(known: tuple[float, float], gi
     Scale(False, *given).require("x", Scale(False, *known))
 
 
-def test_an_untrained_model_takes_both(pictures: Pair) -> None:
+def test_an_untrained_model_accepts_both(pictures: Pair) -> None:
     x, y = pictures
     model = new_model()
     model.predict(x.astype(float))
@@ -148,7 +148,7 @@ def test_validation_data_is_held_to_the_same_rule(pictures: Pair) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".npz"])
-def test_it_is_in_the_file_and_in_copies(pictures: Pair, tmp_path: Path, suffix: str) -> None:
+def test_the_scale_is_saved_and_copied(pictures: Pair, tmp_path: Path, suffix: str) -> None:
     x, y = pictures
     model, path = trained(x, y), tmp_path / f"model{suffix}"
     model.save(path)
@@ -160,14 +160,14 @@ def test_it_is_in_the_file_and_in_copies(pictures: Pair, tmp_path: Path, suffix:
             other.predict(x.astype(float))
 
 
-def test_weights_from_elsewhere_are_not_known_to_be_of_bytes(pictures: Pair) -> None:
+def test_the_scale_of_foreign_weights_is_unknown(pictures: Pair) -> None:
     x, y = pictures
     model = trained(x, y)
     model.set_weights(model.get_weights())
     model.predict(x.astype(float))
 
 
-def test_the_best_weights_are_not_from_elsewhere(pictures: Pair) -> None:
+def test_restored_best_weights_keep_the_scale(pictures: Pair) -> None:
     x, y = pictures
     model, best = new_model(), gpunet.callbacks.EarlyStopping("loss", restore_best_weights=True)
     model.fit(x, y, verbose=0, epochs=2, callbacks=[best])
@@ -175,7 +175,9 @@ def test_the_best_weights_are_not_from_elsewhere(pictures: Pair) -> None:
         model.predict(x.astype(float))
 
 
-def test_a_file_of_an_older_gpunet_takes_both(pictures: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_from_an_older_gpunet_accepts_both(
+    pictures: Pair, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x, y = pictures
     describe = saving.contents._describe
     monkeypatch.setattr(

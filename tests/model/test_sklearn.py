@@ -191,7 +191,7 @@ def test_training_ends_as_in_scikit_learn(blobs, early_stopping: bool) -> None:
         assert classifier.best_loss_ == -best
 
 
-def test_warm_start_goes_on(blobs) -> None:
+def test_warm_start_continues(blobs) -> None:
     x, y = blobs
     whole, parts = quick(max_iter=6, warm_start=True), quick(max_iter=3, warm_start=True)
     with warnings.catch_warnings():
@@ -206,7 +206,7 @@ def test_warm_start_goes_on(blobs) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
-def test_warm_start_takes_the_parameters_as_they_are_then(blobs) -> None:
+def test_warm_start_uses_the_current_parameters(blobs) -> None:
     x, y = blobs
     kept, slower = (quick(max_iter=2, warm_start=True).fit(x, y) for _ in range(2))
     kept.fit(x, y)
@@ -264,7 +264,7 @@ def test_clone_and_pickle(blobs) -> None:
         clone(classifier).predict(blobs[0])
 
 
-def test_nesterovs_momentum_makes_another_training(blobs) -> None:
+def test_nesterovs_momentum_changes_the_training(blobs) -> None:
     x, y = blobs
     curves = [quick(solver="sgd", max_iter=3, nesterovs_momentum=on).fit(x, y).loss_curve_ for on in (True, False)]
     assert curves[0] != curves[1]
@@ -289,7 +289,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_what_gpunet_cannot_do_is_one_clear_line(blobs, fault: str) -> None:
+def test_unsupported_parameters_are_one_clear_line(blobs, fault: str) -> None:
     arguments, message = FAULTS[fault]
     classifier = quick(**arguments)
     with pytest.raises(gpunet.ArgumentError, match=message):

@@ -79,11 +79,11 @@ def test_alone_it_uses_all_cores(blobs) -> None:
         assert [set(seen) for seen in joblib.Parallel(n_jobs)([joblib.delayed(job)(*blobs)] * 2)] == [{CORES}] * 2
 
 
-def test_a_process_of_joblib_uses_one_thread(blobs) -> None:
+def test_a_joblib_process_uses_one_thread(blobs) -> None:
     assert [set(seen) for seen in joblib.Parallel(2)([joblib.delayed(job)(*blobs)] * 2)] == [{1}] * 2
 
 
-def test_a_thread_of_joblib_uses_one_thread(blobs) -> None:
+def test_a_joblib_thread_uses_one_thread(blobs) -> None:
     seen: list[int] = []
     with watched(seen):
         joblib.Parallel(2, backend="threading")([joblib.delayed(fit_and_predict)(*blobs)] * 2)
@@ -91,7 +91,7 @@ def test_a_thread_of_joblib_uses_one_thread(blobs) -> None:
         assert threads.count() == CORES
 
 
-def test_a_worker_of_a_dask_cluster_uses_one_thread(blobs, cluster) -> None:
+def test_a_dask_worker_uses_one_thread(blobs, cluster) -> None:
     with joblib.parallel_config(backend="dask"):
         seen = joblib.Parallel(n_jobs=4)([joblib.delayed(job)(*blobs)])
     assert [set(one) for one in seen] == [{1}]

@@ -103,7 +103,7 @@ def test_a_callback_may_use_the_model_between_epochs_and_not_inside_one(blobs) -
 
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 @pytest.mark.parametrize("moment", ["on_train_begin", "on_progress", "on_epoch_end", "on_train_end"])
-def test_a_training_that_fails_leaves_the_model_free(blobs, error: type[BaseException], moment: str) -> None:
+def test_a_failed_training_leaves_the_model_free(blobs, error: type[BaseException], moment: str) -> None:
     model = new_model()
 
     def fail() -> None:
@@ -169,7 +169,7 @@ def test_a_copy_has_a_turn_of_its_own(blobs) -> None:
         assert meanwhile.outcome.shape == (60, 3)
 
 
-def test_memory_that_runs_out_while_the_first_weights_are_made_leaves_the_model_unbuilt(
+def test_running_out_of_memory_for_the_initial_weights_leaves_the_model_unbuilt(
     blobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, whole = new_model(), new_model()

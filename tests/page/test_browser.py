@@ -193,7 +193,7 @@ def press(browser: Chrome, *keys: str) -> None:
     settled(browser)
 
 
-def test_drawn_digits_are_told_as_gpunet_predict_tells_them(
+def test_drawn_digits_are_recognized_as_by_gpunet_predict(
     page: Chrome, mnist: gpunet.Dataset, digit_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Ten traced from test images that the network tells, and ten of our own: nine of ten are right. `gpunet predict`
@@ -449,7 +449,7 @@ def test_hostile_names_are_text(browser: Chrome, pages: Path) -> None:
         assert "<b>$style.npz" in text(page, "facts")
 
 
-def test_test_images_come_first_where_they_are_no_digits(browser: Chrome, pages: Path) -> None:
+def test_test_images_come_first_if_they_are_not_digits(browser: Chrome, pages: Path) -> None:
     for page in opened(browser, pages / "hostile.html"):
         tops = {name: page.find_element("id", name).rect["y"] for name in ("examples", "drawing", "network")}
         assert tops["examples"] < min(tops["drawing"], tops["network"])

@@ -70,7 +70,7 @@ def test_the_lectures_network_is_a_page_of_at_most_2_mb(command: Command, tmp_pa
     assert named == f"a.html: {(tmp_path / 'a.html').stat().st_size / 1e6:.2f} MB; open it in a browser"
 
 
-def test_a_page_tells_where_it_comes_from(command: Command, digit_model: Path, tmp_path: Path) -> None:
+def test_a_page_says_where_it_comes_from(command: Command, digit_model: Path, tmp_path: Path) -> None:
     """Shape, test accuracy, how it was trained, and the command that made it, which makes the same file again."""
     arguments = ("page", digit_model, "-o", "my page.html", "--device", "cpu", "--quiet")
     assert command("gpunet", *arguments).stderr == ""
@@ -175,7 +175,7 @@ def test_a_page_has_the_data_that_the_model_was_trained_on(command: Command, fas
     assert not (tmp_path / "b.html").exists()
 
 
-def test_images_of_floats_and_of_other_sizes_are_shown(command: Command, tmp_path: Path) -> None:
+def test_float_images_and_other_sizes_are_shown(command: Command, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     y = np.arange(30) % 2
     x = rng.normal(size=(30, 4, 6)) + 5 * y[:, None, None]
@@ -213,7 +213,7 @@ def test_images_of_floats_and_of_other_sizes_are_shown(command: Command, tmp_pat
     ],
     ids=str,
 )
-def test_what_cannot_be_a_page_is_one_clear_line_and_status_2(
+def test_an_unsuitable_model_is_one_clear_line_and_status_2(
     command: Command, small_npz: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "folder.html").mkdir()
