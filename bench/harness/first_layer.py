@@ -18,6 +18,7 @@ from gpunet.engines.cuda.engine import pad_columns
 from harness.workload import NETWORK, Workload
 
 LAYER_EXAMPLES = 100
+SECONDS = 0.5  # for which each way is timed
 
 
 def why(device: str, work: Workload) -> dict[str, Any]:
@@ -84,10 +85,10 @@ class LayerOnGpu:
         return run
 
 
-def median_us(work: Callable[[], None], seconds: float = 0.5) -> float:
+def median_us(work: Callable[[], None]) -> float:
     """The median time of a call in microseconds, after a first call that is not counted."""
     work()
-    times, until = [], time.perf_counter() + seconds
+    times, until = [], time.perf_counter() + SECONDS
     while time.perf_counter() < until or len(times) < 5:
         started = time.perf_counter()
         work()

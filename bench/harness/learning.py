@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from gpunet import History, Sequential, fit_many, losses
 from gpunet.engines import DEVICE_OF, Choice, Engine
 from gpunet.engines.base import Array
-from harness.workload import EXAMPLES, NETWORK, Workload, batches, epoch_updates, lecture_model, optimizer
+from harness.workload import NETWORK, Workload, batches, lecture_model, optimizer
 
 Record = dict[str, Any]
 
@@ -50,15 +50,15 @@ def same_updates(name: str, batch_size: int, work: Workload, updates: int, seeds
     by one, with the same batches for all seeds. seconds: see `_records`.
     """
     models = _models(name, batch_size, work, seeds)
-    most, last = (updates - LAST_UPDATES) * batch_size, LAST_UPDATES * batch_size
-    epochs, rest = divmod(most, EXAMPLES)
+    examples, last = len(work.images), LAST_UPDATES * batch_size
+    epochs, rest = divmod((updates - LAST_UPDATES) * batch_size, examples)
     started = time.perf_counter()
     if epochs:
         _fit(models, work.images, work.labels, batch_size, epochs)
     if rest:
         _fit(models, work.images[:rest], work.labels[:rest], batch_size)
     seconds = time.perf_counter() - started
-    first = min(rest, EXAMPLES - last)  # of the next batches
+    first = min(rest, examples - last)  # of the next batches
     last_losses: list[list[float]] = [[] for _ in models]
     for start in range(first, first + last, batch_size):
         batch = slice(start, start + batch_size)
@@ -67,7 +67,7 @@ def same_updates(name: str, batch_size: int, work: Workload, updates: int, seeds
             of_model += history.history["loss"]
     records = _records(name, batch_size, work, models, seeds, seconds * updates / (updates - LAST_UPDATES))
     for record, of_model in zip(records, last_losses, strict=True):
-        record |= {"epochs": updates * batch_size / EXAMPLES, "updates": updates}
+        record |= {"epochs": updates * batch_size / examples, "updates": updates}
         record["loss_spread"] = statistics.pstdev(of_model)
     return records
 
@@ -79,7 +79,7 @@ def batch_accuracy(name: str, batch_size: int, work: Workload, epochs: int, seed
     _fit(models, work.images, work.labels, batch_size, epochs)
     records = _records(name, batch_size, work, models, seeds, time.perf_counter() - started)
     for record in records:
-        record |= {"epochs": epochs, "updates": epochs * epoch_updates(batch_size)}
+        record |= {"epochs": epochs, "updates": epochs * -(-len(work.images) // batch_size)}
     return records
 
 

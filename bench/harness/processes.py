@@ -24,7 +24,7 @@ GRACE_SECONDS = 20  # to finish what was started in time
 # Adam, which adds epsilon before the bias correction.
 CHECK_TOLERANCE = 1e-3
 # Compiled code is cached from one pass to the next, but not from earlier runs: the first pass compiles everything.
-CACHES = ("CUPY_CACHE_DIR", "NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
+CACHES = ("XDG_CACHE_HOME", "CUPY_CACHE_DIR", "NUMBA_CACHE_DIR", "TORCHINDUCTOR_CACHE_DIR", "TRITON_CACHE_DIR")
 NO_GPU = {"CUDA_VISIBLE_DEVICES": "", "JAX_PLATFORMS": "cpu"}
 
 Expected = Callable[[int, int], float]  # (batch size, updates) -> the mean of their losses

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,8 @@ DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 EVERYONE = [processes.engine(name) for name in engines.DEVICE_OF]
 EVERYONE += [processes.Peer(script) for scripts in processes.PEERS.values() for script in scripts]
 
+SHORT = {"SURE_SECONDS": 0.002, "SECONDS_A_REPEAT": 0.014, "ENOUGH_SECONDS": 1e9}  # in place of peer.py's
+
 
 def report(us: float = 100.0, batch_size: int = 1, name: str = "gpunet reference", updates: int = 10) -> dict[str, Any]:
     """Of a process whose repeats took `us` an update."""
@@ -48,15 +51,49 @@ def report(us: float = 100.0, batch_size: int = 1, name: str = "gpunet reference
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A hundredth of the time, and of the patience."""
+def short_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Peers repeat for a fiftieth of the time, however slow they are, and what they compile stays for other tests.
+
+    Called with names of peer.py: values that these have in the peers' processes.
+    """
+    folder, originals = tmp_path / "peers", processes.FOLDER
+    folder.mkdir()
+
+    def change(**values: float) -> None:
+        for script in originals.glob("*.py"):
+            (folder / script.name).write_text(
+                f"import runpy, sys\nsys.path.insert(0, {str(originals)!r})\nimport peer\nvars(peer).update({values})\n"
+                f"runpy.run_path({str(script)!r}, run_name='__main__')\n"
+            )
+
+    change(**SHORT)
+    monkeypatch.setattr(processes, "FOLDER", folder)
+    monkeypatch.setattr(processes, "CACHES", ())
+    return change
+
+
+@pytest.fixture
+def quick(short_times: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fiftieth of the time, of the patience, and of what is learnt."""
+    short_times(**SHORT, CHECK_UPDATES=2)
+
+    def of_a_few(learn: Callable[..., Any]) -> Callable[..., Any]:
+        def learn_little(name: str, batch_size: int, work: workload.Workload, *rest: Any) -> Any:
+            few = {field: getattr(work, field)[:1000] for field in ("images", "labels", "test_images", "test_labels")}
+            return learn(name, batch_size, dataclasses.replace(work, **few), *rest)
+
+        return learn_little
+
+    for part in ("same_updates", "batch_accuracy"):
+        monkeypatch.setattr(learning, part, of_a_few(getattr(learning, part)))
+    monkeypatch.setattr(first_layer, "SECONDS", 0.01)
     monkeypatch.setattr(speed_passes, "PASSES", 2)
     monkeypatch.setattr(speed_passes, "EXTRA_PASSES", 0)
     monkeypatch.setattr(learning, "LAST_UPDATES", 5)
     monkeypatch.setattr(batch_speed, "_affordable_updates", lambda names, work: 20)
     assert len(batch_speed.SEEDS) == 5
     monkeypatch.setattr(batch_speed, "SEEDS", (0, 1))
-    monkeypatch.setattr(batch_speed, "ACCURACY_BATCH_SIZES", (25_000, 50_000))
+    monkeypatch.setattr(batch_speed, "ACCURACY_BATCH_SIZES", (500, 1000))
     monkeypatch.setattr(batch_speed, "ACCURACY_EPOCHS", 1)
 
 
@@ -223,6 +260,7 @@ def test_a_peer_without_time_left_is_not_started() -> None:
     assert passes.unavailable == [{"name": name, "unavailable": "no time left"} for name in "ab"]
 
 
+@pytest.mark.usefixtures("short_times")
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("who", EVERYONE, ids=lambda who: who.label)
 def test_engines_and_peers_do_the_same_work_or_say_why_not(who: processes.Peer, device: str, tmp_path: Path) -> None:
@@ -286,7 +324,6 @@ def test_several_seeds_give_a_mean_and_a_deviation() -> None:
 def test_each_seed_learns_what_a_model_alone_learns(batch_size: int, monkeypatch) -> None:
     """The orders are the model's own, and the last updates those of a model that goes on, batch by batch."""
     monkeypatch.setattr(learning, "LAST_UPDATES", 3)
-    monkeypatch.setattr(learning, "EXAMPLES", 10 * batch_size)
     work, name = workload.load(), "reference"
     monkeypatch.setattr(learning, "_records", lambda name, size, work, models, seeds, seconds: [*map(learnt, models)])
 
@@ -333,6 +370,17 @@ def test_a_run_of_selected_parts_does_not_replace_a_full_one() -> None:
     facts = {"device": "My GPU, 2"}
     assert batch_speed.file_stem(facts) == "my-gpu-2"
     assert batch_speed.file_stem(facts, ("why",)) == "my-gpu-2-why"
+
+
+def test_a_peer_compiles_what_no_earlier_run_compiled(tmp_path: Path, monkeypatch) -> None:
+    """gpunet's own kernels and loops among it."""
+    code = "from gpunet import cache_folders as c; from gpunet.engines.cpu import compiler; print(c.own('kernels'))"
+    monkeypatch.setenv("NUMBA_CACHE_DIR", "/elsewhere")
+    command = [sys.executable, "-c", f"{code}; print(compiler._folder())"]
+    output, _ = processes.ended(tmp_path, command, "cpu", 60)
+    kernels, loops = map(Path, output.split())
+    assert kernels.is_relative_to(tmp_path)
+    assert loops.is_relative_to(tmp_path)
 
 
 @pytest.mark.parametrize(
