@@ -102,7 +102,9 @@ def test_reports_are_cached_until_source_options_or_compiler_change(tmp_path, mo
 
     first = report()
     assert report() == first
+    machine_code = compiler.compile_to_cubin("kept", {}, 90)[1]  # kept beside the report
     assert len(compiled) == 1
+    assert machine_code == compile_now(compiler.program("kept", text, {}, 90, compiler.REPORT_OPTIONS))[0] + b"\0"
     report(80)
     assert len(compiled) == 2
     text = text.replace("1", "2")

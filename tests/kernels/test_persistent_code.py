@@ -28,12 +28,13 @@ def machine_code(folder: Path, batch: int, text: str | None = None) -> list[str]
     except machine_code_reader.DisassemblerError as error:
         refuse_or_skip("CI", str(error))
     defines = make_plan(LECTURE, "adam", batch, True, True, H100).defines
-    program = compiler.program(
-        "persistent_epoch", text or sources.read_source("persistent_epoch"), defines, H100.number
-    )
-    (code,) = compiler.machine_code([program], print)
+    if text is None:
+        _, code = compiler.compile_to_cubin("persistent_epoch", defines, H100.number)
+    else:
+        (code,) = compiler.machine_code([compiler.program("persistent_epoch", text, defines, H100.number)], print)
+        code += b"\0"  # CuPy drops the last byte
     cubin = folder / f"{batch}.cubin"
-    cubin.write_bytes(code + b"\0")  # CuPy drops the last byte
+    cubin.write_bytes(code)
     listing = subprocess.run([disassembler, "-c", cubin], capture_output=True, text=True, check=True).stdout
     return re.findall(r"/\*[0-9a-f]{4,5}\*/\s+(\S.*?)\s*;", listing)
 

@@ -117,23 +117,24 @@ def compile_kernel(name: str, defines: Mapping[str, int | float | str], architec
 
     Raises CompileError for an error or a warning; DeviceError without NVRTC.
     """
-    wanted = _to_report(name, defines, architecture)
-    folder = cache_folders.own("compiler")
-    place = folder / f"{name}-{wanted.key}.log" if folder else None
-    log = kept.read(place) if place else None
-    if not log:
-        log = _reported(wanted)[1].encode()
-        if place:
-            kept.write(place, log)
-    return _resources(log.decode())
+    return compile_to_cubin(name, defines, architecture)[0]
 
 
 def compile_to_cubin(
     name: str, defines: Mapping[str, int | float | str], architecture: int
 ) -> tuple[dict[str, Resources], bytes]:
-    """As compile_kernel, with the machine code; nothing is cached."""
-    cubin, log = _reported(_to_report(name, defines, architecture))
-    return _resources(log), cubin + b"\0"  # CuPy takes the last byte for a string's terminator
+    """As compile_kernel, with the machine code."""
+    wanted = _to_report(name, defines, architecture)
+    folder = cache_folders.own("compiler")
+    place = folder / f"{name}-{wanted.key}.report" if folder else None
+    found = kept.read(place) if place else None
+    if found is None:
+        cubin, log = _reported(wanted)
+        found = log.encode().rstrip(b"\0") + b"\0" + cubin
+        if place:
+            kept.write(place, found)
+    text, _, cubin = found.partition(b"\0")
+    return _resources(text.decode()), cubin + b"\0"  # CuPy takes the last byte for a string's terminator
 
 
 def _to_report(name: str, defines: Mapping[str, int | float | str], architecture: int) -> Program:
