@@ -50,7 +50,7 @@ class Mode:
 
 
 MODES = {
-    None: Mode(("-O2", *TRAP_MISALIGNED), ("-O2",), ("-shared",), ("race.cpp", "order.cpp", "program.cpp")),
+    None: Mode(("-O1", *TRAP_MISALIGNED), ("-O2",), ("-shared",), ("race.cpp", "order.cpp", "program.cpp")),
     # The compiler calls a function at every access to memory; race.cpp defines these functions.
     "race": Mode(
         (
