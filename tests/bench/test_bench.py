@@ -276,7 +276,7 @@ def test_engines_and_peers_do_the_same_work_or_say_why_not(who: processes.Peer, 
         losses.append(engine.train_epoch(work.images, work.labels, order, batch_size).loss)
         return losses[-1] * (1.01 if batch_size == 20 else 1)
 
-    outcomes = processes.Runner(tmp_path, device, False, expected).run(who, [10, 20], 120)
+    outcomes = processes.Runner(tmp_path, device, False, expected).run(who, [10, 20], 900)
     if "unavailable" in outcomes[0]:
         reason = outcomes[0]["unavailable"]
         assert reason != "not installed (gpunet)"

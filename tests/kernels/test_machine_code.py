@@ -61,7 +61,7 @@ def complaints(row: Row) -> list[str]:
 @pytest.mark.parametrize("number", [86, 90])
 def test_loads_are_issued_half_a_panels_multiply_adds_ahead(number: int) -> None:
     rows = list(compile_jobs(tiled_products(number), code=True))
-    assert len(rows) == 15  # forward and update: three tiles of float and of bytes; backward: three
+    assert len(rows) == 18  # three tiles each: forward and update of float and of bytes, update without bias, backward
     bad = [one for row in rows for one in complaints(row)]
     assert not bad, "\n".join(bad)
 
