@@ -1,9 +1,9 @@
-// block_sum.cuh: sums over all threads of a block, many at a time; the order of adding is fixed.
+// block_sum.cuh: sums over all threads of a block, many at a time; the order of addition is fixed.
 //
-//   put (by all threads), as often as needed; finish; then every thread may ask for any total
+//   put (by all threads), as often as needed; finish; then every thread may read any total
 //
-// Two halves take turns, so that one barrier a round is enough: a half is written again only after the other's
-// barrier, which nobody passes before it has read its totals.
+// There are two halves, used in turn, so that one barrier per round is enough: a half is overwritten only after the
+// barrier of the other one, which no thread passes before it has read its totals.
 #pragma once
 #include "warp.cuh"
 
@@ -12,8 +12,8 @@ constexpr int WARPS = THREADS / 32;
 __device__ constexpr int power_of_2_from(int n) { return n <= 1 ? 1 : 2 * power_of_2_from((n + 1) / 2); }
 
 // Afterwards, lane l holds the sum over all lanes of values[l / (32 / N)]; N a power of 2, at most 32.
-// Each step halves the values that a lane looks after: N - 1 + log2(32 / N) shuffles instead of 5 N. Lanes are added in
-// the same order whatever N is, so that it changes no bit how many sums are made at a time.
+// Each step halves the number of values per lane: N - 1 + log2(32 / N) shuffles instead of 5 N. Lanes are added in the
+// same order for every N, so the number of sums at a time changes no bit.
 template <int N, int APART = 16, int SIZE>
 __device__ __forceinline__ float warp_sums(float (&values)[SIZE]) {
     if constexpr (N > 1) {
@@ -41,10 +41,10 @@ struct BlockSums {
     float* partial;
     int half;
 
-    // Adds the first `count` of N sums, as numbers first, first + 1, ... of this round.
+    // Adds the first `count` of N sums, with the numbers first, first + 1, ... in this round.
     template <int N>
     __device__ __forceinline__ void put(float (&values)[N], int first, int count) {
-        constexpr int LANES = 32 / N;  // that end up with the same sum
+        constexpr int LANES = 32 / N;  // lanes that end with the same sum
         const int number = threadIdx.x % 32 / LANES;
         const float sum = warp_sums<N>(values);
         if (threadIdx.x % LANES == 0 && number < count) {
@@ -67,7 +67,7 @@ struct BlockSums {
 #pragma unroll
         for (int warp = 0; warp < WARPS; ++warp) sums[warp] = partial[((half ^ 1) * WARPS + warp) * MOST + number];
 #pragma unroll
-        for (int apart = 1; apart < WARPS; apart *= 2) {  // as a tree, so that additions need not wait for one another
+        for (int apart = 1; apart < WARPS; apart *= 2) {  // a tree, so that additions need not wait for one another
 #pragma unroll
             for (int warp = 0; warp + apart < WARPS; warp += 2 * apart) sums[warp] += sums[warp + apart];
         }

@@ -1,53 +1,54 @@
-// exchange.cuh: blocks that run at the same time give one another their neurons' values; no barrier, no fence, no atomic.
+// exchange.cuh: blocks that run at the same time exchange their neurons' values, without barriers, fences or atomics.
 //
-// A value travels with its flag: one aligned 8-byte packet {value, tag}, written by one 64-bit store. The tag is the
+// A value travels with its tag in one aligned 8-byte packet {value, tag}, written by one 64-bit store. The tag is the
 // number of the update, counted from 1 in each launch (the host clears the packets before it). A reader polls exactly
-// the packets that it needs until they carry the tag. As in NCCL's LL protocol.
+// the packets that it needs until they carry the tag. This is NCCL's LL protocol.
 //
-// Memory order. Stores and loads are relaxed, and nothing is ordered by them but what lies in the same packet:
-//   - A packet is read whole or not at all. Two neighbours are asked for by one load of 16 bytes. That is a vector access,
-//     which the PTX memory model takes for one access an element, in an unspecified order: each 8-byte half is read at
-//     once, the 16 bytes need not be. So each half is believed by its own tag, and the other one's says nothing about it.
-//   - A value that carries the tag of update t is of update t: nobody writes that tag but the neuron's owner, once.
-//   - What else a block reads of another one's is nothing at all: no data is handed over beside the packets.
+// Memory order. Stores and loads are relaxed, and order nothing except what is in the same packet:
+//   - A packet is read whole or not at all. One 16-byte load reads two adjacent packets. In the PTX memory model, such
+//     a vector access is one access per element, in unspecified order: each 8-byte half is read at once, the 16 bytes
+//     need not be. So each half is checked by its own tag, which says nothing about the other half.
+//   - A value with the tag of update t belongs to update t: only the neuron's owner writes that tag, once.
+//   - Blocks read nothing else from one another: no data is passed beside the packets.
 //   - A thread's packets go to registers, and from there to columns of shared memory that no other thread reads.
 //
-// Why a packet is never overwritten before all have read it: packets of even and odd updates lie apart. A block
-// publishes for update t only after it has received all of update t - 1; each of those was published by a block that
-// had passed a barrier after its reading of update t - 2, which lies where t is written now. For this every block must
-// own a neuron of every hidden layer. Nothing is stored before the loads of update t - 1 have answered: a branch on their
-// tags and a barrier lie between. And were a packet overwritten too early all the same, its reader would find a wrong
-// tag and wait until it gives up: an error, never a wrong number.
+// Why a packet is never overwritten before all blocks have read it: packets of even and odd updates have separate
+// buffers. A block publishes for update t only after it has received all of update t - 1. Each of those packets was
+// published by a block that had passed a barrier after reading update t - 2, whose buffer is overwritten now. For this,
+// every block must own a neuron of every hidden layer. Nothing is stored before the loads of update t - 1 have
+// returned: a branch on their tags and a barrier come between. If a packet were overwritten too early all the same, its
+// reader would find a wrong tag and wait until it gives up: an error, never a wrong number.
 //
-// Why it never hangs: a thread that has polled `patience` times writes down who waited for what and gives up, and with
+// Why it never hangs: a thread that has polled `patience` times records who waited for what and gives up, and with
 // it, sooner or later, all others. The host launches cooperatively, so all blocks are on the GPU at once.
 #pragma once
 #include "common.cuh"
 #include "phases.cuh"
 #include "persistent_network.cuh"
 
-// HIDDEN forward, back HIDDEN - 2; or, where weights between hidden layers lie in one block, of another kind (parts.cuh).
+// HIDDEN forward and HIDDEN - 2 backward; if weights between hidden layers are in one block, the latter are in
+// parts.cuh.
 constexpr int EXCHANGES = HIDDEN > 1 && TWICE ? 2 * HIDDEN - 2 : HIDDEN;
-constexpr int PACKETS_AT_ONCE = 16;                          // that a thread waits for; each takes 2 registers
+constexpr int PACKETS_AT_ONCE = 16;                          // packets a thread waits for; each takes 2 registers
 constexpr int POLLS_BETWEEN_CHECKS = 64;
 constexpr int PACKET_ROW = padded(widest());
 
-// At batch size 1 the lanes that publish nothing else publish copies of the packets for others to poll: so fewer
-// multiprocessors ask for the same line of the second-level cache.
+// At batch size 1, lanes with nothing else to publish publish copies of the packets, so that fewer multiprocessors poll
+// the same line of the second-level cache.
 constexpr int COPIES = BATCH > 1 ? 1 : most_owned() > 16 ? 1 : most_owned() > 8 ? 2 : most_owned() > 4 ? 4 : 8;
 
 __device__ constexpr int forward_exchange(int layer) { return layer - 1; }
 __device__ constexpr int backward_exchange(int layer) { return HIDDEN + layer - 2 + !TWICE; }
 
-// What the host reads when a launch has failed: {whether, block, exchange, update}.
+// What the host reads after a launch: {whether it failed, block, exchange, update}.
 enum Status { FAILED, FAILED_BLOCK, FAILED_EXCHANGE, FAILED_UPDATE };
 
-// Packets of a thread's columns of a layer, for some examples, as far as they have arrived.
+// The packets of a thread's columns of a layer, for some examples, as far as they have arrived.
 template <int LAYER>
 struct Arrivals {
     static constexpr int COLUMNS = columns(LAYER);
     static constexpr int MOST = COLUMNS >= PACKETS_AT_ONCE ? 1 : PACKETS_AT_ONCE / COLUMNS;
-    static constexpr int EXAMPLES = ceil_div(BATCH, ceil_div(BATCH, MOST));  // as even as it goes
+    static constexpr int EXAMPLES = ceil_div(BATCH, ceil_div(BATCH, MOST));  // as evenly as possible
 
     Packet packets[EXAMPLES][COLUMNS];
 };
@@ -72,7 +73,7 @@ struct Exchange {
         }
     }
 
-    // Asks again until all is there, or all is lost.
+    // Polls until all packets have arrived, or there is no hope.
     template <class Complete, class Ask>
     __device__ __forceinline__ void poll(int exchange, Complete complete, Ask ask) const {
         for (int polls = 0; !complete() && WAIT_TIMES; ++polls) {
@@ -83,7 +84,7 @@ struct Exchange {
     }
 
     // Calls take(example, numbers) with this thread's columns of a layer, example by example, when they have arrived.
-    // After the last neuron, numbers are 0. meanwhile() is done while the first packets are on their way.
+    // Numbers after the last neuron are 0. meanwhile() runs while the first packets are on their way.
     template <int LAYER, class Meanwhile, class Take>
     __device__ __forceinline__ void receive(int exchange, Meanwhile meanwhile, Take take) const {
         using Group = Arrivals<LAYER>;
@@ -109,8 +110,9 @@ struct Exchange {
         }
     }
 
-    // Asks for all packets of a group, again for those that are there: without a condition, so that all loads are issued
-    // before the first is waited for. Places after the last neuron count as the last run's, examples as the last one.
+    // Requests all packets of a group, even those that have arrived: unconditional loads are all issued before the
+    // first is waited for. Positions after the last neuron are replaced by the last run, examples after the last by the
+    // last.
     template <int LAYER>
     __device__ __forceinline__ void ask(int exchange, int example, Arrivals<LAYER>& arrivals) const {
         constexpr int COLUMNS = columns(LAYER);
@@ -129,7 +131,7 @@ struct Exchange {
         }
     }
 
-    // Whether all of them carry the tag. The differences are gathered first, so that one branch waits for all loads.
+    // Whether all of them carry the tag. The differences are combined first, so that one branch waits for all loads.
     template <int LAYER>
     __device__ __forceinline__ bool complete(const Arrivals<LAYER>& arrivals) const {
         constexpr int COLUMNS = columns(LAYER);
@@ -138,8 +140,8 @@ struct Exchange {
         for (int e = 0; e < arrivals.EXAMPLES; ++e) {
 #pragma unroll
             for (int column = 0; column < COLUMNS; ++column) {
-                // In a run that begins with a neuron, or that was asked for in place of another, what is after the last
-                // neuron never comes.
+                // In a run that begins with a neuron, or that replaced another one, packets after the last neuron never
+                // arrive.
                 const bool ragged = width(LAYER) % run_length(COLUMNS, column) != 0;
                 const bool real = !ragged || column_place(COLUMNS, column) < width(LAYER);
                 const unsigned tag_of_it = (unsigned)(arrivals.packets[e][column] >> 32);
@@ -149,7 +151,7 @@ struct Exchange {
         return difference == 0;
     }
 
-    // Whether to stop waiting, because this has taken too long or because someone else gave up.
+    // Whether to stop waiting, because it has taken too long or because another thread gave up.
     __device__ __forceinline__ bool hopeless(int exchange, int polls) const {
         const bool others = *(volatile int*)(status + FAILED) != 0;
         if (!others && polls < patience) return false;

@@ -3,15 +3,15 @@
 //   adam      m = beta_1 m + (1 - beta_1) g;  v = beta_2 v + (1 - beta_2) g^2;  w -= alpha_t m / (sqrt(v) + epsilon_t)
 //   adamw     w -= learning_rate weight_decay w, then as adam
 //   momentum  velocity = momentum velocity - learning_rate g;  w += velocity
-//   nesterov  velocity as there;  w += momentum velocity - learning_rate g
+//   nesterov  velocity as for momentum;  w += momentum velocity - learning_rate g
 //   sgd       w -= learning_rate g
 //
 //   -DL2=1     the loss has l2 times the sum of the squared weights, biases excepted: 2 l2 w in a weight's gradient
-//   constants  (updates, CONSTANTS_STRIDE): for each update of the epoch the rule's numbers, as `constants` of its class
-//              in gpunet/optimizers.py gives them: worked out in double, the bias corrections folded in
-//   state      the optimizer's slots one after the other, each of the shape of the weights: m and v, or velocity
+//   constants  (updates, CONSTANTS_STRIDE): the rule's constants for each update of the epoch, from the `constants`
+//              method in gpunet/optimizers.py: computed in double precision, with the bias corrections folded in
+//   state      the optimizer's slots, one after another, each with the shape of the weights: m and v, or velocity
 //
-// Reading, stepping and writing are apart, so that a kernel can have many reads on their way before it needs the first.
+// Reading, stepping and writing are separate, so that a kernel can issue many reads before it needs the first.
 // Source  see gpunet/optimizers.py.
 #pragma once
 #include "approximate.cuh"
@@ -20,11 +20,11 @@
 #define L2 0
 #endif
 
-// A rule has its numbers of slots and constants, and step: the new weight for gradient g. first and second are the
-// slots, as far as it has them; c are its constants. Where a step of two weights costs less than two, it also has steps.
-// Multiply-adds are spelt out, so that every kernel rounds alike. The root and the quotient are the GPU's approximations
-// (2 units in the last place each, of a step that is itself far below the weight): the exact ones would cost a thread
-// that keeps its weights in registers more than everything else here.
+// A rule defines the numbers of its slots and constants, and step: the new weight for gradient g. first and second are
+// the slots, if it has them; c are its constants. If stepping two weights together costs less than two steps, it also
+// defines steps. Multiply-adds are written explicitly, so that every kernel rounds the same way. The square root and
+// the quotient are the GPU's approximations (2 units in the last place each, of a step that is itself far smaller than
+// the weight): exact ones would cost a thread that keeps its weights in registers more than everything else here.
 struct adam {
     static constexpr int SLOTS = 2, CONSTANTS = 6;
 
@@ -33,8 +33,8 @@ struct adam {
         return fmaf(c[4], m * approximate_reciprocal(root), w);
     }
 
-    // Two weights share a reciprocal, 1 / (a b), since the unit that makes it is what Adam waits for: 3 of its operations
-    // for 2 weights instead of 4. Which two are taken together decides about their last bits.
+    // Two weights share a reciprocal, 1 / (a b), because Adam is bound by the unit that computes it: 3 of its
+    // operations for 2 weights instead of 4. Which two weights are paired affects their last bits.
     static __device__ __forceinline__ void steps(
             float (&w)[2], const float (&g)[2], float (&m)[2], float (&v)[2], const float* c) {
         const float a = divisor(g[0], m[0], v[0], c), b = divisor(g[1], m[1], v[1], c);
@@ -43,8 +43,8 @@ struct adam {
         w[1] = fmaf(c[4], m[1] * (a * reciprocal), w[1]);
     }
 
-    // Moves the moments on; returns what the first is to be divided by. Never so small that the product of two is no
-    // longer a normal number: where a gradient was always 0, so is the step, whatever it is divided by.
+    // Updates the moments; returns the divisor of the first one. It is kept large enough for the product of two
+    // divisors to be a normal number: where a gradient was always 0, the step is 0 too, whatever the divisor.
     static __device__ __forceinline__ float divisor(float g, float& m, float& v, const float* c) {
         constexpr float SMALLEST = 1.0852e-19f;  // its square is just above 2^-126
         m = fmaf(c[0], m, c[1] * g);
@@ -96,16 +96,16 @@ struct sgd {
     }
 };
 
-// Whether a rule has steps.
+// Whether a rule defines steps.
 template <class Named>
 constexpr auto steps_in_pairs(int) -> decltype(&Named::steps, true) { return true; }
 template <class Named>
 constexpr bool steps_in_pairs(...) { return false; }
 
 constexpr int SLOTS = OPTIMIZER::SLOTS;
-constexpr int CONSTANTS_STRIDE = padded(OPTIMIZER::CONSTANTS);  // floats from one update's to the next one's
+constexpr int CONSTANTS_STRIDE = padded(OPTIMIZER::CONSTANTS);  // floats from one update's constants to the next update's
 
-// What every step of an update shares.
+// What all steps of an update share.
 struct Rule {
     float constants[CONSTANTS_STRIDE];
 };
@@ -127,14 +127,14 @@ __device__ __forceinline__ float optimizer_step(float w, float g, float& first, 
     return OPTIMIZER::step(w, g, first, second, rule.constants);
 }
 
-// The gradient with the penalty's part, which is twice_l2 times the weight.
+// The gradient plus that of the penalty, which is twice_l2 times the weight.
 __device__ __forceinline__ float penalized(float g, float w, float twice_l2) { return L2 ? fmaf(twice_l2, w, g) : g; }
 
-// Four neighbouring weights and what the optimizer remembers of them: first and second slot.
+// Four adjacent weights and their slots.
 struct FourWeights {
     float4 w, first, second;
 
-    // slot_size: floats between a weight's numbers in the state.
+    // slot_size: floats between a weight's slots in the state.
     __device__ __forceinline__ void read(const float* weights, const float* state, size_t slot_size) {
         w = read_four(weights);
         if constexpr (SLOTS > 0) first = read_four(state);

@@ -1,16 +1,15 @@
 // parts.cuh: gradients of a hidden layer as sums over all blocks; each block receives those of its own neurons.
 //
-// Where weights between hidden layers lie in one block only, that of the later layer's neuron, a block has a part of every
-// gradient of the layer before: the sum over its own neurons. Every block publishes its parts, in packets as those of
-// exchange.cuh, and takes from all the parts of its own neurons: a reduce-scatter. They are added in the order of the
-// blocks, whatever the order in which they come; so it changes the last bits how many blocks there are, and when they come
-// does not.
+// If a weight between hidden layers is in one block only, that of the later layer's neuron, a block has a part of every
+// gradient of the previous layer: the sum over its own neurons. Every block publishes its parts, in packets like those
+// of exchange.cuh, and collects the parts of its own neurons from all blocks: a reduce-scatter. They are added in the
+// order of the blocks, not of their arrival. So the number of blocks affects the last bits, but their timing does not.
 //
-// Who adds what: neighbouring lanes take neighbouring neurons, so that few lines of the cache serve a warp, and every
-// thread the same number of senders. Then lanes, then warps are added (block_sum.cuh).
+// Adjacent lanes take adjacent neurons, so that a warp reads few cache lines, and every thread adds the parts of the
+// same number of senders. Then lanes are added, then warps (block_sum.cuh).
 //
-// Packets of one update lie where the last one's were. A block publishes its parts of update t after it has received all
-// of the first layer's activations of update t; each of those was published by a block that had passed a barrier after it
+// Each update reuses the packets of the last one. A block publishes its parts of update t after it has received all of
+// the first layer's activations of update t; each of those was published by a block that had passed a barrier after it
 // read its parts of update t - 1.
 #pragma once
 #include "block_sum.cuh"
@@ -30,7 +29,7 @@ __device__ __forceinline__ void publish_parts(const Exchange& exchange, int exam
     each_run<columns(LAYER)>([&](auto first, auto length) {
         constexpr int FIRST = first.value, LENGTH = length.value;
         const int place = column_place(columns(LAYER), FIRST);
-        if (place >= width(LAYER)) return;  // in a run that begins with a neuron, what is after the last is never read
+        if (place >= width(LAYER)) return;  // in a run that begins with a neuron, packets after the last are never read
         Packet* to = parts_of<LAYER>(exchange, example, blockIdx.x) + place;
         if constexpr (LENGTH == 1) store_relaxed(to, exchange.packet(parts[FIRST]));
 #pragma unroll
@@ -40,7 +39,7 @@ __device__ __forceinline__ void publish_parts(const Exchange& exchange, int exam
     });
 }
 
-// Parts that a thread adds up, for some examples, as far as they have arrived.
+// The parts that a thread adds, for some examples, as far as they have arrived.
 template <int LAYER>
 struct Parts {
     static constexpr int OWNED = owned(LAYER);
@@ -50,14 +49,14 @@ struct Parts {
     static constexpr int SENDERS = ceil_div(BLOCKS, SENDERS_AT_ONCE);  // of a thread
     static constexpr int PACKETS = ROWS * SENDERS;
     static constexpr int MOST = PACKETS >= PACKETS_AT_ONCE ? 1 : PACKETS_AT_ONCE / PACKETS;
-    static constexpr int EXAMPLES = ceil_div(BATCH, ceil_div(BATCH, MOST));  // as even as it goes
+    static constexpr int EXAMPLES = ceil_div(BATCH, ceil_div(BATCH, MOST));  // as evenly as possible
 
     Packet packets[EXAMPLES][ROWS][SENDERS];
 
     static __device__ __forceinline__ int row(int number) { return number * ROW_LANES + threadIdx.x % ROW_LANES; }
     static __device__ __forceinline__ int sender(int number) { return number * SENDERS_AT_ONCE + threadIdx.x / ROW_LANES; }
 
-    // Without a condition, as in exchange.cuh: places that the thread does not have count as the last ones.
+    // Unconditional loads, as in exchange.cuh: positions that the thread does not have are replaced by the last ones.
     __device__ __forceinline__ void ask(const Exchange& exchange, int example, int first, int count) {
 #pragma unroll
         for (int e = 0; e < EXAMPLES; ++e) {
@@ -83,7 +82,7 @@ struct Parts {
         return difference == 0;
     }
 
-    // Puts the sums of an example's parts, over the blocks whose parts this warp has.
+    // Puts the sums of an example's parts over this warp's senders.
     template <class Sums>
     __device__ __forceinline__ void put(int e, int example, Sums& sums) const {
 #pragma unroll
@@ -100,8 +99,8 @@ struct Parts {
     }
 };
 
-// Puts sum number example * owned(LAYER) + row = sum over all blocks of their parts of this block's neuron's gradient.
-// meanwhile() is done while the first packets are on their way. first, count: this block's neurons.
+// Puts sum number example * owned(LAYER) + row = sum over all blocks of their parts of the gradient of this block's
+// neuron. meanwhile() runs while the first packets are on their way. first, count: this block's neurons.
 template <int LAYER, class Meanwhile, class Sums>
 __device__ __forceinline__ void receive_parts(
         const Exchange& exchange, int number, int first, int count, Meanwhile meanwhile, Sums& sums) {

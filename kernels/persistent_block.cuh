@@ -1,16 +1,16 @@
 // persistent_block.cuh: what a block keeps for a whole epoch, and where; see docs/persistent.md.
 //
-//   -DIN_SHARED=0,0,0,3   for each slice, how many of its arrays lie in shared memory (slice.cuh), in the order
+//   -DIN_SHARED=0,0,0,3   for each slice, how many of its arrays are in shared memory (slice.cuh), in the order
 //                         incoming weights of hidden layers 1, 2, ...; output; outgoing weights of hidden layers 1, ...
-//   -DSTAGED=1            the next batch's inputs are brought to shared memory ahead of time; 0: read where they lie
-//   -DTWICE=1             weights between hidden layers stand in two blocks; 0: in one
-//   -DSTORE_OUTGOING=1    the other copy of weights between hidden layers is stored too, over the first: for tests
-//   -DSHARED_FLOATS=...   dynamic shared memory as the host counted it (gpunet/engines/cuda/persistent_plan.py)
+//   -DSTAGED=1            the next batch's inputs are loaded into shared memory ahead of time; 0: read from global
+//   memory -DTWICE=1             weights between hidden layers are in two blocks; 0: in one -DSTORE_OUTGOING=1    the
+//   second copy of weights between hidden layers is stored too, over the first: for tests -DSHARED_FLOATS=...   dynamic
+//   shared memory as counted by the host (gpunet/engines/cuda/persistent_plan.py)
 //
-// Where two hidden layers meet, weights may stand twice on the chip: as rows of the later layer's neurons (for going
-// forward) and as columns of the earlier one's (for going back). Both copies take the same steps from the same numbers in
-// the same order, so they stay the same to the last bit, and nothing about them is ever sent. Where they stand once, as
-// rows, the way back takes one exchange more for each such pair of layers (parts.cuh).
+// Weights between two hidden layers may be on the chip twice: as rows of the later layer's neurons, for the forward
+// pass, and as columns of the earlier layer's, for the backward pass. Both copies take the same steps from the same
+// numbers in the same order, so they stay identical to the last bit and are never communicated. If they are there once,
+// as rows, the backward pass takes one more exchange for each such pair of layers (parts.cuh).
 #pragma once
 #ifndef STORE_OUTGOING
 #define STORE_OUTGOING 0
@@ -29,7 +29,7 @@ __device__ constexpr int arrays_in_shared(int slice) {
 
 constexpr int TARGET_SIZE = (TARGETS_ARE_CLASSES ? 1 : padded(CLASSES)) + WEIGHTED;  // in shared memory, with the weight
 
-// The weight of an example whose target is in shared memory: what follows the target, as it is.
+// The weight of an example whose target is in shared memory: it follows the target.
 __device__ __forceinline__ float weight_after(const Target* target) {
 #if WEIGHTED && TARGETS_ARE_CLASSES
     return __uint_as_float((unsigned)target[TARGET_SIZE - 1]);
@@ -40,14 +40,14 @@ __device__ __forceinline__ float weight_after(const Target* target) {
 #endif
 }
 
-// At batch size 1 every warp works out the loss and the first layer's gradients for itself, so that none waits for
-// another; its copy of the logits' gradients is its own.
+// At batch size 1 every warp computes the loss and the first layer's gradients itself, so that no warp waits for
+// another; each has its own copy of the logits' gradients.
 constexpr bool LOSS_IN_EVERY_WARP = BATCH == 1 && CLASSES <= 32;
 constexpr bool GRADIENTS_IN_EVERY_WARP = BATCH == 1 && HIDDEN > 1 && owned(1) <= 32;
 
 using Sums = BlockSums<BATCH * larger(most_owned(), CLASSES)>;
 
-// A thread's columns of a layer for every example of a batch, in shared memory. No other thread reads them.
+// A thread's columns of a layer, for every example of a batch, in shared memory. No other thread reads them.
 template <int LAYER>
 struct Columns {
     static constexpr int COLUMNS = columns(LAYER);
@@ -67,7 +67,7 @@ struct Columns {
         each_run<COLUMNS>([&](auto first, auto length) { write_run<length.value>(at(example, first.value), numbers + first.value); });
     }
 
-    // The 1 after the last neuron, of every example.
+    // Writes the 1 after the last neuron, for every example.
     __device__ __forceinline__ void put_ones() const {
 #pragma unroll 1
         for (int example = threadIdx.x; example < BATCH; example += THREADS) {
@@ -76,7 +76,7 @@ struct Columns {
     }
 };
 
-// The same numbers of each neuron of a block, for every example of a batch. All threads read them.
+// One number per neuron of a block, for every example of a batch. All threads read them.
 template <int ROWS, class Element = float>
 struct Rows {
     static constexpr int STRIDE = ROWS <= 2 ? ROWS : padded(ROWS);
@@ -93,20 +93,20 @@ struct Rows {
 
 using Targets = Rows<TARGET_SIZE, Target>;
 
-// Two of them, for even and odd updates of a launch.
+// Two of them, for the even and odd updates of a launch.
 template <class One>
 struct InTurns {
     static constexpr int FLOATS = 2 * padded(One::FLOATS);
 
     float* elements;
 
-    // Not an array of two: an index that the compiler does not know would keep the whole block out of registers.
+    // Not an array of two: an index unknown at compile time would keep the whole block out of registers.
     __device__ __forceinline__ One of(int turn) const {
         return {(decltype(One::elements))(elements + (turn & 1) * padded(One::FLOATS))};
     }
 };
 
-// Hands out shared memory, zeroed, at multiples of 16 bytes. Everything but the end is known at compile time.
+// Allocates shared memory, zeroed, at multiples of 16 bytes. All offsets are known at compile time.
 struct Arena {
     float* next;
 
@@ -120,7 +120,7 @@ struct Arena {
     }
 };
 
-// A range of a hidden layer's neurons: this block's.
+// This block's range of a hidden layer's neurons.
 template <int LAYER>
 __device__ __forceinline__ int first_owned() {
     return (int)((long long)blockIdx.x * width(LAYER) / BLOCKS);
@@ -155,7 +155,7 @@ struct HiddenLayer {
     }
 };
 
-// What the loss of an example is made of, later: see persistent_output.cuh.
+// Numbers per example that the loss is computed from later; see persistent_output.cuh.
 constexpr int OUTCOME = 4;
 
 struct OutputLayer {
@@ -164,7 +164,7 @@ struct OutputLayer {
     Slice<CLASSES, columns(HIDDEN), arrays_in_shared(HIDDEN)> weights;
     Rows<CLASSES> logits;     // if there are more classes than lanes
     Rows<CLASSES> gradients;  // this warp's copy
-    Rows<OUTCOME> outcomes;   // if there are not
+    Rows<OUTCOME> outcomes;   // if there are no more classes than lanes
 
     __device__ __forceinline__ void take(Arena& arena) {
         weights.shared = arena.take(weights.FLOATS);
@@ -201,7 +201,7 @@ struct Block {
         inputs.elements = arena.take(STAGED ? inputs.FLOATS : 0);
         targets.elements = arena.take(targets.FLOATS);
         gave_up = (volatile int*)arena.take(1);
-        if (arena.next - memory != SHARED_FLOATS) __trap();  // decided at compile time
+        if (arena.next - memory != SHARED_FLOATS) __trap();  // resolved at compile time
         __syncthreads();
         upward<1, HIDDEN>([&](auto number) { layer<number.value>().activations.put_ones(); });
         if (STAGED) inputs.of(0).put_ones(), inputs.of(1).put_ones();
@@ -209,8 +209,8 @@ struct Block {
     }
 };
 
-// Where a weight lies in global memory. All layers follow one another; of each (inputs + 1, padded(units)) weights,
-// the last row being the biases. The optimizer's slots likewise, each layer's one after the other.
+// Where a weight is in global memory: layer after layer, each (inputs + 1, padded(units)), with the biases as the last
+// row. The optimizer's slots are stored likewise, all slots of a layer together.
 __device__ constexpr int matrix_size(int layer) { return (width(layer - 1) + 1) * padded(width(layer)); }
 __device__ constexpr int matrix_start(int layer) {
     return layer == 1 ? 0 : matrix_start(layer - 1) + matrix_size(layer - 1);
@@ -228,8 +228,8 @@ struct State {
     }
 };
 
-// Calls work(number in the block, its place in the state) for every weight that this thread keeps in one of the slices.
-// The bias lies after the weights of all inputs, there as here.
+// Calls work(number in the block, its place in the state) for every number that this thread keeps in one of the slices.
+// The bias follows the weights of all inputs in both.
 template <int LAYER, class Work>
 __device__ __forceinline__ void each_incoming(HiddenLayer<LAYER>& layer, const State& state, Work work) {
     layer.incoming.each([&](float& number, int array, int row, int column) {
@@ -258,7 +258,7 @@ __device__ __forceinline__ void each_output(OutputLayer& output, const State& st
     });
 }
 
-// From global memory; what is not the block's is 0 and stays without effect.
+// Loads from global memory; numbers beyond the block's neurons are 0 and have no effect.
 __device__ __forceinline__ void load(Block& block, const State& from) {
     const auto read = [](float& number, const float* place) { number = *place; };
     upward<1, HIDDEN>([&](auto number) {
@@ -274,7 +274,7 @@ __device__ __forceinline__ void load(Block& block, const State& from) {
     each_output(block.output, from, read);
 }
 
-// To global memory: each weight once, from the block that owns its neuron; the output layer from the first block.
+// Stores to global memory: each weight from the block that owns its neuron, the output layer from the first block.
 __device__ __forceinline__ void store(Block& block, const State& to) {
     const auto write = [](float& number, float* place) { *place = number; };
     upward<1, HIDDEN>([&](auto number) {

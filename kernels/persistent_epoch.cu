@@ -1,24 +1,24 @@
-// persistent_epoch.cu: many updates in one launch. Weights and optimizer state stay on the chip, and blocks give one
-// another nothing but activations. docs/persistent.md has the picture, the storage and the bound.
+// persistent_epoch.cu: many updates in one launch. Weights and optimizer state stay on the chip; blocks exchange only
+// activations and gradients. docs/persistent.md has the picture, the storage and the bound.
 //
 //   for every batch:  forward through the layers, softmax cross-entropy, backward, one optimizer step of every weight
 //
-// Arrays  images, targets, weights: as in dense_forward.cu and softmax_cross_entropy.cu, gathered through order (examples,).
-//         weights_in and slots_in are read at the start; weights_out and slots_out are written at the end, if all went
-//         well (persistent_block.cuh has their layout). constants, and twice_l2 (layers,) if -DL2=1: optimizer.cuh.
-//         packets, status, patience: exchange.cuh. losses (examples,) float32 and correct (examples,) uint8 are written in
-//         the epoch's order.
+// Arrays  images, targets, weights: as in dense_forward.cu and softmax_cross_entropy.cu, gathered through order
+//         (examples,). weights_in and slots_in are read at the start; weights_out and slots_out are written at the end,
+//         if all went well (persistent_block.cuh has their layout). constants, and twice_l2 (layers,) if -DL2=1:
+//         optimizer.cuh. packets, status, patience: exchange.cuh. losses (examples,) float32 and correct (examples,)
+//         uint8 are written in the epoch's order.
 // Launch  cooperative, BLOCKS blocks of THREADS threads, SHARED_FLOATS floats of dynamic shared memory; updates
-//         first_update to last_update - 1 of the epoch. Where an epoch is cut into launches changes no bit.
-// Range   at least one hidden layer, BLOCKS at most the units of the narrowest, at most BATCH examples a batch.
-// Cost    batch 1, 784-500-500-10, Adam, 125 blocks: 29,000 multiply-adds and 13,312 optimizer steps a block, each a root
-//         and half or all of a quotient: 1,380 cycles of the units for them, of which most pass while blocks wait for one
-//         another; 2 exchanges of 500 packets. Bound by latency: about 2.6 us an update is expected of an H100. The
-//         update is some 23 KB of instructions at batch 1, 48 KB at 10.
+//         first_update to last_update - 1 of the epoch. Where an epoch is split into launches changes no bit.
+// Range   at least one hidden layer, BLOCKS at most the units of the narrowest, at most BATCH examples per batch.
+// Cost    batch 1, 784-500-500-10, Adam, 125 blocks: 29,000 multiply-adds and 13,312 optimizer steps per block, each with a
+//         square root and half or all of a quotient: 1,380 cycles in the special function units, most of them while blocks
+//         wait for one another; 2 exchanges of 500 packets. Bound by latency: an H100 is expected to take about 2.6 us per
+//         update. An update has 23 KB of instructions at batch size 1, 48 KB at 10.
 // Residency  at least 1 block an SM.
 #include "persistent_output.cuh"
 
-// Calls work(i) for i from 0 to COUNT - 1, a thread each.
+// Calls work(i) for i from 0 to COUNT - 1, one thread each.
 template <int COUNT, class Work>
 __device__ __forceinline__ void spread(Work work) {
     if constexpr (COUNT <= THREADS) {
@@ -29,7 +29,7 @@ __device__ __forceinline__ void spread(Work work) {
     }
 }
 
-// activations(layer) of this block's neurons = activation(sums); published, and kept for the way back.
+// activations(layer) of this block's neurons = activation(sums); published, and kept for the backward pass.
 template <int LAYER>
 __device__ __forceinline__ void activate_own(Block& block, const Exchange& exchange, const Update& update) {
     constexpr int OWNED = owned(LAYER);
@@ -44,7 +44,7 @@ __device__ __forceinline__ void activate_own(Block& block, const Exchange& excha
     });
 }
 
-// The whole layer's numbers of all blocks; meanwhile() is done while they are on their way.
+// Receives the whole layer's numbers from all blocks; meanwhile() runs while they are on their way.
 template <int LAYER, class Meanwhile, class Take>
 __device__ __forceinline__ void receive(
         const Exchange& exchange, int number, const Rows<owned(LAYER)>& own, Meanwhile meanwhile, Take take) {
@@ -66,7 +66,7 @@ __device__ __forceinline__ void receive(
     }
 }
 
-// Numbers of a layer with the 1 after them.
+// Adds the 1 after the numbers of a layer.
 template <int LAYER>
 __device__ __forceinline__ void with_one(float (&numbers)[columns(LAYER)]) {
 #pragma unroll
@@ -87,8 +87,8 @@ __device__ __forceinline__ bool has_own_columns() {
     return some;
 }
 
-// Gradients of the last hidden layer, since the whole output layer is in the block: of all its neurons, if they are
-// needed here, else of its own.
+// Gradients of the last hidden layer; possible because the block has the whole output layer. For all its neurons if
+// they are needed here, otherwise for the block's own.
 __device__ __forceinline__ void backward_from_output(Block& block) {
     constexpr int COLUMNS = columns(HIDDEN);
     HiddenLayer<HIDDEN>& layer = block.layer<HIDDEN>();
@@ -114,7 +114,7 @@ __device__ __forceinline__ void backward_from_output(Block& block) {
     }
 }
 
-// The gradient of a neuron of this block, from the sums of the layer above. In layer 1 with the scale of the inputs.
+// The gradient of a neuron of this block, from the sums of the next layer. In layer 1, scaled like the inputs.
 template <int LAYER>
 __device__ __forceinline__ float own_gradient(const Block& block, const Rows<owned(LAYER)>& activations, int example, int row) {
     const float gradient = block.sums.total(example * owned(LAYER) + row)
@@ -122,7 +122,7 @@ __device__ __forceinline__ float own_gradient(const Block& block, const Rows<own
     return LAYER == 1 ? scaled_input_sum(gradient) : gradient;
 }
 
-// Gradients of this block's neurons; published where a layer below needs them all.
+// Gradients of this block's neurons; published if the previous layer needs them all.
 template <int LAYER>
 __device__ __forceinline__ void backward_own(Block& block, const Exchange& exchange, const Update& update) {
     constexpr int OWNED = owned(LAYER), PUBLISHED = HiddenLayer<LAYER>::KEEPS_GRADIENTS ? COPIES : 1;
@@ -138,7 +138,7 @@ __device__ __forceinline__ void backward_own(Block& block, const Exchange& excha
     });
 }
 
-// The exchange in which the next inputs are put down: the second, if registers can hold them so long.
+// The exchange in which the next inputs are stored: the second, if registers can hold them that long.
 constexpr int KEEP_LAYER = BATCH == 1 && HIDDEN > 1 ? 2 : 1;
 
 // twice_l2 of the weights of a layer: 0 in the column of the bias.
@@ -149,7 +149,7 @@ __device__ __forceinline__ auto penalty_into(const Update& update) {
         return column_place(columns(LAYER - 1), column) == width(LAYER - 1) ? 0.0f : update.twice_l2[LAYER - 1];
     };
 #else
-    return 0;  // nobody asks it
+    return 0;  // never used
 #endif
 }
 
@@ -163,7 +163,7 @@ __device__ __forceinline__ auto penalty_out_of(const Update& update) {
 #endif
 }
 
-// What this block's neurons add to the gradients of the layer before, for those who own its neurons.
+// This block's parts of the previous layer's gradients, for the blocks that own its neurons.
 template <int LAYER>
 __device__ __forceinline__ void publish_all_parts(Block& block, const Exchange& exchange) {
     HiddenLayer<LAYER + 1>& above = block.layer<LAYER + 1>();
@@ -176,8 +176,8 @@ __device__ __forceinline__ void publish_all_parts(Block& block, const Exchange& 
     }
 }
 
-// Optimizer steps, of rows from FIRST up to LAST. Where weights between hidden layers lie in two blocks, neighbours are
-// not stepped together (slice.cuh).
+// Optimizer steps of rows FIRST to LAST - 1. If weights between hidden layers are in two blocks, neighbours are not
+// stepped together (slice.cuh).
 template <int LAYER, int FIRST, int LAST>
 __device__ __forceinline__ void step_incoming(Block& block, const Update& update) {
     if constexpr (FIRST < LAST) {
@@ -203,12 +203,12 @@ __device__ __forceinline__ void step_output(Block& block, const Update& update) 
     }
 }
 
-// The first layer's, with the gradients of this block's neurons.
+// The first layer's step, with the gradients of this block's neurons.
 template <class X>
 __device__ __forceinline__ void step_first(Block& block, const Update& update, X x) {
     constexpr int OWNED = owned(1);
     HiddenLayer<1>& layer = block.layer<1>();
-    if constexpr (GRADIENTS_IN_EVERY_WARP) {  // a neuron a lane
+    if constexpr (GRADIENTS_IN_EVERY_WARP) {  // one neuron per lane
         const int lane = threadIdx.x % 32, row = min(lane, OWNED - 1);
         const float sum = own_gradient<1>(block, layer.own_activations.of(update.turn), 0, row);
         const float own = row < count_owned<1>() ? sum : 0.0f;
@@ -222,11 +222,11 @@ __device__ __forceinline__ void step_first(Block& block, const Update& update, X
     }
 }
 
-// The steps of an update that wait until the next one has time for them: while the neurons of a hidden layer are on
-// their way between the blocks, those of weights that are needed next. A part before their packets are asked for,
-// since asking too early is useless, and a part while the answers are on their way. Where weights between hidden layers
-// lie in one block, their steps are made in the same update, while gradients are on their way; the output layer's are then
-// spread over all hidden layers.
+// Steps that are deferred to the next update: while a hidden layer's activations travel between the blocks, the weights
+// that are needed next take their steps. One part before the packets are requested, because requesting them too early
+// is useless, and one part while they are on their way. If weights between hidden layers are in one block, their steps
+// are made in the same update, while gradients are on their way; the output layer's steps are then spread over all
+// hidden layers.
 __device__ constexpr int output_share(int number) { return CLASSES * number / (2 * HIDDEN); }
 
 template <int LAYER>
@@ -250,12 +250,12 @@ __device__ __forceinline__ void steps_while_waiting(Block& block, const Update& 
     }
 }
 
-// The sums that gradients of this block's neurons are made of, from all blocks; the step of the weights between this layer
-// and the next is made while they are on their way.
+// Receives the sums for the gradients of this block's neurons from all blocks; meanwhile the weights between this layer
+// and the next take their step.
 template <int LAYER>
 __device__ __forceinline__ void gradients_from_parts(Block& block, const Exchange& exchange, const Update& update) {
     constexpr int ABOVE = LAYER + 1;
-    __syncthreads();  // own gradients of the layer above are there
+    __syncthreads();  // own gradients of the next layer are complete
     repeat<BACKWARD_TIMES>([&] { publish_all_parts<LAYER>(block, exchange); });
     repeat<STEPS_TIMES>([&] { step_incoming<ABOVE, 0, owned(ABOVE) / 2>(block, update); });
     const auto meanwhile = [&] {
@@ -290,7 +290,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) persistent_epoch(
 #if L2
     epoch.twice_l2 = twice_l2;
 #endif
-    Update update = epoch.update(0), before{};  // nothing was before: its steps must not be made
+    Update update = epoch.update(0), before{};  // there is no update before: its steps must not be made
     Fetched fetched;
     fetched.find(epoch, update);
     fetched.ask(epoch);
@@ -300,7 +300,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) persistent_epoch(
     const int updates = last_update - first_update;
     for (int turn = 0; turn < updates; ++turn) {
         const Exchange exchange{packets, status, patience, block.gave_up, first_update, (unsigned)turn + 1};
-        const bool late = turn > 0;  // steps of the update before are to be made
+        const bool late = turn > 0;  // the previous update's deferred steps must be made
         const bool more = turn + 1 < updates;
         const Update next = epoch.update(more ? turn + 1 : turn);
         const auto x = [&](int example, float (&numbers)[columns(0)]) { input(block, epoch, update, example, numbers); };
@@ -318,7 +318,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) persistent_epoch(
             block.sums.finish();
             activate_own<LAYER>(block, exchange, update);
             if (LAYER == KEEP_LAYER && KEEP_LAYER > 1 && more) fetched.keep(block, next);
-            if (LAYER == 1) repeat<STAGE_TIMES>([&] { fetched.find(epoch, next); });  // at the end its own once more
+            if (LAYER == 1) repeat<STAGE_TIMES>([&] { fetched.find(epoch, next); });  // at the end, its own again
             if (late) repeat<STEPS_TIMES>([&] { steps_before_asking<LAYER>(block, before); });
             const auto meanwhile = [&] {
                 if (LAYER == 1) repeat<STAGE_TIMES>([&] { fetched.ask(epoch); });
@@ -355,8 +355,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, 1) persistent_epoch(
                     [&](int example, float (&numbers)[columns(LAYER)]) { layer.gradients.put(example, numbers); });
             }
         });
-        if constexpr (!GRADIENTS_IN_EVERY_WARP) __syncthreads();  // own gradients are there
-        // A barrier lies after this update's last wait, and one before the next one's first: all threads read the same.
+        if constexpr (!GRADIENTS_IN_EVERY_WARP) __syncthreads();  // own gradients are complete
+        // There is a barrier between this update's last wait and the next one's first, so all threads read the same.
         const bool lost = *block.gave_up;
         repeat<STEPS_TIMES>([&] { step_first(block, update, x); });
         if (lost) return;

@@ -1,25 +1,25 @@
-// persistent_epoch.cuh: the data of an epoch, an update's part of it, and how it comes to shared memory.
+// persistent_epoch.cuh: the data of an epoch, the part of one update, and how it gets into shared memory.
 #pragma once
 #include "persistent_block.cuh"
 
-// An update of the epoch: its examples and its step. What a short last batch lacks is computed all the same, of the
-// epoch's last example or of what is left in shared memory; its gradients are 0.
+// An update of the epoch: its examples and its step. Examples that a short last batch lacks are computed all the same,
+// from the epoch's last example or from leftovers in shared memory; their gradients are 0.
 struct Update {
-    int turn;  // number in its launch, from 0: what is kept in turns goes by it
+    int turn;  // number within its launch, from 0; its parity selects the buffers
     Batch batch;
     Rule rule;
-#if L2  // without it, an update has the registers that it always had
+#if L2  // only then, so that other updates need no further registers
     const float* twice_l2;  // of every layer
 #endif
 
-    // What a gradient of the mean loss gets of an example's.
+    // The factor of an example's gradient in the gradient of the mean loss.
     __device__ __forceinline__ float share() const { return BATCH == 1 ? 1.0f : approximate_reciprocal(batch.rows); }
 };
 
 struct Epoch {
     const InputElement* images;
     const Target* targets;
-    const Target* weights;  // if WEIGHTED: floats, moved about as targets are
+    const Target* weights;  // if WEIGHTED: floats, moved in the same way as targets
     const int* order;
     int batch_size, examples;
     const float* constants;
@@ -39,7 +39,7 @@ struct Epoch {
 #endif
     }
 
-    // The number of an update's example among all images.
+    // The index of an update's example among all images.
     __device__ __forceinline__ int image(const Update& update, int example) const {
         return order[min(update.batch.first + example, examples - 1)];
     }
@@ -55,8 +55,8 @@ __device__ __forceinline__ void input(
     }
 }
 
-// An update's inputs and targets on their way from global to shared memory: which they are is asked for first, then they
-// are, and in the end they are put down. Between these steps a thread does something else.
+// An update's inputs and targets on their way from global to shared memory: find loads their indices, ask loads them,
+// and keep stores them in shared memory. A thread does other work between these steps.
 struct Fetched {
     static constexpr int ALL_WORDS = STAGED ? BATCH * ROW_WORDS : 0, WORDS = ceil_div(ALL_WORDS, THREADS);
     static constexpr int ALL_TARGETS = BATCH * TARGET_SIZE, TARGETS = ceil_div(ALL_TARGETS, THREADS);

@@ -1,17 +1,17 @@
-// persistent_network.cuh: the network and a block's share of it, as compile-time constants.
+// persistent_network.cuh: the network and a block's part of it, as compile-time constants.
 //
 //   -DWIDTHS=784,500,500,10        inputs, units of the hidden layers, classes
 //   -DACTIVATIONS=sigmoid,sigmoid  of the hidden layers (activation.cuh)
 //   -DBLOCKS=125 -DTHREADS=256     the launch
-//   -DBATCH=1                      the most examples an update
-//   -DTWICE=1                      weights between hidden layers lie in two blocks (persistent_block.cuh); 0: in one
+//   -DBATCH=1                      the most examples per update
+//   -DTWICE=1                      weights between hidden layers are in two blocks (persistent_block.cuh); 0: in one
 //
 // Layers count from 1; layer 0 is the input. Every block owns a range of each hidden layer's neurons, at most
 // owned(layer) of them. The output layer is in every block.
 //
-// What comes from a whole layer are its neurons' numbers and, after them, a 1: the bias is the weight of that one. A
-// thread looks after columns(layer) of them: runs of 4 neighbours as long as there are 4 left, then of 2, then of 1, so
-// that a run is one access to memory. In run number i, the thread's neighbours lie after those of the thread before.
+// The columns of a layer are its neurons followed by a constant 1, whose weight is the bias. A thread is responsible
+// for columns(layer) of them, in runs of 4 adjacent columns while 4 are left, then of 2, then of 1, so that a run is
+// one memory access. Within run number i, each thread's columns follow those of the previous thread.
 #pragma once
 #include "activation.cuh"
 #include "matrix.cuh"
@@ -34,7 +34,7 @@ constexpr int INPUTS = width(0);
 
 __device__ constexpr int ceil_div(int a, int b) { return (a + b - 1) / b; }
 __device__ constexpr int owned(int layer) { return ceil_div(width(layer), BLOCKS); }
-__device__ constexpr int columns(int layer) { return ceil_div(width(layer) + 1, THREADS); }  // a thread's, with the 1
+__device__ constexpr int columns(int layer) { return ceil_div(width(layer) + 1, THREADS); }  // per thread, with the 1
 
 __device__ constexpr int larger(int a, int b) { return a > b ? a : b; }
 
@@ -46,13 +46,13 @@ __device__ constexpr int most_owned(int layer = HIDDEN) {
     return layer == 0 ? 0 : larger(owned(layer), most_owned(layer - 1));
 }
 
-// How many neighbours a column's run has, and the column that it begins with.
+// The length of a column's run, and its first column.
 __device__ constexpr int run_length(int columns, int column) {
     return column < columns / 4 * 4 ? 4 : column < columns / 2 * 2 ? 2 : 1;
 }
 __device__ constexpr int run_start(int columns, int column) { return column / run_length(columns, column) * run_length(columns, column); }
 
-// Where a thread's column lies among the columns of all threads.
+// The position of a thread's column among the columns of all threads.
 __device__ __forceinline__ int column_place(int columns, int column) {
     const int length = run_length(columns, column), start = run_start(columns, column);
     return start * THREADS + length * threadIdx.x + column - start;
@@ -90,7 +90,7 @@ __device__ __forceinline__ void each_run(Work work) {
     }
 }
 
-// One access of LENGTH neighbours, at an address that is a multiple of their size.
+// One access of LENGTH adjacent numbers, at an address that is a multiple of their size.
 template <int LENGTH>
 __device__ __forceinline__ void read_run(const float* from, float* to) {
     if constexpr (LENGTH == 4) {

@@ -1,19 +1,19 @@
 // slice.cuh: a block's slice of a weight matrix with its optimizer state, kept for a whole epoch.
 //
-//   ROWS     neurons of this block (or all classes); every thread has its columns of each row
-//   COLUMNS  of each thread (persistent_network.cuh)
-//   SHARED   how many of the arrays (weights, first slot, second slot) lie in shared memory, from the last; the others
-//            lie in registers, which is why every index into them must be known at compile time
+//   ROWS     neurons of this block (or all classes); every thread has some columns of each row
+//   COLUMNS  columns per thread (persistent_network.cuh)
+//   SHARED   how many of the arrays (weights, first slot, second slot) are in shared memory, starting with the last;
+//            the others are in registers, so every index into them must be known at compile time
 //
-// What a thread does with its part needs no other thread, until sums over all columns are taken (block_sum.cuh).
+// A thread works on its part independently of other threads, until sums over all columns are taken (block_sum.cuh).
 #pragma once
 #include "block_sum.cuh"
 #include "optimizer.cuh"
 
 constexpr int ARRAYS = 1 + SLOTS;
-constexpr int GROUP = 32;  // sums that a thread makes at a time
+constexpr int GROUP = 32;  // sums that a thread computes at a time
 
-// Examples whose numbers a loop reads before it uses the first: their latencies overlap.
+// Examples whose numbers a loop reads before it uses the first one, so that their latencies overlap.
 constexpr int UNROLLED = BATCH <= 3 ? BATCH : BATCH % 4 == 0 ? 4 : BATCH % 3 == 0 ? 3 : 2;
 
 template <int ROWS, int COLUMNS, int SHARED>
@@ -36,7 +36,7 @@ struct Slice {
         }
     }
 
-    // Calls work(element, array, row, column) for every number of this thread, of which `array` says what it is.
+    // Calls work(element, array, row, column) for every number of this thread; array: 0 for weights, then the slots.
     template <class Work>
     __device__ __forceinline__ void each(Work work) {
 #pragma unroll
@@ -51,7 +51,7 @@ struct Slice {
     }
 
     // Puts sum number example * ROWS + row = sum over all columns of weight(row, column) * input(example, column).
-    // input(example, numbers) gives a thread its columns' numbers.
+    // input(example, numbers) returns the numbers of this thread's columns.
     template <class Input, class Sums>
     __device__ __forceinline__ void put_products(Input input, Sums& sums) {
         constexpr int WHOLE = BATCH / EXAMPLES_AT_ONCE * EXAMPLES_AT_ONCE, REST = BATCH - WHOLE;
@@ -94,11 +94,11 @@ struct Slice {
         }
     }
 
-    // An optimizer step of the rows from FIRST up to LAST, for the gradient sum over examples of
-    // left(example, row) * right(example, column). left(example, numbers) and right(example, numbers) give them.
+    // An optimizer step of rows FIRST to LAST - 1, for the gradient sum over examples of
+    // left(example, row) * right(example, column). left(example, numbers) and right(example, numbers) return them.
     //
-    // IN_PAIRS: weights of neighbouring columns are stepped together. Not where the same weight lies in another block
-    // as well, with other neighbours (optimizer.cuh). penalty(column): twice_l2 of a column's weights.
+    // IN_PAIRS: weights of adjacent columns are stepped together. Not possible if another block has a copy of the same
+    // weight, with other neighbours (optimizer.cuh). penalty(column): twice_l2 of a column's weights.
     template <bool IN_PAIRS, int FIRST = 0, int LAST = ROWS, class Left, class Right, class Penalty>
     __device__ __forceinline__ void step(Left left, Right right, Penalty penalty, const Rule& rule) {
         constexpr int AT_ONCE = LAST - FIRST < STEPS_AT_ONCE ? LAST - FIRST : STEPS_AT_ONCE;
