@@ -12,6 +12,7 @@ import contextlib
 import hashlib
 import json
 import os
+import secrets
 import socket
 import statistics
 import threading
@@ -86,15 +87,17 @@ class Claim:
 class Study:
     """A study that is open, and the plan that it is about.
 
-    trials: how many there are to be in the end, or None for one a combination.
+    trials: how many there are to be in the end, or None for one a combination; never fewer than there are.
     Raises ArgumentError if it belongs to another plan.
     """
 
     def __init__(self, storage: Storage, name: str, plan: Plan, trials: int | None) -> None:
         self.storage, self.name, self.plan = storage, name, plan
+        self._me = f"{socket.gethostname()} {os.getpid()} {secrets.token_hex(4)}"
         self._combinations = [] if plan.search else plan.space.combinations()
-        self.trials = len(self._combinations) if trials is None else trials
         self._study = storage.patiently(self._opened)
+        wanted = len(self._combinations) if trials is None else trials
+        self.trials = max(wanted, len(self.outcomes()))
         self._beats = _Heartbeats(storage.optuna)
 
     def _opened(self) -> optuna.Study:
@@ -136,7 +139,12 @@ class Study:
             with self.storage.turn(self.name), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # that heartbeats are meant for Optuna's own loop
                 self._take_back_from_the_dead()
-                return self._claim(most)
+                before = set(self._beats.trials)
+                try:
+                    return self._claim(most)
+                except BaseException:
+                    self._beats.trials = before
+                    raise
 
         return self.storage.patiently(claim)
 
@@ -163,12 +171,11 @@ class Study:
 
     def keep(self, claim: Claim, seed: int) -> None:
         """The record of a seed, whose training is complete."""
-        record = claim.records[seed]
-        self._write(
-            lambda: self.storage.optuna.set_trial_user_attr(claim.trial, SEED.format(seed), record.as_attribute())
-        )
+        record = claim.records[seed].as_attribute()
+        self._write(lambda: self.storage.optuna.set_trial_user_attr(claim.trial, SEED.format(seed), record))
 
     def complete(self, claim: Claim) -> None:
+        """All seeds are done, and kept."""
         accuracy = statistics.fmean(record.val_accuracy[-1] for record in claim.records.values())
         self._end(claim, TrialState.COMPLETE, [accuracy])
 
@@ -193,17 +200,20 @@ class Study:
         fresh = max(0, self.trials - len(trials))
         tried = {_key(trial.params) for trial in trials}
         untried = (each for each in self._combinations if _key(self._varied(each)) not in tried)
+        done = {_key(trial.params): trial for trial in trials if trial.state == TrialState.COMPLETE}
         claims = []
         for number in range(min(most, waiting + fresh)):
             if waiting:
                 waiting -= 1
             elif not self.plan.search:
                 self._study.add_trial(self._waiting(next(untried)))
-            claims.append(self._begin(len(everything) + number))
+            claims.append(self._begin(len(everything) + number, done))
         return claims, running
 
-    def _begin(self, number: int) -> Claim:
+    def _begin(self, number: int, done: dict[str, FrozenTrial]) -> Claim:
         """Claim the next trial that waits, or a new one.
+
+        done: trials by their parameters. What is searched for again has their records, and need not be trained.
 
         number: another one for each. A sampler that went on from the study's seed alone would, after a restart, propose
         the same again.
@@ -213,16 +223,23 @@ class Study:
         trial = self._study.ask()
         configuration = self.plan.space.pick(lambda name, choice: _suggest(trial, name, choice))
         claim = Claim(trial._trial_id, trial.number, configuration, _records(trial.user_attrs, self.plan.seeds))
+        if same := done.get(_key(trial.params)):
+            claim.records.update(_records(same.user_attrs, self.plan.seeds))
         self._beats.start(claim.trial)
-        trial.set_user_attr(WORKER, f"{socket.gethostname()} {os.getpid()}")
+        trial.set_user_attr(WORKER, self._me)
         return claim
 
     def _take_back_from_the_dead(self) -> None:
-        """Let the trials wait again whose worker has shown no sign of life for long, or died while it claimed them."""
-        storage = self.storage.optuna
-        stale = set(storage._get_stale_trial_ids(self._study._study_id)) - self._beats.trials
+        """Let the trials wait again whose worker has shown no sign of life for long, or died while it claimed them.
+
+        And those that this worker claimed when the database went away.
+        """
+        storage, mine = self.storage.optuna, self._beats.trials
+        lost = set(storage._get_stale_trial_ids(self._study._study_id))
         for trial in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if trial._trial_id in stale or WORKER not in trial.user_attrs:
+            if trial._trial_id in mine:
+                continue
+            if trial._trial_id in lost or trial.user_attrs.get(WORKER, self._me) == self._me:
                 with contextlib.suppress(UpdateFinishedTrialError):
                     storage.set_trial_state_values(trial._trial_id, TrialState.WAITING)
 

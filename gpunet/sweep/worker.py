@@ -107,8 +107,8 @@ class Worker:
                     model = networks[claim.number][seed] = self._bench.model(claim.configuration, seed)
                     hook = SeedTraining(self._study, claim, seed, self._prune, self._heed, self._progress)
                     trainings.append((model, claim.configuration, hook))
-                if not missing:  # the last worker died when all was done but to say so
-                    self._study.complete(claim)
+                if not missing:
+                    self._complete(claim)
             for (_, _, hook), error in zip(trainings, self._fit(trainings), strict=True):
                 if isinstance(error, DeviceError):
                     raise error
@@ -120,6 +120,13 @@ class Worker:
         best = best_of(self._study.outcomes())
         if best is not None and best.number in networks:
             self._kept = best.number, networks[best.number]
+
+    def _complete(self, claim: Claim) -> None:
+        """Of a trial that the search has proposed again, or whose worker died when all was done but to say so."""
+        for seed in claim.records:
+            self._study.keep(claim, seed)
+        self._study.complete(claim)
+        self._progress.show(self._study.outcomes(), claim.number)
 
     def _fit(self, trainings: Sequence[tuple[Sequential, Configuration, Callback]]) -> list[Exception | None]:
         """Train side by side, as `gpunet train` does; gives what ended each early."""

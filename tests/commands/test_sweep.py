@@ -427,6 +427,43 @@ def test_a_worker_that_dies_while_it_claims_leaves_nothing_behind(run: Run, monk
     assert [trial.state.name for trial in study_of().trials] == ["COMPLETE"] * 3
 
 
+def test_a_database_that_goes_away_in_a_claim_leaves_no_trial_behind(run: Run, monkeypatch) -> None:
+    """What was claimed until then is claimed again at once, not when the worker would count as dead."""
+    from sqlalchemy.exc import OperationalError
+
+    from gpunet.sweep import storage
+    from gpunet.sweep import study as studies
+
+    suggest, calls = studies._suggest, []
+
+    def fails_once(*arguments: Any) -> Any:
+        calls.append(arguments)
+        if len(calls) == 2:
+            raise OperationalError("", {}, Exception("gone"))
+        return suggest(*arguments)
+
+    monkeypatch.setattr(storage, "PAUSE", 0)
+    monkeypatch.setattr(studies, "_suggest", fails_once)
+    assert run("--batch-size 5 10 20 25 50") == 0  # two in the first claim
+    assert [trial.state.name for trial in study_of().trials] == ["COMPLETE"] * 5
+
+
+def test_a_study_may_get_more_trials(run: Run, monkeypatch) -> None:
+    epochs = count_epochs(monkeypatch)
+    for trials, known in ((2, 2), (4, 4), (3, 4)):
+        assert run(f"--learning-rate 0.01..1 --trials {trials}") == 0
+        assert (len(study_of().trials), epochs.epochs) == (known, 2 * known)
+
+
+def test_what_a_search_proposes_again_is_not_trained_again(run: Run, monkeypatch) -> None:
+    epochs = count_epochs(monkeypatch)
+    assert run("--hidden 2..3 --trials 6 --seeds 2") == 0
+    trials = study_of().trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 6
+    assert len({(trial.params["hidden"], trial.value) for trial in trials}) == 2
+    assert epochs.epochs == 2 * 2 * 2
+
+
 def test_what_cannot_be_trained_is_told_and_the_others_go_on(run: Run, monkeypatch, capsys) -> None:
     def fail() -> None:
         raise MemoryError("9 TB")
