@@ -22,11 +22,15 @@ class Progress:
         self.ended = 0
         self._waiting = False
         self._bar: Any = None
-        if not quiet and sys.stdout.isatty():
+
+    def begin(self, outcomes: Sequence[Outcome]) -> None:
+        """Show the bar. outcomes: of what was done before."""
+        if not self._quiet and sys.stdout.isatty():
             from tqdm import tqdm  # here, because it is not always needed
 
-            form = "{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
-            self._bar = tqdm(total=trials, file=sys.stdout, leave=False, dynamic_ncols=True, bar_format=form)
+            form = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}"
+            self._bar = tqdm(total=self._trials, file=sys.stdout, leave=False, dynamic_ncols=True, bar_format=form)
+        self.update(outcomes)
 
     def advance(self, share: float) -> None:
         """A part of a trial is done."""
@@ -48,9 +52,8 @@ class Progress:
         if self._bar is not None:
             best = best_of(outcomes)
             self._bar.n = max(self._bar.n, self.ended)
-            self._bar.set_description(
-                f"{self.ended} of {self._trials}" + (f", best {report.accuracy(best)}" if best else "")
-            )
+            found = f", best {report.accuracy(best)}" if best else ""
+            self._bar.set_description_str(f"{self.ended} of {self._trials}{found} ")
 
     def wait(self, outcomes: Sequence[Outcome], elsewhere: int) -> None:
         self.update(outcomes)

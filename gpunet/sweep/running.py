@@ -57,9 +57,10 @@ def sweep(options: argparse.Namespace, space: Space, records: TextIO) -> int:
         study = Study(storage, options.study or plan.name, plan, options.trials)
         with contextlib.closing(study), contextlib.closing(Progress(space, study.trials, options.quiet)) as progress:
             worker = Worker(study, bench, options.prune, progress, interruption.heed)
-            progress.update(study.outcomes())
+            before = study.outcomes()
             if not options.quiet:
-                _introduce(options, study, bench, progress.ended)
+                _introduce(study, bench, before)
+            progress.begin(before)
             try:
                 with interruption.catching():
                     worker.run()
@@ -107,7 +108,7 @@ def _name(options: argparse.Namespace, space: Space, storage: Storage) -> str:
     return names[0]
 
 
-def _introduce(options: argparse.Namespace, study: Study, bench: Bench, ended: int) -> None:
+def _introduce(study: Study, bench: Bench, before: Sequence[Outcome]) -> None:
     """Say what will run, on what, and where it is kept."""
     plan = study.plan
     varied = "; ".join(f"{name} {plan.space.choices[name]}" for name in plan.space.varied)
@@ -120,6 +121,7 @@ def _introduce(options: argparse.Namespace, study: Study, bench: Bench, ended: i
     print(f"device  {bench.choice(plan.space).reason}")
     print(f"data    {plan.path or data.MNIST}: {sizes}")
     print(f"sweep   {kind}{seeds}: {varied.replace('_', ' ') or 'seeds alone'}")
+    ended = sum(outcome.state.is_end for outcome in before)
     print(f"study   {study.name} in {study.storage.name}: {ended:,} done", flush=True)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import signal
@@ -21,6 +22,7 @@ from gpunet.sweep.space import Space, options_of
 
 optuna = pytest.importorskip("optuna", reason="gpunet sweep needs Optuna; pip install '.[test]'")
 Run = Callable[..., int]
+SWEEPERS = Path(__file__).parents[1] / "support" / "sweepers_killed.py"  # two, of which one is killed
 SMALL = ("--data", "blobs.npz", "--hidden", "4", "--epochs", "2", "--batch-size", "10", "--engine", "reference")
 
 
@@ -227,6 +229,18 @@ def test_progress_and_table_say_what_was_found(run: Run, capsys) -> None:
     assert lines[13].startswith(f"best    trial {lines[9].split()[0]} by validation accuracy: batch size ")
 
 
+def test_a_terminal_has_a_bar_over_all_trials(run: Run, monkeypatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stdout", terminal)
+    assert run("--batch-size 10 25 50") == 0
+    assert re.search(r"2 of 3, best [\d.]+ % +67%\|", terminal.getvalue())
+    assert re.search(r"\r1/3  batch size 10: .*\n", terminal.getvalue())
+
+
 @pytest.mark.parametrize(
     ("line", "panels"),
     [
@@ -406,6 +420,25 @@ def test_a_dead_workers_trial_is_taken_over_with_what_is_done(run: Run, monkeypa
     assert run(line) == 0
     assert fits.epochs + again.epochs == 12 + 1
     assert [trial.state.name for trial in study_of().trials] == ["COMPLETE"] * 3
+
+
+def test_workers_share_a_file_though_one_is_killed(small_npz: Path) -> None:
+    values = [f"{0.001 * number:g}" for number in range(1, 11)]
+    words = [*SMALL, "--learning-rate", *values, "--takeover", "1", "--quiet"]
+    done = subprocess.run(
+        [sys.executable, SWEEPERS, "1", *words],
+        cwd=small_npz.parent,
+        env=command_environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=True,
+    )
+    assert done.stderr == ""
+    assert sorted(done.stdout.splitlines())[:2] == ["0", "0"]
+    trials = study_of(str(small_npz.parent / "sweeps.db")).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 10
+    assert len({str(trial.params) for trial in trials}) == 10
 
 
 def test_a_worker_that_dies_while_it_claims_leaves_nothing_behind(run: Run, monkeypatch) -> None:

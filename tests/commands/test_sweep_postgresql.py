@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from commands.test_sweep import SMALL, count_epochs
+from commands.test_sweep import SMALL, SWEEPERS, count_epochs
 from conftest import command_environment
 from gpunet import sweep, threads
-from support import postgresql, sweepers_killed
+from support import postgresql
 from support.devices import refuse_or_skip
 
 optuna = pytest.importorskip("optuna", reason="gpunet sweep needs Optuna; pip install '.[test]'")
@@ -48,7 +48,7 @@ def test_of_forty_trials_none_is_lost_and_none_is_twice_though_a_worker_is_kille
     words = [*SMALL, "--learning-rate", *values, "--activation", "relu", "tanh", "--storage", server.url]
     words += ["--study", "killed", "--takeover", "1", "--quiet"]
     workers = subprocess.run(
-        [sys.executable, Path(sweepers_killed.__file__), "5", *words],
+        [sys.executable, SWEEPERS, "5", *words],
         env=command_environment(),
         capture_output=True,
         text=True,

@@ -7,6 +7,7 @@ threads.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import signal
@@ -17,11 +18,13 @@ from multiprocessing import RawValue
 
 import alembic.command  # noqa: F401 - which a worker would import otherwise, and the next one again
 import optuna.storages._rdb.models  # noqa: F401
-import psycopg  # noqa: F401
 
 from gpunet import sweep
 from gpunet.sweep import running  # noqa: F401
 from gpunet.sweep.seed_training import SeedTraining
+
+with contextlib.suppress(ImportError):
+    import psycopg  # noqa: F401
 
 TRIALS_A_KILL = 6  # that the worker that stays may end before the next kill
 
