@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gpunet import commandline, engines, known_data, losses, plots, saving
+from gpunet import class_names, commandline, engines, known_data, losses, metrics, plots, saving
 from gpunet.commandline import Option
 from gpunet.data import Examples
 from gpunet.errors import ArgumentError, OutputError
@@ -22,6 +22,8 @@ from gpunet.model import Sequential, restore
 from gpunet.page.invitation import invitation
 
 PROGRAM = "gpunet evaluate"
+TOPS = (2, 3, 5)  # k of the shares of examples whose class is among the k most probable ones
+Names = Sequence[str] | None  # of the classes
 CHUNK = 1000  # examples between two updates of the progress bar
 EXAMPLES = """\
   gpunet evaluate model.safetensors
@@ -71,13 +73,18 @@ def _evaluate_with(options: argparse.Namespace) -> None:
     result = evaluate(model, dataset.test, options.quiet or options.json)
     if not math.isfinite(result.loss):
         raise ArgumentError(f"{options.model}: the loss is NaN or infinite; the weights are too large")
-    _print(options, result)
+    names = model.class_names
+    _print(options, result, dataset.test.labels, names)
     line = invitation(options.model, dataset.test.images.shape[1:], options.data)
     if line is not None and not (options.json or options.quiet):
         print(line, flush=True)
     if options.plot is not None:
         figure = plots.report(
-            result.confusion, _mistakes(dataset.test, result), model.get_weights()[0], dataset.test.images.shape[1:]
+            result.confusion,
+            _mistakes(dataset.test, result, names),
+            model.get_weights()[0],
+            dataset.test.images.shape[1:],
+            names,
         )
         try:
             plots.write(figure, options.plot)
@@ -118,32 +125,46 @@ def evaluate(model: Sequential, examples: Examples, silent: bool = False) -> Res
             images, labels = (array[first : first + CHUNK] for array in examples)
             loss += model.evaluate(images, labels)[0] * len(labels) / len(examples.labels)
             probabilities.append(model.predict(images))
-            np.add.at(confusion, (labels, probabilities[-1].argmax(axis=1)), 1)
+            confusion += metrics.confusion(labels, probabilities[-1].argmax(axis=1), classes)
             bar.update(len(labels))
     return Result(loss, np.concatenate(probabilities), confusion)
 
 
-def _mistakes(examples: Examples, result: Result) -> list[tuple[NDArray[Any], int, int, float]]:
+def _mistakes(examples: Examples, result: Result, names: Names) -> list[tuple[NDArray[Any], str, str, float]]:
     """The mistakes that plots.report draws: (example, target, prediction, its probability)."""
     predictions = result.probabilities.argmax(axis=1)
     confidence = result.probabilities.max(axis=1)
     wrong = np.flatnonzero(predictions != examples.labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][: math.prod(plots.MISTAKES)]
-    return [(examples.images[n], int(examples.labels[n]), int(predictions[n]), float(confidence[n])) for n in worst]
+    return [
+        (
+            examples.images[n],
+            class_names.of(names, int(examples.labels[n])),
+            class_names.of(names, int(predictions[n])),
+            float(confidence[n]),
+        )
+        for n in worst
+    ]
 
 
-def _print(options: argparse.Namespace, result: Result) -> None:
+def _print(options: argparse.Namespace, result: Result, labels: NDArray[np.integer], names: Names) -> None:
+    top = {k: metrics.top_k(labels, result.probabilities, k) for k in TOPS if k < len(result.confusion)}
     if options.json:
-        print(json.dumps(_summary(result), allow_nan=False))
+        print(json.dumps(_summary(result, top, names), allow_nan=False))
         return
     if not options.quiet:
-        print("\n".join(_table(result.confusion)))
+        print("\n".join(map(commandline.one_line, _table(result.confusion, names))))
+        means = metrics.averages(result.confusion)
+        print(", ".join(f"{name} {100 * mean:.2f} %" for name, mean in means.items()), "(means over the classes)")
+        if top:
+            print("among the most probable", ", ".join(f"{k}: {100 * share:.2f} %" for k, share in top.items()))
     print(f"test accuracy {100 * result.accuracy:.2f} %, loss {result.loss:.4f}", flush=True)
 
 
-def _summary(result: Result) -> dict[str, Any]:
-    """test_loss and test_accuracy as in `gpunet train --metrics`; recall and precision are null if undefined."""
+def _summary(result: Result, top: dict[int, float], names: Names) -> dict[str, Any]:
+    """test_loss and test_accuracy as in `gpunet train --metrics`; shares are null if undefined."""
     confusion = result.confusion
+    precision, recall, f1 = metrics.shares(confusion)
     return {
         "test_loss": result.loss,
         "test_accuracy": result.accuracy,
@@ -151,34 +172,46 @@ def _summary(result: Result) -> dict[str, Any]:
         "classes": [
             {
                 "class": number,
+                **({} if names is None else {"name": names[number]}),
                 "examples": int(confusion[number].sum()),
                 "correct": int(confusion[number, number]),
-                "recall": _share(confusion[number, number], confusion[number].sum()),
-                "precision": _share(confusion[number, number], confusion[:, number].sum()),
+                "recall": _defined(recall[number]),
+                "precision": _defined(precision[number]),
+                "f1": _defined(f1[number]),
             }
             for number in range(len(confusion))
         ],
+        "macro": metrics.averages(confusion),
+        "weighted": metrics.averages(confusion, weighted=True),
+        "top_k": {str(k): share for k, share in top.items()},
         "confusion": confusion.tolist(),
     }
 
 
-def _share(part: int, whole: int) -> float | None:
-    return float(part / whole) if whole else None
+def _defined(share: float) -> float | None:
+    return None if math.isnan(share) else float(share)
 
 
-def _table(confusion: NDArray[np.int64]) -> list[str]:
-    """One line per class. Recall: share of its examples recognized; precision: share of correct predictions of it."""
+def _table(confusion: NDArray[np.int64], names: Names) -> list[str]:
+    """One line per class. Recall: share of its examples recognized; precision: share of correct predictions of it; F1:
+    the harmonic mean of both.
+    """
+    called = [class_names.of(names, number) for number in range(len(confusion))]
+    width = max(5, *map(len, called))
     lines = [
-        f"{'class':>5}  {'examples':>8}  {'correct':>8}  {'recall %':>8}  {'precision %':>11}  most often taken for"
+        f"{'class':>{width}}  {'examples':>8}  {'correct':>8}  {'recall %':>8}  {'precision %':>11}  {'F1 %':>6}  "
+        "most often taken for"
     ]
+    precision, recall, f1 = metrics.shares(confusion)
     for number, row in enumerate(confusion):
-        recall, precision = (
-            "-" if share is None else f"{100 * share:.2f}"
-            for share in (_share(row[number], row.sum()), _share(row[number], confusion[:, number].sum()))
+        of, right, both = (
+            "-" if math.isnan(share[number]) else f"{100 * share[number]:.2f}" for share in (recall, precision, f1)
         )
         others = np.where(np.arange(len(row)) == number, 0, row)
-        rival = f"{others.argmax()} ({others.max()} times)" if others.any() else "-"
-        lines.append(f"{number:>5}  {row.sum():>8,}  {row[number]:>8,}  {recall:>8}  {precision:>11}  {rival}")
+        rival = f"{called[others.argmax()]} ({others.max()} times)" if others.any() else "-"
+        lines.append(
+            f"{called[number]:>{width}}  {row.sum():>8,}  {row[number]:>8,}  {of:>8}  {right:>11}  {both:>6}  {rival}"
+        )
     return lines
 
 

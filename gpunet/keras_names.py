@@ -76,7 +76,7 @@ NAMES: Lines = (
     ("MeanSquaredError MeanAbsoluteError MSE KLDivergence Huber Hinge", LOSSES),
     (
         "metrics Accuracy SparseCategoricalAccuracy CategoricalAccuracy AUC Precision Recall",
-        "accuracy is always reported",
+        "a metric is a name: compile(metrics=['precision', 'recall', 'f1', 'top_5_accuracy'])",
     ),
     ("L1 L1L2 l1 l2 l1_l2 constraints MaxNorm", PENALTIES),
     ("initializers GlorotUniform GlorotNormal HeUniform HeNormal RandomNormal RandomUniform Zeros Ones", START),

@@ -12,17 +12,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from gpunet import class_names, engines, losses, normalization, optimizers, saving, seeds, turns
+from gpunet import class_names, engines, losses, metrics, normalization, optimizers, saving, seeds, turns
 from gpunet.arrays import all_arrays, as_images, as_optimizer_state, as_targets, as_weights, own_arrays
 from gpunet.callbacks import Callback, History, ProgressDisplay
 from gpunet.checks import require_count
 from gpunet.engines import Engine, OptimizerState
+from gpunet.engines.base import on_host
+from gpunet.engines.weighted import without_weights
 from gpunet.epoch_loop import run_alone, steps
 from gpunet.errors import ArgumentError, NotCompiledError, shown
 from gpunet.example_weights import with_sample_weights
 from gpunet.fit_arguments import Checks, FitArguments, Training, check_verbose, hint_at_class_0
 from gpunet.keras_names import explained, no_attribute, not_callable
 from gpunet.layers import Activation, Dense, Layer, Network, Preparation, network_of
+from gpunet.metrics import checked as check_metrics
 from gpunet.optimizers import Optimizer
 from gpunet.regularizers import L2, penalty
 from gpunet.scale import Scale
@@ -55,6 +58,7 @@ class Sequential:
         self.epochs_trained = 0  # over all calls of fit; decides the next shuffle
         self.scale: Scale | None = None  # of the examples it was trained on; None if that is not known
         self._class_names: tuple[str, ...] | None = None
+        self._metrics: tuple[str, ...] = ()
         self._session = Session()
         self._turns = Turns()
         if layers is not None and not isinstance(layers, Iterable):
@@ -134,24 +138,20 @@ class Sequential:
 
         optimizer: "adam", "sgd", or an Adam or SGD object.
         loss:      "categorical_crossentropy" (one-hot targets) or "sparse_categorical_crossentropy" (class numbers).
-        metrics:   ["accuracy"] or nothing; accuracy is always reported.
+        metrics:   what `evaluate` gives besides loss and accuracy, which is always there: "precision", "recall", "f1"
+                   (means over the classes), "top_5_accuracy" and so on. During `fit` they are not computed.
         device:    "auto", "cuda", "cuda:1" and so on, or "cpu"; "auto" and "cuda" mean the first GPU.
         engine:    "auto" or the name of one (gpunet.engines.ENGINES).
         Raises:    ArgumentError for an unknown name, or if the layers do not form a network.
         """
         if self._turns.training:
             raise ArgumentError("compile: not possible while fit is running")
-        if metrics is not None and not isinstance(metrics, Sequence):
-            raise ArgumentError(f"metrics: expected ['accuracy'] or nothing, got {shown(metrics)}")
-        known = ("accuracy", "acc")
-        unknown = [metric for metric in metrics or () if not isinstance(metric, str) or metric not in known]
-        if isinstance(metrics, str) or unknown:
-            raise ArgumentError(f"metrics: expected ['accuracy'] or nothing, got {shown(metrics)}")
+        more_metrics = check_metrics(metrics)
         new_optimizer, new_loss = optimizers.get(optimizer), losses.get(loss)
         engines.check_device(device, engine)
         network_of(self.layers, inputs=self._inputs or UNKNOWN)
         self._session.restart(device, engine)
-        self.optimizer, self.loss = new_optimizer, new_loss
+        self.optimizer, self.loss, self._metrics = new_optimizer, new_loss, more_metrics
 
     @explained
     @turns.training
@@ -232,8 +232,8 @@ class Sequential:
     ) -> list[float]:
         """[loss, accuracy]: mean loss in nats and share of examples whose most probable class is the target's.
 
-        The loss includes the layers' penalties.
-        sample_weight: what each example's loss counts, as in `fit`; in the accuracy each counts once.
+        After them the other metrics that `compile` was given, in their order. The loss includes the layers' penalties.
+        sample_weight: what each example's loss counts, as in `fit`; in the metrics each counts once.
         batch_size, verbose: taken for the sake of Keras' spelling; the engine takes as many examples at a time as suit
         it, and nothing is printed.
         """
@@ -246,7 +246,13 @@ class Sequential:
         images = self._normalized(images)
         engine, (uploaded_images, uploaded_targets) = self._engine_for(network, images, targets)
         loss, accuracy = engine.evaluate(uploaded_images, uploaded_targets)
-        return [loss + penalty(network, self._session.weights), accuracy]
+        result = [loss + penalty(network, self._session.weights), accuracy]
+        if not self._metrics:
+            return result
+        labels = on_host(without_weights(targets))
+        classes = labels if labels.ndim == 1 else labels.argmax(axis=1)
+        probabilities = engine.predict(uploaded_images)
+        return [*result, *(metrics.value(metric, classes, probabilities) for metric in self._metrics)]
 
     @explained
     @turns.short

@@ -69,22 +69,24 @@ def curves(epochs: Sequence[int], history: Mapping[str, Sequence[float]]) -> Fig
 
 def report(
     confusion: NDArray[np.integer],
-    mistakes: Sequence[tuple[NDArray[Any], int, int, float]],
+    mistakes: Sequence[tuple[NDArray[Any], object, object, float]],
     weights: NDArray[np.floating],
     shape: tuple[int, ...],
+    names: Sequence[str] | None = None,
 ) -> Figure:
     """Confusion matrix, most confident mistakes, and the first layer's weights.
 
     confusion: (classes, classes), target by prediction.
     mistakes:  (example, target, prediction, its probability), the most confident first.
     weights:   (inputs, units) of the first layer.
+    names:     of the classes, if they have some.
     shape:     of an example; examples that are not images are drawn as curves over their inputs.
     Raises:    ArgumentError if matplotlib cannot be loaded.
     """
     figure = new_figure(figsize=(13, 14), layout="constrained")
     halves: Any = figure.subfigures(2, 1)
     left, right = halves[0].subfigures(1, 2)
-    _draw_confusion(left.subplots(), confusion)
+    _draw_confusion(left.subplots(), confusion, names)
     _draw_mistakes(right, mistakes, shape)
     _draw_weights(halves[1].subplots(), weights, shape)
     return figure
@@ -130,7 +132,7 @@ def _usual(kind: str) -> str:
     return "~/.matplotlib"
 
 
-def _draw_confusion(axes: Axes, confusion: NDArray[np.integer]) -> None:
+def _draw_confusion(axes: Axes, confusion: NDArray[np.integer], names: Sequence[str] | None) -> None:
     """Colours in per cent of a row's examples, so that rare classes show as well; the numbers are examples."""
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -139,13 +141,17 @@ def _draw_confusion(axes: Axes, confusion: NDArray[np.integer]) -> None:
     if classes > MOST_NUMBERED:
         return
     axes.set(xticks=range(classes), yticks=range(classes))
+    if names is not None:
+        plain = [name.replace("$", r"\$") for name in names]  # a dollar sign would begin a formula
+        axes.set_xticklabels(plain, rotation=45, ha="right")
+        axes.set_yticklabels(plain)
     for row, column in np.argwhere(confusion):
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=8)
 
 
 def _draw_mistakes(
-    figure: Any, mistakes: Sequence[tuple[NDArray[Any], int, int, float]], shape: tuple[int, ...]
+    figure: Any, mistakes: Sequence[tuple[NDArray[Any], object, object, float]], shape: tuple[int, ...]
 ) -> None:
     figure.suptitle("most confident mistakes" if mistakes else "no mistakes")
     drawn_shape = image_shape(shape)
@@ -158,7 +164,8 @@ def _draw_mistakes(
             axes.plot(np.ravel(example), linewidth=0.7)
         else:
             axes.imshow(_scaled(example.reshape(drawn_shape)), cmap="gray")
-        axes.set_title(f"{target}, taken for {prediction}\n{100 * probability:.1f} %", fontsize=8)
+        title = f"{target}, taken for {prediction}\n{100 * probability:.1f} %"
+        axes.set_title(title, fontsize=8, parse_math=False)
 
 
 def _draw_weights(axes: Axes, weights: NDArray[np.floating], shape: tuple[int, ...]) -> None:
