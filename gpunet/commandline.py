@@ -246,7 +246,11 @@ DATA = Option(
     "--data",
     type=path,
     metavar="PATH",
-    help="a folder of IDX files, plain or .gz, or an .npz with x_train, y_train, x_test, y_test (MNIST)",
+    help="a folder of IDX files, plain or .gz, an .npz with x_train, y_train, x_test, y_test, or a table: .csv, .tsv, "
+    ".parquet (MNIST)",
+)
+TARGET = Option(
+    "--target", type=path, metavar="COLUMN", help="of a table: the column with the classes; all others are inputs"
 )
 QUIET = Option("--quiet", action="store_true", default=False, help="print the result only")
 JSON = Option("--json", action="store_true", default=False, help="print one JSON object")

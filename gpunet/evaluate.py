@@ -60,7 +60,7 @@ def _evaluate(argv: Sequence[str] | None) -> int:
 def _evaluate_with(options: argparse.Namespace) -> None:
     saved = saving.read(options.model)
     model = restore(saved, options.device, options.engine)
-    dataset, name = known_data.load(PROGRAM, options.model, saved, options.data)
+    dataset, name = known_data.load(PROGRAM, options.model, saved, options.data, options.target)
     network = model.network
     # The labels are whole numbers, whatever the model was trained with.
     model.compile(model.optimizer or "adam", losses.INTEGER, device=options.device, engine=options.engine)
@@ -75,7 +75,8 @@ def _evaluate_with(options: argparse.Namespace) -> None:
         raise ArgumentError(f"{options.model}: the loss is NaN or infinite; the weights are too large")
     names = model.class_names
     _print(options, result, dataset.test.labels, names)
-    line = invitation(options.model, dataset.test.images.shape[1:], options.data)
+    shape = None if dataset.table is not None else dataset.test.images.shape[1:]
+    line = None if shape is None else invitation(options.model, shape, options.data)
     if line is not None and not (options.json or options.quiet):
         print(line, flush=True)
     if options.plot is not None:
@@ -83,7 +84,7 @@ def _evaluate_with(options: argparse.Namespace) -> None:
             result.confusion,
             _mistakes(dataset.test, result, names),
             model.get_weights()[0],
-            dataset.test.images.shape[1:],
+            shape,
             names,
         )
         try:
@@ -102,6 +103,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("model", metavar="MODEL", help="a file that gpunet train --save wrote")
     parser.add_options(
         replace(commandline.DATA, help="the data set, as for gpunet train (the one that the model was trained on)"),
+        replace(commandline.TARGET, help="of a table: the column with the classes (the one of the training)"),
         Option(
             "--plot",
             metavar="FILE",

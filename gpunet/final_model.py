@@ -37,6 +37,8 @@ class FinalModel:
 
     def invitation(self) -> str | None:
         """How to make a page of what was saved, if that is a model of images."""
+        if self._dataset.table is not None:
+            return None
         shape = self._dataset.train.images.shape[1:]
         return invitation(self._path, shape) if self._saved and self._path is not None else None
 

@@ -71,7 +71,7 @@ def report(
     confusion: NDArray[np.integer],
     mistakes: Sequence[tuple[NDArray[Any], object, object, float]],
     weights: NDArray[np.floating],
-    shape: tuple[int, ...],
+    shape: tuple[int, ...] | None,
     names: Sequence[str] | None = None,
 ) -> Figure:
     """Confusion matrix, most confident mistakes, and the first layer's weights.
@@ -80,7 +80,7 @@ def report(
     mistakes:  (example, target, prediction, its probability), the most confident first.
     weights:   (inputs, units) of the first layer.
     names:     of the classes, if they have some.
-    shape:     of an example; examples that are not images are drawn as curves over their inputs.
+    shape:     of an example, None for rows of a table; what is no image is drawn as a curve over its inputs.
     Raises:    ArgumentError if matplotlib cannot be loaded.
     """
     figure = new_figure(figsize=(13, 14), layout="constrained")
@@ -142,16 +142,15 @@ def _draw_confusion(axes: Axes, confusion: NDArray[np.integer], names: Sequence[
         return
     axes.set(xticks=range(classes), yticks=range(classes))
     if names is not None:
-        plain = [name.replace("$", r"\$") for name in names]  # a dollar sign would begin a formula
-        axes.set_xticklabels(plain, rotation=45, ha="right")
-        axes.set_yticklabels(plain)
+        axes.set_xticklabels(names, rotation=45, ha="right", parse_math=False)
+        axes.set_yticklabels(names, parse_math=False)
     for row, column in np.argwhere(confusion):
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, str(confusion[row, column]), ha="center", va="center", color=colour, fontsize=8)
 
 
 def _draw_mistakes(
-    figure: Any, mistakes: Sequence[tuple[NDArray[Any], object, object, float]], shape: tuple[int, ...]
+    figure: Any, mistakes: Sequence[tuple[NDArray[Any], object, object, float]], shape: tuple[int, ...] | None
 ) -> None:
     figure.suptitle("most confident mistakes" if mistakes else "no mistakes")
     drawn_shape = image_shape(shape)
@@ -168,7 +167,7 @@ def _draw_mistakes(
         axes.set_title(title, fontsize=8, parse_math=False)
 
 
-def _draw_weights(axes: Axes, weights: NDArray[np.floating], shape: tuple[int, ...]) -> None:
+def _draw_weights(axes: Axes, weights: NDArray[np.floating], shape: tuple[int, ...] | None) -> None:
     """One tile per unit; red raises the unit's output, blue lowers it."""
     units = min(UNITS, weights.shape[1])
     drawn = weights[:, :units]
@@ -194,8 +193,10 @@ def _mosaic(tiles: NDArray[np.floating]) -> NDArray[np.floating]:
     return grid.reshape(rows * (height + 1), columns * (width + 1))
 
 
-def image_shape(shape: tuple[int, ...]) -> tuple[int, ...] | None:
+def image_shape(shape: tuple[int, ...] | None) -> tuple[int, ...] | None:
     """(height, width) or (height, width, 3) in which to draw examples of a shape, or None if they are not images."""
+    if shape is None:
+        return None
     if len(shape) == 3 and shape[-1] == 1:
         return shape[:2]
     if len(shape) == 2 or (len(shape) == 3 and shape[-1] == 3):

@@ -69,6 +69,7 @@ def settle(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Save
         path_of_data, _ = _data(options.resume, saved)
         options.data_of_checkpoint = options.data is None and path_of_data is not None
         options.data = options.data or path_of_data
+        options.target = options.target or (saved.data and saved.data.target)
     for option in training_options.OPTIONS:
         value, given = settings[option.name], getattr(options, option.name)
         if saved is not None and given not in (None, value):

@@ -9,7 +9,19 @@ import sys
 from collections.abc import Sequence
 from typing import TextIO
 
-from gpunet import commandline, data, engines, files, known_data, plots, resume, saving, threads, training_options
+from gpunet import (
+    class_names,
+    commandline,
+    data,
+    engines,
+    files,
+    known_data,
+    plots,
+    resume,
+    saving,
+    threads,
+    training_options,
+)
 from gpunet.callbacks import Callback, History, ProgressDisplay
 from gpunet.callbacks.linear_decay import LinearDecay
 from gpunet.callbacks.metrics_file import STANDARD_OUTPUT, MetricsFile
@@ -112,7 +124,7 @@ def _train_with(options: argparse.Namespace, saved: saving.Saved | None, records
 
 def _load(options: argparse.Namespace) -> Dataset:
     try:
-        return known_data.to_train_on(PROGRAM, options.data)
+        return known_data.to_train_on(PROGRAM, options.data, options.target)
     except DataError as error:
         if options.data_of_checkpoint:
             raise DataError(f"{error}; the path is from {options.resume}, --data gives another one") from error
@@ -143,7 +155,7 @@ def _parser() -> commandline.Parser:
     )
     parser.add_options(
         *training_options.OPTIONS,
-        *(commandline.DATA, commandline.DEVICE, commandline.ENGINE, commandline.THREADS),
+        *(commandline.DATA, commandline.TARGET, commandline.DEVICE, commandline.ENGINE, commandline.THREADS),
         Option(
             "--metrics",
             type=commandline.path,
@@ -205,6 +217,10 @@ def _introduce(options: argparse.Namespace, dataset: Dataset, model: Sequential,
     shape = " x ".join(map(str, dataset.train.images.shape[1:]))
     print(f"device  {reason}")
     print(f"data    {options.data or data.MNIST}: {sizes}; {shape} {dataset.train.images.dtype}")
+    if dataset.table is not None:
+        print(f"inputs  {', '.join(dataset.table.columns)}: standardized, (x - mean) / deviation of the training rows")
+    if dataset.class_names is not None:
+        print(f"classes {class_names.listed(dataset.class_names)}")
     print(
         f"model   {model.network}, {' '.join(model.network.activations)}; {model.network.parameters:,} parameters; "
         f"{model.optimizer}, schedule {options.schedule}, batch size {options.batch_size}, seed {options.seed}",

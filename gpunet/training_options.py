@@ -17,6 +17,7 @@ from gpunet.data import Dataset
 from gpunet.errors import ArgumentError
 from gpunet.layers import HIDDEN_ACTIVATIONS, Dense
 from gpunet.model import Sequential
+from gpunet.normalization import Normalization
 from gpunet.optimizers import Optimizer
 from gpunet.regularizers import L2
 
@@ -136,19 +137,19 @@ def optimizer_of(options: argparse.Namespace) -> Optimizer:
 
 
 def model_of(options: argparse.Namespace, dataset: Dataset) -> Sequential:
-    """The compiled model that the options describe. Raises ArgumentError for options that do not fit the data."""
-    if options.batch_size > len(dataset.train.labels):
-        raise ArgumentError(
-            f"--batch-size: expected at most the {len(dataset.train.labels)} training examples, "
-            f"got {options.batch_size}"
-        )
+    """The compiled model that the options describe. The columns of a table are standardized."""
     model = Sequential(seed=options.seed)
+    if dataset.table is not None:
+        standardize = Normalization()
+        standardize.adapt(dataset.train.images)
+        model.add(standardize)
     inputs: int | None = dataset.inputs
     penalty = None if options.l2 is None else L2(options.l2)
     for units in options.hidden:
         model.add(Dense(units, options.activation, input_dim=inputs, kernel_regularizer=penalty))
         inputs = None
     model.add(Dense(dataset.classes, "softmax", input_dim=inputs, kernel_regularizer=penalty))
+    model.class_names = dataset.class_names
     model.compile(optimizer_of(options), losses.INTEGER, device=options.device, engine=options.engine)
     return model
 

@@ -6,18 +6,30 @@ Images stay as they are stored (uint8 for IDX files); an engine converts a batch
 from __future__ import annotations
 
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 
 from gpunet.data.dataset import Dataset, Examples, Table, split
 from gpunet.data.idx import read_idx_folder
 from gpunet.data.npz import read_npz
 from gpunet.data.origin import MNIST, Origin, fingerprint
-from gpunet.data.table import SUFFIXES, is_table, read_table
+from gpunet.data.table import SUFFIXES, is_table, read_rows, read_table
 from gpunet.errors import DataError
 
 EXPECTED = f"a folder of IDX files, an .npz file or a table ({', '.join(SUFFIXES)})"
 
-__all__ = ["MNIST", "Dataset", "Examples", "Origin", "Table", "fingerprint", "is_table", "load", "load_mnist"]
+__all__ = [
+    "MNIST",
+    "Dataset",
+    "Examples",
+    "Origin",
+    "Table",
+    "fingerprint",
+    "is_table",
+    "load",
+    "load_mnist",
+    "read_rows",
+]
 
 
 def load_mnist() -> Dataset:
@@ -28,13 +40,14 @@ def load_mnist() -> Dataset:
     return load(Path(__file__).parent / "mnist")
 
 
-def load(path: str | Path, target: str | None = None) -> Dataset:
+def load(path: str | Path, target: str | None = None, columns: Sequence[str] | None = None) -> Dataset:
     """The data set at `path`: a folder of IDX files, an .npz with x_train, y_train, x_test, y_test, or a table.
 
     The last sixth of the training examples becomes the validation part, as 10,000 of 60,000 in MNIST, unless the .npz
     has x_val and y_val. Of a table's rows a sixth of each class is for validation and a sixth for testing, in an order
     that is random and always the same.
-    target: of a table (.csv, .tsv, .parquet), the column that has the classes.
+    target: of a table (.csv, .tsv, .parquet), the column that has the classes; columns: those that are the inputs, all
+            others if nothing is said.
     Raises DataError, naming the file, if something is missing, damaged or inconsistent.
     """
     path = Path(path)
@@ -51,6 +64,6 @@ def load(path: str | Path, target: str | None = None) -> Dataset:
     if not stat.S_ISREG(mode):
         raise DataError(f"{path}: not a regular file; expected {EXPECTED}")
     if is_table(path):
-        return read_table(path, target)
+        return read_table(path, target, columns)
     train, test, *validation = read_npz(path)
     return split(train, test, *validation)

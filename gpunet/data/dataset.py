@@ -78,6 +78,19 @@ class Dataset(_Parts):
             return len(self.class_names)
         return 1 + max(int(part.labels.max()) for part in self)
 
+    def renamed(self, names: tuple[str, ...]) -> Dataset:
+        """The same with its classes numbered as in another list of names. Raises DataError for a class not in it."""
+        own = self.class_names
+        if own is None or own == names:
+            return self
+        if unknown := [name for name in own if name not in names]:
+            raise DataError(
+                f"there is no class {unknown[0]!r} in the model; its classes are {class_names.listed(names)}"
+            )
+        number = np.array([names.index(name) for name in own], np.int32)
+        train, validation, test = (Examples(part.images, number[part.labels]) for part in self)
+        return Dataset(train, validation, test, names, self.table)
+
     @property
     def untrained_classes(self) -> list[int]:
         """Classes in the validation part but not in the training part, as when the examples are sorted by class."""

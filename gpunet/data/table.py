@@ -7,15 +7,16 @@ class a sixth is for testing and a sixth for validation. Which rows depends on t
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gpunet.class_names import listed
-from gpunet.data.dataset import Dataset, Part, Table, split
-from gpunet.errors import DataError, first_line
+from gpunet.class_names import listed, numbered
+from gpunet.data.dataset import Dataset, Examples, Part, Table, split
+from gpunet.errors import ArgumentError, DataError, first_line
 
 READERS: dict[str, tuple[str, dict[str, Any]]] = {
     ".csv": ("read_csv", {"low_memory": False}),  # or pandas warns of columns whose type changes on the way
@@ -32,27 +33,56 @@ def is_table(path: str | Path) -> bool:
     return _suffix(Path(path)) in READERS
 
 
-def read_table(path: Path, target: str | None) -> Dataset:
+def read_table(path: Path, target: str | None, columns: Sequence[str] | None = None) -> Dataset:
     """The table's rows as examples of classes.
 
-    target: the column that has the classes.
+    target:  the column that has the classes.
+    columns: those that are the inputs; all others if nothing is said.
     Raises DataError, naming the file, if it cannot be read, or a column cannot be used.
     """
     frame = read_frame(path)
-    names = [str(column) for column in frame.columns]
-    if target is None:
-        raise DataError(f"{path}: which column has the classes? Give one as --target: {listed(names)}")
-    if target not in names:
-        raise DataError(f"{path}: there is no column {target!r} for --target; there are {listed(names)}")
-    labels = _labels(path, frame[target])
-    columns = tuple(name for name in names if name != target)
-    if not columns:
-        raise DataError(f"{path}: there is no column but {target!r}; expected columns with numbers")
-    table, x = Table(target, columns), numbers(path, frame, columns)
+    table = _table(path, frame, target, columns)
+    labels = _labels(path, frame[table.target])
+    x = numbers(path, frame, table.columns)
     train, test, validation = (
         Part(x[rows], labels[rows], f"{path}: columns", f"{path}: {target}") for rows in _dealt(path, labels)
     )
     return split(train, test, validation, table=table)
+
+
+def read_rows(path: Path, target: str | None, columns: Sequence[str] | None, names: Sequence[str] | None) -> Dataset:
+    """The same with all rows in each part: to evaluate on a table that was not trained on.
+
+    names: of the classes that are known, if they have names; they may be others than the table's.
+    """
+    frame = read_frame(path)
+    table = _table(path, frame, target, columns)
+    column = frame[table.target]
+    _require_classes(path, column)
+    if names is None:
+        whole = _whole(path, column)
+        if whole is None:
+            raise DataError(f"{path}: column {table.target!r} has text; expected class numbers, as in the training")
+        labels = whole.astype(np.int32)
+    else:
+        try:
+            labels = numbered(f"{path}: {table.target}", _as_text(path, column), names)
+        except ArgumentError as error:
+            raise DataError(str(error)) from error
+    rows = Examples(numbers(path, frame, table.columns), labels)
+    return Dataset(rows, rows, rows, None if names is None else tuple(names), table)
+
+
+def _table(path: Path, frame: Any, target: str | None, columns: Sequence[str] | None) -> Table:
+    names = list(frame.columns)
+    if target is None:
+        raise DataError(f"{path}: which column has the classes? Give one as --target: {listed(names)}")
+    if target not in names:
+        raise DataError(f"{path}: there is no column {target!r} for --target; there are {listed(names)}")
+    inputs = tuple(name for name in names if name != target) if columns is None else tuple(columns)
+    if not inputs:
+        raise DataError(f"{path}: there is no column but {target!r}; expected columns with numbers")
+    return Table(target, inputs)
 
 
 def read_frame(path: Path) -> Any:
@@ -85,7 +115,7 @@ def read_frame(path: Path) -> Any:
     return frame
 
 
-def numbers(path: Path, frame: Any, columns: tuple[str, ...]) -> NDArray[np.float32]:
+def numbers(path: Path, frame: Any, columns: Sequence[str]) -> NDArray[np.float32]:
     """(rows, columns) of the frame. Raises DataError, naming the column, for one that has anything but numbers."""
     if missing := [name for name in columns if name not in frame.columns]:
         raise DataError(f"{path}: there is no column {missing[0]!r}; there are {listed(list(frame.columns))}")
@@ -114,23 +144,36 @@ def numbers(path: Path, frame: Any, columns: tuple[str, ...]) -> NDArray[np.floa
 
 def _labels(path: Path, column: Any) -> NDArray[Any]:
     """The classes of the rows: whole numbers if they are 0, 1, ... without a gap, else text."""
-    name = column.name
+    _require_classes(path, column)
+    whole = _whole(path, column)
+    if whole is not None and np.array_equal(distinct := np.unique(whole), np.arange(len(distinct))):
+        return whole
+    return _as_text(path, column)
+
+
+def _require_classes(path: Path, column: Any) -> None:
     if (absent := np.asarray(column.isna())).any():
-        raise DataError(f"{path}: column {name!r} has no class in row {1 + int(absent.argmax())}")
-    kind = getattr(column.dtype, "kind", "O")
-    if kind in "iuf":
-        values = column.to_numpy(dtype=np.float64)
-        if not (np.floor(values) == values).all():
-            raise DataError(
-                f"{path}: column {name!r} has fractions, such as {values[np.floor(values) != values][0]:g}; expected "
-                "classes: names, or whole numbers"
-            )
-        whole: NDArray[Any] = values.astype(np.int64)
-        distinct = np.unique(whole)
-        if np.array_equal(distinct, np.arange(len(distinct))):
-            return whole
-        return np.array([str(number) for number in whole.tolist()], np.str_)
-    return np.array([str(value) for value in column], np.str_)
+        raise DataError(f"{path}: column {column.name!r} has no class in row {1 + int(absent.argmax())}")
+
+
+def _whole(path: Path, column: Any) -> NDArray[np.int64] | None:
+    """A column of numbers, which have to be whole ones; None for other columns."""
+    if getattr(column.dtype, "kind", "O") not in "iuf":
+        return None
+    values = column.to_numpy(dtype=np.float64)
+    fractions = np.floor(values) != values
+    if fractions.any():
+        raise DataError(
+            f"{path}: column {column.name!r} has fractions, such as {values[fractions][0]:g}; expected classes: names, "
+            "or whole numbers"
+        )
+    whole: NDArray[np.int64] = values.astype(np.int64)
+    return whole
+
+
+def _as_text(path: Path, column: Any) -> NDArray[np.str_]:
+    whole = _whole(path, column)
+    return np.array([str(value) for value in (column if whole is None else whole.tolist())], np.str_)
 
 
 def _dealt(path: Path, labels: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from gpunet import commandline, data, files, known_data, saving
+from gpunet import class_names, commandline, data, files, known_data, saving
+from gpunet.arrays import all_arrays, own_arrays
 from gpunet.commandline import Option
 from gpunet.errors import ArgumentError, DataError
 from gpunet.model import Sequential, restore
@@ -42,12 +43,14 @@ def _page(argv: Sequence[str] | None) -> int:
     model = restore(saved, options.device, options.engine)
     labels = None if options.labels is None else _read_labels(options.labels, model.network.classes)
     bits = 32 if options.float32 else 16
+    if saved.normalization is not None:
+        raise ArgumentError(f"{options.model}: a network behind a Normalization; expected one of images")
     try:
-        numbers, rounded = content.packed(model.get_weights(), bits)
+        numbers, rounded = content.packed(all_arrays(model.network, model.get_weights()), bits)
     except ArgumentError as error:
         raise ArgumentError(f"{options.model}: {error}") from None
     dataset, name = known_data.load(PROGRAM, options.model, saved, options.data)
-    if content.image_size(dataset.test.images.shape[1:]) is None:
+    if dataset.table is not None or content.image_size(dataset.test.images.shape[1:]) is None:
         raise ArgumentError(
             f"{name}: examples of shape {dataset.test.images.shape[1:]}; expected grey images, (height, width): a page "
             "shows no others"
@@ -57,14 +60,15 @@ def _page(argv: Sequence[str] | None) -> int:
     if bits == 16:
         exact = _accuracy(_probabilities(model, test.images, options.quiet), test.labels)
         scale = model.scale
-        model.set_weights(rounded)
+        model.set_weights(own_arrays(model.network, rounded))
         model.scale = scale  # the same network, nearly
     probabilities = _probabilities(model, test.images, options.quiet)
     accuracy = _accuracy(probabilities, test.labels)
     accuracies = (exact if bits == 16 else accuracy, accuracy)
 
     source = content.Source(Path(options.model).name, name, name == data.MNIST, shlex.join([*PROGRAM.split(), *argv]))
-    labels = labels or [str(number) for number in range(model.network.classes)]
+    names = [class_names.of(model.class_names, number)[:MOST_LETTERS] for number in range(model.network.classes)]
+    labels = labels or names
     page = document(content.describe(model, test, probabilities, labels, source, bits, accuracies), numbers)
     files.write_bytes(options.output, page)
     if not options.quiet:
@@ -89,7 +93,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
             "--labels",
             type=commandline.path,
             metavar="FILE",
-            help="a text file with the classes' names, one a line (their numbers)",
+            help="a text file with the classes' names, one a line (the model's, or their numbers)",
         ),
         Option(
             "--float32",

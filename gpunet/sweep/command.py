@@ -32,7 +32,7 @@ EXAMPLES = """\
 STORAGE = "sweeps.db"
 TAKEOVER = 60.0  # seconds
 SEED = next(option for option in training_options.OPTIONS if option.name == spaces.NOT_VARIED)
-SINGLE = (SEED, commandline.DATA, commandline.DEVICE, commandline.ENGINE, commandline.THREADS)
+SINGLE = (SEED, commandline.DATA, commandline.TARGET, commandline.DEVICE, commandline.ENGINE, commandline.THREADS)
 HELP = {
     "hidden": "widths of the hidden layers: 500,300 for two layers, none for a network without any (500,500)",
     "nesterov": "look ahead along the momentum, for sgd: yes, no or both (no)",

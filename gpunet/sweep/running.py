@@ -48,7 +48,7 @@ def sweep(options: argparse.Namespace, space: Space, records: TextIO) -> int:
     """
     if options.threads is not None:
         threads.limit(options.threads)
-    dataset = known_data.to_train_on(PROGRAM, options.data)
+    dataset = known_data.to_train_on(PROGRAM, options.data, options.target)
     bench = Bench(dataset, options.device, options.engine)
     space.check(lambda configuration: bench.model(configuration, options.seed))
     plan = _plan(options, space, dataset)
@@ -100,7 +100,7 @@ def _plan(options: argparse.Namespace, space: Space, dataset: Dataset) -> Plan:
 def _name(options: argparse.Namespace, space: Space, storage: Storage) -> str:
     """Of the study to report: that of the options, or the only one."""
     if space.choices or options.seeds or options.trials:
-        return _plan(options, space, known_data.to_train_on(PROGRAM, options.data)).name
+        return _plan(options, space, known_data.to_train_on(PROGRAM, options.data, options.target)).name
     names = studies.names(storage)
     if len(names) != 1:
         there = ", ".join(names) or "none"

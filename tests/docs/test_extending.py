@@ -91,7 +91,7 @@ def test_no_code_of_the_package_asks_for_an_engine_by_name(name: str) -> None:
 
 COMMANDS = {
     *("__main__", "commandline", "doctor", "evaluate", "final_model", "gpunet", "interruption", "kernel_report"),
-    *("known_data", "page", "predict", "resume", "sweep", "train", "training_options"),
+    *("known_data", "page", "predict", "predict_table", "predictions", "resume", "sweep", "train", "training_options"),
 }
 FOUNDATIONS = {
     *("_version", "cache_folders", "checks", "class_names", "errors", "files", "first_weights", "keras_names"),
