@@ -82,7 +82,7 @@ def _evaluate_with(options: argparse.Namespace) -> None:
     if options.plot is not None:
         figure = plots.report(
             result.confusion,
-            _mistakes(dataset.test, result, names),
+            _mistakes(dataset.test, result),
             model.get_weights()[0],
             shape,
             names,
@@ -132,21 +132,13 @@ def evaluate(model: Sequential, examples: Examples, silent: bool = False) -> Res
     return Result(loss, np.concatenate(probabilities), confusion)
 
 
-def _mistakes(examples: Examples, result: Result, names: Names) -> list[tuple[NDArray[Any], str, str, float]]:
+def _mistakes(examples: Examples, result: Result) -> list[tuple[NDArray[Any], int, int, float]]:
     """The mistakes that plots.report draws: (example, target, prediction, its probability)."""
     predictions = result.probabilities.argmax(axis=1)
     confidence = result.probabilities.max(axis=1)
     wrong = np.flatnonzero(predictions != examples.labels)
     worst = wrong[np.argsort(-confidence[wrong], kind="stable")][: math.prod(plots.MISTAKES)]
-    return [
-        (
-            examples.images[n],
-            class_names.of(names, int(examples.labels[n])),
-            class_names.of(names, int(predictions[n])),
-            float(confidence[n]),
-        )
-        for n in worst
-    ]
+    return [(examples.images[n], int(examples.labels[n]), int(predictions[n]), float(confidence[n])) for n in worst]
 
 
 def _print(options: argparse.Namespace, result: Result, labels: NDArray[np.integer], names: Names) -> None:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpunet import cache_folders, files
+from gpunet import cache_folders, class_names, files
 from gpunet.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ SUFFIXES = (".png", ".svg", ".pdf")
 DOTS_PER_INCH = 150
 MISTAKES = (4, 6)  # rows and columns of images
 UNITS = 100  # of the first layer, whose weights are drawn
+Names = Sequence[str] | None  # of the classes
 MOST_NUMBERED = 20  # classes: up to here the confusion matrix shows its numbers
 
 
@@ -69,10 +70,10 @@ def curves(epochs: Sequence[int], history: Mapping[str, Sequence[float]]) -> Fig
 
 def report(
     confusion: NDArray[np.integer],
-    mistakes: Sequence[tuple[NDArray[Any], object, object, float]],
+    mistakes: Sequence[tuple[NDArray[Any], int, int, float]],
     weights: NDArray[np.floating],
     shape: tuple[int, ...] | None,
-    names: Sequence[str] | None = None,
+    names: Names = None,
 ) -> Figure:
     """Confusion matrix, most confident mistakes, and the first layer's weights.
 
@@ -87,7 +88,7 @@ def report(
     halves: Any = figure.subfigures(2, 1)
     left, right = halves[0].subfigures(1, 2)
     _draw_confusion(left.subplots(), confusion, names)
-    _draw_mistakes(right, mistakes, shape)
+    _draw_mistakes(right, mistakes, shape, names)
     _draw_weights(halves[1].subplots(), weights, shape)
     return figure
 
@@ -132,7 +133,7 @@ def _usual(kind: str) -> str:
     return "~/.matplotlib"
 
 
-def _draw_confusion(axes: Axes, confusion: NDArray[np.integer], names: Sequence[str] | None) -> None:
+def _draw_confusion(axes: Axes, confusion: NDArray[np.integer], names: Names) -> None:
     """Colours in per cent of a row's examples, so that rare classes show as well; the numbers are examples."""
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
@@ -150,7 +151,7 @@ def _draw_confusion(axes: Axes, confusion: NDArray[np.integer], names: Sequence[
 
 
 def _draw_mistakes(
-    figure: Any, mistakes: Sequence[tuple[NDArray[Any], object, object, float]], shape: tuple[int, ...] | None
+    figure: Any, mistakes: Sequence[tuple[NDArray[Any], int, int, float]], shape: tuple[int, ...] | None, names: Names
 ) -> None:
     figure.suptitle("most confident mistakes" if mistakes else "no mistakes")
     drawn_shape = image_shape(shape)
@@ -163,7 +164,8 @@ def _draw_mistakes(
             axes.plot(np.ravel(example), linewidth=0.7)
         else:
             axes.imshow(_scaled(example.reshape(drawn_shape)), cmap="gray")
-        title = f"{target}, taken for {prediction}\n{100 * probability:.1f} %"
+        true, taken = class_names.of(names, target), class_names.of(names, prediction)
+        title = f"{true}, taken for {taken}\n{100 * probability:.1f} %"
         axes.set_title(title, fontsize=8, parse_math=False)
 
 

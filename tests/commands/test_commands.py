@@ -214,8 +214,11 @@ def test_evaluate_counts_what_the_model_gets_right(
     assert shown[2] == f"model   {blobs_model}: 8-5-3, tanh softmax"
     for line, told in zip(shown[4:7], summary["classes"], strict=True):
         assert line.split()[:3] == [str(told[name]) for name in ("class", "examples", "correct")]
-    assert shown[7] == f"test accuracy {100 * summary['test_accuracy']:.2f} %, loss {summary['test_loss']:.4f}"
-    assert len(shown) == 8
+    means = ", ".join(f"{name} {100 * mean:.2f} %" for name, mean in summary["macro"].items())
+    assert shown[7] == f"{means} (means over the classes)"
+    assert shown[8] == f"among the most probable 2: {100 * summary['top_k']['2']:.2f} %"
+    assert shown[9] == f"test accuracy {100 * summary['test_accuracy']:.2f} %, loss {summary['test_loss']:.4f}"
+    assert len(shown) == 10
 
 
 def blobs_of(folder: Path, name: str, blobs: tuple[np.ndarray, np.ndarray], changed: float = 0.0) -> Path:
@@ -276,7 +279,8 @@ def test_a_report_that_cannot_be_drawn_hides_no_result(
     monkeypatch.setattr(files, "write_bytes", full)
     assert evaluate.main([str(blobs_model), "--data", "blobs.npz", "--plot", "report.png"]) == 1
     out, err = capsys.readouterr()
-    assert [line.split()[0] for line in out.splitlines()] == ["device", "data", "model", "class", "0", "1", "2", "test"]
+    first_words = ["device", "data", "model", "class", "0", "1", "2", "precision", "among", "test"]
+    assert [line.split()[0] for line in out.splitlines()] == first_words
     assert err == "gpunet evaluate: --plot: report.png: cannot be written: No space left on device\n"
 
 

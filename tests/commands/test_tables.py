@@ -146,9 +146,7 @@ def test_the_page_and_the_plot_have_the_names_of_images(tmp_path: Path, run: Any
     assert json.dumps(["$x$ & <b>", "no"])[1:-1].replace("<", "\\u003c").split(",")[1] in Path("signs.html").read_text()
     status, _, err = run(evaluate, "m.npz", "--plot", "r.svg", "--quiet")
     assert (status, err) == (0, "")
-    figure = plots.report(
-        np.eye(2, dtype=int), [(images[0], "no", "$x$", 0.5)], np.ones((16, 3)), (4, 4), ["no", "$x$"]
-    )
+    figure = plots.report(np.eye(2, dtype=int), [(images[0], 0, 1, 0.5)], np.ones((16, 3)), (4, 4), ["no", "$x$"])
     labels = [text.get_text() for text in figure.findobj(lambda artist: hasattr(artist, "get_text"))]
     assert {"no", "$x$", "no, taken for $x$\n50.0 %"} <= set(labels)
 
