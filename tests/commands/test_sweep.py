@@ -296,7 +296,6 @@ def test_a_report_needs_no_more_than_the_study(run: Run, capsys) -> None:
         ("--learning-rate", "--learning-rate: expected a value, several, or a range a..b"),
         ("--batch-size 10 0", "--batch-size: expected a whole number, 1 or above; got '0'"),
         ("--batch-size 10 10", "--batch-size: 10 is given twice"),
-        ("--batch-size 10..100 --trials 3", "--batch-size: expected at most the 50 training examples, got 100"),
         ("--activation relu..tanh --trials 3", "--activation: relu..tanh: only numbers have ranges"),
         ("--activation relu tanhh", "--activation: expected one of sigmoid, "),
         ("--nesterov maybe", "--nesterov: expected yes or no, got 'maybe'"),

@@ -162,7 +162,6 @@ def test_an_option_named_after_an_optimizers_field_sets_it(words: str, expected:
 
 FAULTS = {
     "no such data": (["--data", "nowhere"], "nowhere: no such file or folder"),
-    "batch too large": (["--batch-size", "51"], "--batch-size: expected at most the 50 training examples, got 51"),
     "batch 0": (["--batch-size", "0"], "argument --batch-size: expected a whole number, 1 or above; got '0'"),
     "epochs": (["--epochs", "many"], "argument --epochs: expected a whole number"),
     "hidden": (["--hidden", "5", "-1"], "hidden"),
