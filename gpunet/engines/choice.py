@@ -1,4 +1,4 @@
-"""The choice of an engine for a device, a network and a batch size: one table of engines, and how it is read."""
+"""The choice of an engine for a device, a network and a batch size, from one table of engines."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class Row(NamedTuple):
     """An engine.
 
     device:    where it runs, cpu or cuda.
-    module, class_name: where it is; imported when one is made, because Numba takes half a second, or is not there.
+    module, class_name: its class, imported only when needed: Numba takes half a second, or may be missing.
                On cuda, the class takes the GPU as its last argument.
-    fallback:  the engine of the same device that serves where this one cannot; None if there is none.
-    software:  what computes, for people; with versions.
-    problem:   why this machine cannot have it, in one line; None if it can.
+    fallback:  the engine of the same device that replaces this one if it cannot run; None if there is none.
+    software:  the software that computes, with versions, for messages.
+    problem:   why it cannot run on this machine, in one line; None if it can.
     objection: why the fallback is better for a network, batch size, optimizer and GPU, in words; None if it is not.
     place:     what of a network is stored where on the GPU, in words, if the engine decides that; for those it serves.
     shares:    whether a share of a GPU's multiprocessors is enough for it (cuda/shares.py). The class takes how many.
@@ -61,16 +61,16 @@ def _numba() -> str:
 
 @functools.cache
 def numba_problem() -> str | None:
-    """Why Numba cannot be used here, in one line; None if it can. Asked once a process.
+    """Why Numba cannot be used here, in one line; None if it can. Checked once per process.
 
-    Raises ArgumentError for a number of threads in the environment that Numba would stumble over.
+    Raises ArgumentError for a number of threads in the environment that Numba would reject.
     """
     threads.count()
     try:
-        import numba  # half a second, so only where it is needed
+        import numba  # takes half a second, so only if needed
     except ModuleNotFoundError:
         return "Numba, which compiles the faster engine, is not installed; pip install numba"
-    except Exception as error:  # whatever a broken installation, or a NumPy that is too new for it, raises
+    except Exception as error:  # a broken installation, or a NumPy that is too new for it, may raise anything
         return f"Numba cannot be imported ({str(error).splitlines()[0]}); pip install --upgrade numba"
     return "Numba's compiler is switched off (NUMBA_DISABLE_JIT)" if numba.config.DISABLE_JIT else None
 
@@ -157,11 +157,11 @@ def choose(
     engine: str = "auto",
     optimizer: Optimizer | None = None,
 ) -> Choice:
-    """The engine for a network and batch size on a device, as far as `device` and `engine` leave it open.
+    """Choose the engine for a network and batch size on a device, as far as `device` and `engine` leave it open.
 
-    optimizer: Adam if not given, which needs the most memory.
+    optimizer: by default Adam, which needs the most memory.
 
-    Raises ArgumentError for an unknown name, DeviceError if what was asked for cannot be had.
+    Raises ArgumentError for an unknown name, DeviceError if what was asked for is not available.
     """
     check_device(device, engine)
     if "cpu" in (device, DEVICE_OF.get(engine)):
@@ -178,9 +178,9 @@ def choose(
 
 
 def instead_of(choice: Choice, network: Network, device: str, engine: str) -> Choice | None:
-    """What to take if a choice turns out not to work: its fallback on the same device, then the CPU.
+    """What to use if a choice turns out not to work: its fallback on the same device, then the CPU.
 
-    device, engine: as they were asked for; None if they leave nothing else.
+    device, engine: as they were asked for. Returns None if they leave no other choice.
     """
     row, on_gpu = TABLE[choice.engine], DEVICE_OF[choice.engine] == "cuda"
     gpu_is_lost = on_gpu and cuda_device(choice.gpu).lost is not None
@@ -192,7 +192,7 @@ def instead_of(choice: Choice, network: Network, device: str, engine: str) -> Ch
 
 
 def _serving(device: str, against: Callable[[Row], str | None]) -> tuple[str, dict[str, str]]:
-    """The first engine of a device that nothing is against, and what is against those before it."""
+    """The first engine of a device without an objection, and the objections to those before it."""
     name, found = TRIED_FIRST[device], dict[str, str]()
     while why := against(TABLE[name]):
         found[name] = why
@@ -217,7 +217,7 @@ def _on_cpu(engine: str, *problems: str) -> Choice:
 
 
 def check_device(device: str, engine: str) -> None:
-    """Raise ArgumentError unless both names are known and belong together, DeviceError if CUDA cannot be had."""
+    """Raise ArgumentError unless both names are known and fit together, DeviceError if CUDA is not available."""
     if not is_device(device):
         raise ArgumentError(f"device: expected one of {DEVICE_NAMES}; got {device!r}")
     if engine not in ENGINES:
@@ -232,12 +232,12 @@ def check_device(device: str, engine: str) -> None:
 
 
 def is_device(name: object) -> bool:
-    """Whether this is a device's name: one of DEVICES, or cuda: with a GPU's number."""
+    """Whether this is the name of a device: one of DEVICES, or cuda: and a GPU's number."""
     return isinstance(name, str) and (name in DEVICES or re.fullmatch(r"cuda:[0-9]{1,4}", name) is not None)
 
 
 def gpu_index(device: str) -> int:
-    """The GPU that a device's name means, as CUDA counts those that it may use."""
+    """The index of the GPU that a device's name means, among those visible to CUDA."""
     return int(device.partition(":")[2] or 0)
 
 

@@ -1,4 +1,4 @@
-"""Weighted: targets with a weight for each example, which travel together wherever targets alone would."""
+"""Weighted: targets with a weight for each example, to be passed wherever targets alone can be."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from typing import Any
 
 @dataclass(frozen=True, eq=False)
 class Weighted:
-    """Targets in the engines' form (`targets`), and what each example's loss counts, (examples,) float32 from 0 on.
+    """Targets in the engines' form, and weights (examples,) float32, not negative, that multiply the examples' losses.
 
-    The mean loss of a batch is the sum of weight times loss, over the number of its examples; gradients follow.
+    The mean loss of a batch is the sum of weight times loss, divided by the number of examples; gradients follow from
+    it.
     """
 
     targets: Any
@@ -32,7 +33,7 @@ class Weighted:
         return Weighted(self.targets[which], self.weights[which])
 
     def moved(self, move: Callable[[Any], Any]) -> Weighted:
-        """Both arrays elsewhere."""
+        """Both arrays after `move`."""
         return Weighted(move(self.targets), move(self.weights))
 
 

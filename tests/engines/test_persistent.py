@@ -529,7 +529,7 @@ def test_a_grid_that_the_device_cannot_hold_at_once_is_refused(monkeypatch: pyte
 def test_a_network_that_does_not_fit_is_refused_with_the_reason() -> None:
     engine = PersistentEngine(LECTURE, Adam(), start(LECTURE), open_device("order-forward"))
     images, labels, _ = problem(LECTURE, 4, input_bytes=True)
-    with pytest.raises(DeviceError, match=r"engine persistent: a thread would look after .* too large for 4 multipro"):
+    with pytest.raises(DeviceError, match=r"engine persistent: a thread would have .* too large for 4 multipro"):
         engine.train_epoch(engine.upload(images), engine.upload(labels), np.arange(4, dtype=np.int32), 1)
     assert engine.predict(engine.upload(images)).shape == (4, 10)
 

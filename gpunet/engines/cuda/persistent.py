@@ -1,7 +1,7 @@
 """The persistent CUDA engine: an epoch in one launch, weights and optimizer state on the chip. See docs/persistent.md.
 
-For networks with hidden layers that fit (persistent_plan.py says why one does not) and small batches. The kernel is
-kernels/persistent_epoch.cu. Predictions and evaluations are the tiled engine's.
+For small batches and networks with hidden layers that fit (persistent_plan.py says why one does not). The kernel is
+kernels/persistent_epoch.cu. Predictions and evaluations use the tiled engine's kernels.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from gpunet.layers import Network
 from gpunet.optimizers import Optimizer
 
 KERNEL = "persistent_epoch"
-PATIENCE = 1 << 20  # polls of a packet, each about 0.5 us or more, before a launch is given up
+PATIENCE = 1 << 20  # polls of a packet, each about 0.5 us or more, before a launch gives up
 
 
 class PersistentEngine(CudaEngine):
@@ -76,7 +76,7 @@ class PersistentEngine(CudaEngine):
 class _Epoch:
     """The launches of epochs over the same examples with the same batch size.
 
-    make_plan: of an attempt, counted from 0; raises DoesNotFitError.
+    make_plan: from the number of an attempt, from 0; raises DoesNotFitError.
     """
 
     def __init__(
@@ -97,22 +97,22 @@ class _Epoch:
             raise DeviceError(f"engine persistent: {reason}; use engine='auto' or 'tiled'") from None
 
     def kernels(self) -> Kernels:
-        """The first attempt's; another is seldom needed, and takes the compiler as long as all else."""
+        """The first attempt's kernel; another is seldom needed, and takes as long to compile as everything else."""
         return [(KERNEL, self.plan.defines)]
 
     def make_ready(self) -> None:
         device, state = self._device, self._state
         self._module = self._compiled()
-        # Blocks that are done must not write what others may still have to read.
+        # Blocks that are done must not overwrite what others may still read.
         self._new_state = [device.empty(array.shape, np.float32) for array in state]
         for array, new in zip(state, self._new_state, strict=True):
-            device.copy(array, new)  # the zeros after rows: the kernel writes only what is real
+            device.copy(array, new)  # for the padding after rows: the kernel only writes actual numbers
         self._packets, self._no_packets = (device.zeros(self.plan.packets, np.uint64) for _ in range(2))
         self._status = device.zeros(4, np.int32)
         self._try_out()
 
     def _compiled(self) -> Module:
-        """Of the first plan for which the compiler finds registers enough, else of the last that fits."""
+        """The kernel of the first plan for which the compiler finds enough registers, or else of the last that fits."""
         module = _loaded(self._device, self.plan)
         for attempt in range(1, ATTEMPTS):
             if module.local_bytes(KERNEL) == 0:
@@ -125,11 +125,11 @@ class _Epoch:
         return module
 
     def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int) -> None:
-        """Hand the device what is new in an epoch."""
+        """Give the device the data of a new epoch."""
         self.data.load(order, optimizer, updates_before)
 
     def _try_out(self) -> None:
-        """Make an update that is not kept: what a driver refuses, it says only when it is asked to launch.
+        """Make an update and discard it: a driver only refuses a launch when it is asked for one.
 
         Raises DeviceError.
         """
@@ -138,7 +138,7 @@ class _Epoch:
         self._launch(0, 1)
 
     def run(self, progress: Progress) -> None:
-        """Make all updates of the epoch, a launch after the other."""
+        """Make all updates of the epoch, one launch after another."""
         for first in range(0, self.data.updates, self.plan.launch_updates):
             last = min(first + self.plan.launch_updates, self.data.updates)
             self._launch(first, last)
@@ -147,7 +147,7 @@ class _Epoch:
             progress(last)
 
     def _launch(self, first: int, last: int) -> None:
-        """Make the updates first to last - 1, into the new state, and wait for them."""
+        """Make updates first to last - 1, store them in the new state, and wait."""
         data, device = self.data, self._device
         device.copy(self._no_packets, self._packets)
         device.write(self._status, np.zeros(4, np.int32))
@@ -173,12 +173,12 @@ class _Epoch:
 
 
 def _arrays(labels: Array) -> tuple[Array, ...]:
-    """Targets, and weights if they have some."""
+    """The targets, and their weights if there are any."""
     return (labels.targets, labels.weights) if isinstance(labels, Weighted) else (labels,)
 
 
 def _loaded(device: Device, plan: Plan) -> Module:
-    """The plan's kernel. Raises DeviceError unless the device holds all blocks at once."""
+    """The plan's kernel. Raises DeviceError unless the device can hold all blocks at once."""
     module = device.compile(KERNEL, plan.defines)
     if plan.shared_bytes > device.shared_bytes:
         raise DeviceError(

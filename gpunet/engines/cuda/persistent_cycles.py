@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 # optimizer step and its part of one example's products.
 EXCHANGE, STEP, EXAMPLE = 800, 27, 21.7
 PLANNED_THREADS = 256
-# Where blocks add up gradients (kernels/parts.cuh), more cycles per exchange, and per example; and the bytes that a
-# block writes and reads per neuron and example.
+# If blocks add gradients (kernels/parts.cuh): further cycles per exchange and per example, and the bytes that a block
+# writes and reads per neuron and example.
 REDUCTION, REDUCTION_EXAMPLE, PACKET_BYTES = 400, 95, 16
 CACHE_BYTES = 32  # per cycle and multiprocessor, to and from the second-level cache
 

@@ -1,6 +1,6 @@
-"""The persistent engine's plan: how a network is spread over the blocks, and what of it lies where.
+"""The persistent engine's plan: how a network is distributed over the blocks, and what is stored where.
 
-A function of network, batch and device alone. It counts shared memory exactly as kernels/persistent_block.cuh does
+It depends only on network, batch size and device. It counts shared memory exactly as kernels/persistent_block.cuh does
 (which refuses to run if the two differ), and registers by an allowance that the compiler has to confirm.
 """
 
@@ -22,18 +22,18 @@ from gpunet.engines.cuda.persistent_cycles import persistent_cycles
 from gpunet.layers import Network
 from gpunet.optimizers import RULES
 
-THREADS = (256, 128, 512)  # a block's, in the order in which they are tried; multiples of 128, or ptxas caps registers
-NARROW = 128  # networks no wider than this take as many threads
-REGISTERS = 65536  # a multiprocessor
-MOST_REGISTERS = 255  # a thread
-# Registers that a thread needs beside the numbers that it keeps, at batch size 1 and above: the first allowance with
-# which the compiler puts nothing into memory is taken.
+THREADS = (256, 128, 512)  # per block, in the order in which they are tried; multiples of 128, or ptxas caps registers
+NARROW = 128  # for networks no wider than this, this number of threads is tried first
+REGISTERS = 65536  # per multiprocessor
+MOST_REGISTERS = 255  # per thread
+# Registers that a thread needs besides the numbers that it keeps, at batch size 1 and above. The first allowance with
+# which nothing spills is used.
 WORKING_REGISTERS = {1: (58, 84, 110), 2: (96, 112, 132)}
 ATTEMPTS = 3
-MOST_NUMBERS = 512  # a thread may look after: its code is written out for each of them
-STAGED_WORDS = 12  # of the next batch's inputs that a thread holds in registers on their way to shared memory
-CLASSES_OF_LANES = 32  # so many classes take a lane each (kernels/persistent_output.cuh)
-LAUNCH_EXAMPLES = 20_000  # of a launch: 50 to 100 ms, which a display and Ctrl-C can wait
+MOST_NUMBERS = 512  # per thread, because its code is unrolled over all of them
+STAGED_WORDS = 12  # of the next batch's inputs, in a thread's registers on their way to shared memory
+CLASSES_OF_LANES = 32  # up to this many classes take one lane each (kernels/persistent_output.cuh)
+LAUNCH_EXAMPLES = 20_000  # per launch: 50 to 100 ms, which a display and Ctrl-C can wait for
 # Widths, optimizer, batch, bytes as input, classes as targets.
 REPORTED = (
     ((784, 500, 500, 10), "adam", 1, True, True),
@@ -45,23 +45,23 @@ REPORTED = (
     ((20, 64, 64, 64, 5), "adam", 1, False, True),
     ((4, 64, 64, 2), "sgd", 32, False, False),
 )
-REPORTED_WITH_EVERYTHING = REPORTED[1]  # once more, with weights of examples and a penalty
+REPORTED_WITH_EVERYTHING = REPORTED[1]  # again, with weights of examples and a penalty
 
 
 class DoesNotFitError(ValueError):
-    """In words why the persistent engine cannot take a network."""
+    """Says why the persistent engine cannot train a network."""
 
 
 @dataclass(frozen=True)
 class Slice:
-    """A block's slice of a weight matrix, as in kernels/slice.cuh. columns: a thread's."""
+    """A block's slice of a weight matrix, as in kernels/slice.cuh. columns: per thread."""
 
     rows: int
     columns: int
 
     @property
     def numbers(self) -> int:
-        """That a thread looks after, of each array."""
+        """Numbers per thread in each array."""
         return self.rows * self.columns
 
 
@@ -69,8 +69,9 @@ class Slice:
 class Plan:
     """How a network is trained by `blocks` blocks of `threads` threads.
 
-    in_shared: for each of `slices`, how many of its arrays (weights, slots) lie in shared memory, from the last.
-    staged:    whether the next batch's inputs are brought to shared memory ahead of time.
+    in_shared: for each of `slices`, how many of its arrays (weights, slots) are in shared memory, starting with the
+    last.
+    staged:    whether the next batch's inputs are loaded into shared memory ahead of time.
     weighted:  whether examples have weights.
     twice:     whether weights between hidden layers are in two blocks (kernels/persistent_block.cuh), or in one.
     extra:     more compile-time parameters, for measurements and tests (kernels/phases.cuh).
@@ -91,20 +92,20 @@ class Plan:
 
     @property
     def hidden(self) -> int:
-        """Hidden layers."""
+        """The number of hidden layers."""
         return self.network.layers - 1
 
     def owned(self, layer: int) -> int:
-        """Neurons of a hidden layer that a block has at most."""
+        """The most neurons of a hidden layer that a block has."""
         return ceil_div(self.network.widths[layer], self.blocks)
 
     @property
     def most_owned(self) -> int:
-        """Neurons of one hidden layer that a block has at most."""
+        """The most neurons that a block has of any hidden layer."""
         return max(self.owned(layer) for layer in range(1, self.hidden + 1))
 
     def columns(self, layer: int) -> int:
-        """Columns of a layer that a thread has at most: its neurons, and the 1 whose weight is the bias."""
+        """The most columns of a layer that a thread has. Columns are neurons, and the 1 whose weight is the bias."""
         return ceil_div(self.network.widths[layer] + 1, self.threads)
 
     @property
@@ -120,7 +121,7 @@ class Plan:
 
     @property
     def products(self) -> list[Slice]:
-        """Slices by which an example's numbers are multiplied, up and down: the same ones twice where they lie once."""
+        """Slices that an example is multiplied by, forward and backward; those stored once are listed twice."""
         return [*self.slices, *(() if self.twice else self.slices[1 : self.hidden])]
 
     @property
@@ -129,13 +130,13 @@ class Plan:
 
     @property
     def kept_numbers(self) -> int:
-        """In a thread's registers."""
+        """Numbers in a thread's registers."""
         pairs = zip(self.slices, self.in_shared, strict=True)
         return sum(one.numbers * (self.arrays - in_shared) for one, in_shared in pairs)
 
     @property
     def shared_floats(self) -> int:
-        """Of shared memory a block: everything that it keeps begins at a multiple of 16 bytes."""
+        """Floats of shared memory per block; every part begins at a multiple of 16 bytes."""
         pairs = zip(self.slices, self.in_shared, strict=True)
         slices = [one.numbers * self.threads * in_shared for one, in_shared in pairs]
         parts = [*slices, *self._layer_parts(), *self._output_parts(), self._sums, *self._staging(), 1]
@@ -147,43 +148,43 @@ class Plan:
 
     @property
     def exchanges(self) -> int:
-        """Times an update that blocks wait for one another."""
+        """How often blocks wait for one another per update."""
         if self.hidden == 1:
             return 1
         return 2 * self.hidden - (2 if self.twice else 1)
 
     @property
     def reductions(self) -> int:
-        """Exchanges in which blocks add up gradients (kernels/parts.cuh)."""
+        """Exchanges in which blocks add gradients (kernels/parts.cuh)."""
         return 0 if self.twice else self.hidden - 1
 
     @property
     def packets(self) -> int:
-        """Of 8 bytes: in other exchanges than those, for two updates."""
+        """Packets of 8 bytes; there are two buffers, except for the reductions."""
         row = self.batch * padded(max(self.network.widths[1:-1]))
         return (self.copies * (self.exchanges - self.reductions) * 2 + self.reductions * self.blocks) * row
 
     @property
     def copies(self) -> int:
-        """Of every packet: what idle lanes have time for (kernels/exchange.cuh)."""
+        """Copies of every packet, published by otherwise idle lanes (kernels/exchange.cuh)."""
         if self.batch > 1:
             return 1
         return next((copies for most, copies in ((4, 8), (8, 4), (16, 2)) if self.most_owned <= most), 1)
 
     def exchange_name(self, exchange: int) -> str:
-        """What travels in an exchange, for people; numbered as in kernels/exchange.cuh."""
+        """What an exchange transfers, for messages; numbered as in kernels/exchange.cuh."""
         if exchange < self.hidden:
             return f"the activations of hidden layer {exchange + 1}"
         return f"the gradients of hidden layer {exchange - self.hidden + (2 if self.twice else 1)}"
 
     @property
     def order_of_sums(self) -> tuple[int, ...]:
-        """What decides about the last bits of results: plans that are alike in it have the same."""
+        """What determines the last bits of results: plans with the same value give the same bits."""
         return (self.threads,) if self.twice else (self.threads, self.blocks)
 
     @property
     def words(self) -> str:
-        """What lies where, for people."""
+        """What is stored where, for messages."""
         shared = sum(one.numbers * many for one, many in zip(self.slices, self.in_shared, strict=True))
         between = f", those between hidden layers {'twice' if self.twice else 'once'}" if self.hidden > 1 else ""
         return (
@@ -193,7 +194,7 @@ class Plan:
 
     @property
     def launch_updates(self) -> int:
-        """Updates that one launch makes at most."""
+        """The most updates in one launch."""
         return max(1, LAUNCH_EXAMPLES // self.batch)
 
     @property
@@ -219,8 +220,8 @@ class Plan:
         }
 
     def _layer_parts(self) -> Iterator[int]:
-        """Of every hidden layer: activations; if weights are there twice, gradients (not the first's); its own
-        activations twice, own gradients.
+        """For every hidden layer: activations; gradients, if weights are stored twice (not in the first layer); the
+        block's own activations twice; its own gradients.
         """
         for layer in range(1, self.hidden + 1):
             columns = self.batch * self.columns(layer) * self.threads
@@ -228,7 +229,7 @@ class Plan:
             yield from (columns, columns if self.twice and layer > 1 else 0, padded(own), padded(own), own)
 
     def _output_parts(self) -> Iterator[int]:
-        """Logits of many classes; gradients, at batch size 1 of few classes every warp's; outcomes of few classes."""
+        """Logits of many classes; outcomes of few; gradients, for every warp if few classes and batch size 1."""
         classes = self.network.classes
         few = classes <= CLASSES_OF_LANES
         gradients = self.batch * _stride(classes)
@@ -240,7 +241,7 @@ class Plan:
         return 2 * (self.threads // 32) * self.batch * max(self.most_owned, self.network.classes)
 
     def _staging(self) -> Iterator[int]:
-        """Inputs, with the 1 and zeros after them, and targets, with their weights, of two updates."""
+        """For two updates, inputs followed by the 1 and zeros, and targets with their weights."""
         row = padded(self.network.inputs + 1) + 4
         inputs = self.batch * row // (4 if self.input_bytes else 1)
         numbers = 1 if self.classes_as_targets else padded(self.network.classes)
@@ -259,12 +260,12 @@ def make_plan(
     attempt: int = 0,
     weighted: bool = False,
 ) -> Plan:
-    """The plan for a network with batches of up to `batch` examples; DoesNotFitError, in words, if there is none.
+    """The plan for a network with batches of up to `batch` examples. Raises DoesNotFitError if there is none.
 
     Weights between hidden layers are on the chip twice or once, whichever fits and is estimated to be faster.
 
-    optimizer: a rule by name. input_bytes: images are uint8. classes_as_targets: not probabilities.
-    attempt:   0, or how many plans before this one the compiler had too few registers for; up to ATTEMPTS - 1.
+    optimizer: the name of a rule. input_bytes: images are uint8. classes_as_targets: not probabilities.
+    attempt:   how many plans before this one needed more registers than the compiler had; up to ATTEMPTS - 1.
     weighted:  examples have weights.
     """
     if not hardware.cooperative:
@@ -294,7 +295,7 @@ def make_plan(
 
 
 def configurations(hardware: Hardware) -> Iterator[Configuration]:
-    """The kernel as it is compiled for some networks, as far as the hardware takes them: for reports and tests."""
+    """The kernel as it is compiled for some networks, if they fit on the hardware; for reports and tests."""
     rows = [*((row, False) for row in REPORTED), (REPORTED_WITH_EVERYTHING, True)]
     for (widths, optimizer, batch, input_bytes, classes_as_targets), everything in rows:
         l2 = (1e-4,) * (len(widths) - 1) if everything else ()
@@ -308,7 +309,7 @@ def configurations(hardware: Hardware) -> Iterator[Configuration]:
 
 
 def _blocks(network: Network, multiprocessors: int) -> int:
-    """As few as leave the busiest block no more neurons; every block owns some of every hidden layer."""
+    """The fewest blocks that do not add neurons to the busiest one. Every block owns some of every hidden layer."""
     hidden = network.widths[1:-1]
     needed = [ceil_div(units, ceil_div(units, multiprocessors)) for units in hidden]
     return min(max(needed), *hidden)
@@ -321,12 +322,12 @@ def _threads(network: Network) -> Sequence[int]:
 
 
 def _place(plan: Plan, hardware: Hardware, working: int) -> Plan:
-    """Move arrays from registers to shared memory until the rest fits; DoesNotFitError if it never does."""
+    """Move arrays from registers to shared memory until the rest fits. Raises DoesNotFitError if it never does."""
     plan = replace(plan, in_shared=(0,) * len(plan.slices))
     slices = sum(one.numbers for one in plan.slices)
     if slices * plan.arrays > MOST_NUMBERS:
         raise DoesNotFitError(
-            f"a thread would look after {slices * plan.arrays} weights and moments, {MOST_NUMBERS} at most: "
+            f"a thread would have {slices * plan.arrays} weights and moments, {MOST_NUMBERS} at most: "
             f"{plan.network} is too large for {hardware.multiprocessors} multiprocessors"
         )
     _require_shared(plan, hardware, "activations")
@@ -347,10 +348,10 @@ def _place(plan: Plan, hardware: Hardware, working: int) -> Plan:
 
 
 def _moves(plan: Plan) -> Iterator[int]:
-    """Slices by number, in the order in which an array of theirs goes to shared memory.
+    """Numbers of slices, in the order in which their arrays move to shared memory.
 
-    The output layer first: its steps are made while blocks wait for one another. The first layer last: its step is the
-    one that everything waits for.
+    The output layer comes first: its steps are made while blocks wait for one another. The first layer comes last:
+    everything waits for its step.
     """
     last_first = [plan.hidden, *reversed(range(plan.hidden + 1, len(plan.slices))), *reversed(range(plan.hidden))]
     for which in last_first:
@@ -378,7 +379,7 @@ def _require_shared(plan: Plan, hardware: Hardware, what: str) -> None:
 
 
 def _stride(numbers: int) -> int:
-    """Floats from one example's numbers to the next one's, as Rows in kernels/persistent_block.cuh."""
+    """Floats from one example's numbers to the next example's, as in Rows of kernels/persistent_block.cuh."""
     return numbers if numbers <= 2 else padded(numbers)
 
 
