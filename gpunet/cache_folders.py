@@ -1,4 +1,4 @@
-"""Cache folders, gpunet's own and other libraries', even where the home directory is not writable."""
+"""Folders for other libraries' caches, even where the home directory is not writable. kept.py has gpunet's own."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import atexit
 import os
 import shutil
 import tempfile
-from pathlib import Path
 
 
 def ensure(variable: str, *usual: str) -> None:
@@ -20,15 +19,6 @@ def ensure(variable: str, *usual: str) -> None:
     folder = tempfile.mkdtemp(prefix="gpunet-")  # private: cached code is executed, so nobody else may write it
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ[variable] = folder
-
-
-def own(name: str) -> Path | None:
-    """The folder of one of gpunet's caches, inside the user's cache folder; None if it is not writable."""
-    try:
-        folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "gpunet" / name
-    except RuntimeError:  # no home directory
-        return None
-    return folder if _writable(str(folder)) else None
 
 
 def _writable(folder: str) -> bool:

@@ -33,9 +33,10 @@ TURN_SECONDS = 0.01  # between two looks at whether a turn is over
 FAR = 2**30  # the byte that is locked on Windows: beyond the content, because a locked byte cannot be read
 
 
-def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
+def write_bytes(path: str | os.PathLike[str], content: bytes, flush: bool = True) -> None:
     """Create or replace the file atomically: a reader sees the old content or the new, whatever happens.
 
+    flush: False does not wait for the disk, so after a power failure the file may be anything.
     The permissions stay. Raises OutputError, naming the file, if it cannot or must not be written; the old file then
     stays.
     """
@@ -51,7 +52,8 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
                 shutil.copymode(target, aside)  # before it has any content to read
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if flush:
+                os.fsync(file.fileno())
             if sys.platform == "win32":
                 file.close()  # an open file cannot be moved there; elsewhere it stays locked until it is in place
             os.replace(aside, target)
@@ -62,7 +64,8 @@ def write_bytes(path: str | os.PathLike[str], content: bytes) -> None:
             with contextlib.suppress(OSError):
                 aside.unlink(missing_ok=True)
             raise
-        _sync_folder(target.parent)
+        if flush:
+            _sync_folder(target.parent)
     except (OSError, ValueError) as error:
         raise OutputError(f"{path}: cannot be written: {_reason(error)}") from error
 

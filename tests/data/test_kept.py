@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from gpunet import kept
+from gpunet import files, kept
 
 
 def test_a_cached_file_is_read_back(tmp_path: Path) -> None:
@@ -28,3 +28,65 @@ def test_a_file_that_others_may_write_is_not_used(tmp_path: Path, mode: int, con
     kept.write(tmp_path / "one.o", b"code")
     os.chmod(tmp_path / "one.o", mode)
     assert kept.read(tmp_path / "one.o") == content
+
+
+POSIX = pytest.mark.skipif(not hasattr(os, "getuid"), reason="POSIX permissions")
+
+
+def test_a_folder_is_made_for_the_user_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = kept.folder("some", str(tmp_path / "not" / "yet"))
+    assert given == tmp_path / "not" / "yet" / "gpunet" / "some"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    usual = kept.folder("some")
+    assert usual == tmp_path / "caches" / "gpunet" / "some"
+    if hasattr(os, "getuid"):
+        assert {path.stat().st_mode & 0o777 for path in (given, given.parent, usual, usual.parent)} == {0o700}
+
+
+@POSIX
+@pytest.mark.parametrize("level", ["gpunet", "gpunet/some"])
+@pytest.mark.parametrize(("mode", "taken"), [(0o755, True), (0o777, False), (0o1777, False), (0o703, False)])
+def test_a_folder_that_everybody_may_write_is_none(tmp_path: Path, level: str, mode: int, taken: bool) -> None:
+    kept.folder("some", str(tmp_path))
+    os.chmod(tmp_path / level, mode)
+    assert (kept.folder("some", str(tmp_path)) is not None) == taken
+
+
+@POSIX
+def test_another_users_folder_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert kept.folder("some", str(tmp_path))
+    monkeypatch.setattr(kept, "OWNERS_BESIDE_THE_USER", ())
+    monkeypatch.setattr(os, "getuid", lambda: tmp_path.stat().st_uid + 1)
+    assert kept.folder("some", str(tmp_path)) is None
+
+
+def test_what_is_in_the_way_of_a_folder_makes_it_none(tmp_path: Path) -> None:
+    (tmp_path / "gpunet").write_text("")
+    assert kept.folder("some", str(tmp_path)) is None
+
+
+@POSIX
+def test_a_link_is_not_followed_but_replaced(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere" / "one.o"
+    elsewhere.parent.mkdir()
+    kept.write(elsewhere, b"code")
+    before = elsewhere.read_bytes()
+    (tmp_path / "one.o").symlink_to(elsewhere)
+    assert kept.read(tmp_path / "one.o") is None
+    kept.write(tmp_path / "one.o", b"other")
+    assert (kept.read(tmp_path / "one.o"), elsewhere.read_bytes()) == (b"other", before)
+
+
+@POSIX
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "one.o")
+    assert kept.read(tmp_path / "one.o") is None
+
+
+def test_a_cache_does_not_wait_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[int] = []
+    monkeypatch.setattr(os, "fsync", waits.append)
+    kept.write(tmp_path / "one.o", b"code")
+    assert (kept.read(tmp_path / "one.o"), waits) == (b"code", [])
+    files.write_bytes(tmp_path / "a model", b"weights")
+    assert waits

@@ -38,3 +38,18 @@ def test_a_process_finds_the_package_under_test_from_any_folder(tmp_path: Path) 
     )
     assert found.strip() == gpunet.__file__
     assert first_on_the_path("a", os.pathsep.join(["b", "a", ""])) == os.pathsep.join(["a", "b"])
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="POSIX's pause")
+def test_a_test_that_hangs_in_compiled_code_is_named_and_ended(tmp_path: Path, pytestconfig: pytest.Config) -> None:
+    assert 0 < float(pytestconfig.getini("faulthandler_timeout")) < 3600
+    assert pytestconfig.getini("faulthandler_exit_on_timeout") is True
+    # pause() holds Python's lock here, as no compiled code should.
+    hangs = "import ctypes\n\ndef test_that_hangs() -> None:\n    ctypes.PyDLL(None).pause()\n"
+    (tmp_path / "test_it.py").write_text(hangs)
+    options = ["-o", "faulthandler_timeout=0.5", "-p", "no:cacheprovider", "-c", pytestconfig.inipath]
+    arguments = [sys.executable, "-m", "pytest", *map(str, options), f"--rootdir={tmp_path}", "test_it.py"]
+    run = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60)
+    assert run.returncode == 1
+    assert "Timeout" in run.stderr
+    assert "in test_that_hangs" in run.stderr

@@ -14,7 +14,7 @@ import pytest
 
 import gpunet
 import standin
-from gpunet import threads
+from gpunet import kept, threads
 from gpunet.engines.cuda import compiler, device
 from gpunet.engines.cuda.device import CudaDevice
 from gpunet.engines.cuda.diagnosis import cuda_problem
@@ -171,8 +171,8 @@ def test_damaged_code_is_compiled_again(computer: Computer, damage: str, tmp_pat
         file.unlink()
         file.mkdir()
     elif damage == "another user's":
-        monkeypatch.setattr("gpunet.kept.OWNERS_BESIDE_THE_USER", ())
-        monkeypatch.setattr("os.getuid", lambda: file.stat().st_uid + 1)
+        foreign, users = file.stat().st_ino, kept._is_the_users
+        monkeypatch.setattr(kept, "_is_the_users", lambda status: status.st_ino != foreign and users(status))
     else:
         file.write_bytes(DAMAGES[damage](content))
     computer.history.clear()
@@ -221,7 +221,7 @@ def test_a_full_disk_only_prevents_caching(computer: Computer, monkeypatch, tmp_
 def test_a_gpu_is_opened_once_by_however_many_threads(computer: Computer, monkeypatch) -> None:
     begun, second_begun, opened = [], threading.Event(), []
 
-    def slowly(index: int) -> Any:
+    def slowly(announce: Any, index: int) -> Any:
         begun.append(index)
         if len(begun) == 2:
             second_begun.set()

@@ -10,9 +10,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import hashlib
-import os
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -57,7 +55,7 @@ def compile_all(
     wanted: dict[str, Callable[[], str]] = {f.name: functools.partial(_vector_code, f) for f in functions}
     wanted.update((name, functools.partial(_loop_code, name)) for name in loops)
     with _compiling:
-        folder = _folder()
+        folder = kept.folder("loops", config.CACHE_DIR or None)
         for name, write in wanted.items():
             if name in _addresses:
                 continue
@@ -155,25 +153,6 @@ def _loaded(name: str, code: bytes) -> int:
 
 
 # On disk
-
-
-def _folder() -> Path | None:
-    """Where machine code is cached: NUMBA_CACHE_DIR, or else the user's cache folder; None if it cannot be cached."""
-    if config.CACHE_DIR:
-        parent = Path(config.CACHE_DIR)
-    elif sys.platform == "win32":
-        parent = Path(os.environ.get("LOCALAPPDATA") or os.path.expanduser("~"))
-    elif sys.platform == "darwin":
-        parent = Path(os.path.expanduser("~/Library/Caches"))
-    else:
-        parent = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))
-    folder = parent / "gpunet"
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            return folder
-    except OSError:
-        return None
 
 
 @functools.cache

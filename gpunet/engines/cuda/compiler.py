@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from gpunet import cache_folders, kept, threads
+from gpunet import kept, threads
 from gpunet.engines.cuda.nvrtc import load as load_nvrtc
 from gpunet.engines.cuda.sources import define_options, read_source
 from gpunet.errors import DeviceError
@@ -96,7 +96,7 @@ def machine_code(programs: Sequence[Program], announce: Callable[[str], None]) -
 
 def cache_folder() -> Path | None:
     """Where machine code is cached; None if it cannot be."""
-    return cache_folders.own("kernels")
+    return kept.folder("kernels")
 
 
 CANNOT_BE_KEPT = "each time, as they cannot be kept: name a folder in XDG_CACHE_HOME"
@@ -125,7 +125,7 @@ def compile_to_cubin(
 ) -> tuple[dict[str, Resources], bytes]:
     """As compile_kernel, with the machine code."""
     wanted = _to_report(name, defines, architecture)
-    folder = cache_folders.own("compiler")
+    folder = kept.folder("compiler")
     place = folder / f"{name}-{wanted.key}.report" if folder else None
     found = kept.read(place) if place else None
     if found is None:
