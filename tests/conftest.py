@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 
 # One BLAS thread, here and in every command that a test runs: several wait for one another in busy loops, so that a
@@ -172,6 +173,24 @@ def command(tmp_path: Path, request: pytest.FixtureRequest) -> Command:
             timeout=timeout,
             check=False,
         )
+
+    return run
+
+
+@pytest.fixture
+def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """As `command`, in this process, which takes a tenth of the time: for what a process of its own does not change."""
+
+    def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+        monkeypatch.chdir(tmp_path)
+        capsys.readouterr()
+        try:
+            status = importlib.import_module("gpunet.__main__" if module == "gpunet" else module).main(
+                [*map(str, arguments)]
+            )
+        except SystemExit as end:
+            status = end.code
+        return subprocess.CompletedProcess(arguments, status, *capsys.readouterr())
 
     return run
 

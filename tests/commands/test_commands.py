@@ -48,12 +48,12 @@ def blobs_model(blobs: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> Path:
     return tmp_path / "blobs.safetensors"
 
 
-def test_the_tool_and_its_modules_are_the_same(command: Command) -> None:
+def test_the_tool_and_its_modules_are_the_same(command: Command, in_process: Command) -> None:
     shown = command("gpunet", "--help").stdout
     assert all(re.search(rf"^  {name} ", shown, re.MULTILINE) for name in COMMANDS)
     assert command("gpunet", "--version").stdout == f"gpunet {gpunet.__version__}\n"
     for name in COMMANDS:
-        help_text = command("gpunet", name, "--help").stdout
+        help_text = in_process("gpunet", name, "--help").stdout
         assert help_text == command(f"gpunet.{name}", "--help").stdout
         assert help_text.startswith(f"usage: gpunet {name} ")
         assert f"examples:\n  gpunet {name}" in help_text
@@ -93,12 +93,12 @@ def test_the_tool_and_its_modules_are_the_same(command: Command) -> None:
     ids=str,
 )
 def test_impossible_requests_are_one_clear_line_and_status_2(
-    command: Command, blobs_model: Path, small_npz: Path, tmp_path: Path, arguments: list[str], message: str
+    in_process: Command, blobs_model: Path, small_npz: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "folder.npz").mkdir()
     small_npz.rename(tmp_path / "data.npz")
     before = sorted(tmp_path.iterdir())
-    result = command("gpunet", *arguments)
+    result = in_process("gpunet", *arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
@@ -190,11 +190,11 @@ def test_evaluate_gives_every_example_the_same_weight(blobs, monkeypatch: pytest
 
 
 def test_evaluate_counts_what_the_model_gets_right(
-    command: Command, blobs_model: Path, small_npz: Path, blobs: tuple[np.ndarray, np.ndarray]
+    in_process: Command, blobs_model: Path, small_npz: Path, blobs: tuple[np.ndarray, np.ndarray]
 ) -> None:
     x, y = (array[:12] for array in blobs)
     predictions = gpunet.load(blobs_model, device="cpu").predict(x).argmax(axis=1)
-    result = command("gpunet", "evaluate", blobs_model, "--data", small_npz, "--json")
+    result = in_process("gpunet", "evaluate", blobs_model, "--data", small_npz, "--json")
     assert (result.returncode, result.stderr) == (0, "")
     summary = json.loads(result.stdout)
     assert 0 < summary["test_accuracy"] < 1  # else nothing below can be wrong
@@ -210,7 +210,7 @@ def test_evaluate_counts_what_the_model_gets_right(
         else:
             assert told["precision"] is None
 
-    shown = command("gpunet", "evaluate", blobs_model, "--data", small_npz).stdout.splitlines()
+    shown = in_process("gpunet", "evaluate", blobs_model, "--data", small_npz).stdout.splitlines()
     assert shown[2] == f"model   {blobs_model}: 8-5-3, tanh softmax"
     for line, told in zip(shown[4:7], summary["classes"], strict=True):
         assert line.split()[:3] == [str(told[name]) for name in ("class", "examples", "correct")]
@@ -337,8 +337,8 @@ def test_importing_gpunet_leaves_ctrl_c_alone(tmp_path: Path) -> None:
     assert (result.returncode, result.stdout, result.stderr) == (0, "caught\n", "")
 
 
-def test_evaluate_draws_a_report_of_mnist(command: Command, digit_model: Path, tmp_path: Path) -> None:
-    result = command("gpunet.evaluate", digit_model, "--plot", "report.svg", "--quiet")
+def test_evaluate_draws_a_report_of_mnist(in_process: Command, digit_model: Path, tmp_path: Path) -> None:
+    result = in_process("gpunet.evaluate", digit_model, "--plot", "report.svg", "--quiet")
     assert (result.returncode, result.stderr) == (0, "")
     assert re.fullmatch(r"test accuracy 9\d\.\d\d %, loss 0\.\d{4}\n", result.stdout)
     text = (tmp_path / "report.svg").read_text()
@@ -399,8 +399,8 @@ def test_predict_shows_what_the_network_saw_and_its_probabilities(
     assert max(len(line) for line in lines) <= 80
 
 
-def test_predict_continues_after_an_unreadable_image(command: Command, digit_model: Path, folder: Path) -> None:
-    result = command("gpunet.predict", digit_model, folder, "none.png", "--json")
+def test_predict_continues_after_an_unreadable_image(in_process: Command, digit_model: Path, folder: Path) -> None:
+    result = in_process("gpunet.predict", digit_model, folder, "none.png", "--json")
     assert result.returncode == 1
     bad, missing = result.stderr.splitlines()
     assert bad.startswith(f"gpunet predict: {folder}/bad.jpg: not a readable image")
@@ -412,24 +412,24 @@ def test_predict_continues_after_an_unreadable_image(command: Command, digit_mod
     assert ("error" in bad, "error" in missing) == (True, True)
 
     (folder / "bad.jpg").unlink()
-    result = command("gpunet.predict", digit_model, folder, "--quiet")
+    result = in_process("gpunet.predict", digit_model, folder, "--quiet")
     assert (result.returncode, len(result.stdout.splitlines())) == (0, 2)
 
     (folder / "empty").mkdir()
-    result = command("gpunet.predict", digit_model, folder / "empty")
+    result = in_process("gpunet.predict", digit_model, folder / "empty")
     assert (result.returncode, result.stdout) == (1, "")
     assert "no images in this folder" in result.stderr
 
 
 def test_predict_gives_the_networks_own_predictions_of_mnist(
-    command: Command, digit_model: Path, mnist: gpunet.Dataset, tmp_path: Path
+    in_process: Command, digit_model: Path, mnist: gpunet.Dataset, tmp_path: Path
 ) -> None:
     """1,000 test images as PNG: none is refused, and each has the probabilities of the image itself."""
     examples, labels = (array[:1000] for array in mnist.test)
     (tmp_path / "mnist").mkdir()
     for number, example in enumerate(examples):
         Image.fromarray(example).save(tmp_path / "mnist" / f"{number:04}.png")
-    result = command("gpunet.predict", digit_model, "mnist", "--json", "--device", "cpu")
+    result = in_process("gpunet.predict", digit_model, "mnist", "--json", "--device", "cpu")
     assert (result.returncode, result.stderr) == (0, "")
     read = np.array([json.loads(line)["probabilities"] for line in result.stdout.splitlines()])
     expected = gpunet.load(digit_model, device="cpu").predict(examples)
@@ -437,10 +437,12 @@ def test_predict_gives_the_networks_own_predictions_of_mnist(
     assert (read.argmax(axis=1) == labels).sum() == (expected.argmax(axis=1) == labels).sum()
 
 
-def test_predict_prints_one_line_per_image_whatever_its_name(command: Command, digit_model: Path, folder: Path) -> None:
+def test_predict_prints_one_line_per_image_whatever_its_name(
+    in_process: Command, digit_model: Path, folder: Path
+) -> None:
     (folder / "0.png").rename(folder / "0\n.png")
     (folder / "bad.jpg").rename(folder / "bad\n.jpg")
-    result = command("gpunet.predict", digit_model, folder, "--quiet")
+    result = in_process("gpunet.predict", digit_model, folder, "--quiet")
     assert result.stdout.splitlines()[0].startswith(rf"{folder}/0\n.png: 7, ")
     assert len(result.stdout.splitlines()) == 2
     assert result.stderr.startswith(rf"gpunet predict: {folder}/bad\n.jpg: not a readable image")

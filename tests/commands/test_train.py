@@ -49,8 +49,8 @@ def test_defaults_reach_98_percent_on_mnist(command: Command, tmp_path: Path) ->
     assert round(100 * records[-1]["test_accuracy"], 2) == float(accuracy)
 
 
-def test_metrics_have_the_promised_fields(command: Command, small_npz: Path, tmp_path: Path) -> None:
-    result = command(
+def test_metrics_have_the_promised_fields(in_process: Command, small_npz: Path, tmp_path: Path) -> None:
+    result = in_process(
         "gpunet.train", "--data", small_npz, "--epochs", 2, "--batch-size", 20, "--metrics", "m", "--quiet"
     )
     assert result.returncode == 0, result.stderr
@@ -106,10 +106,10 @@ def test_the_command_does_what_the_same_model_does_in_python(command: Command, t
 
 
 def test_the_learning_rate_falls_in_equal_steps_to_zero(
-    command: Command, small_npz: Path, tmp_path: Path, blobs
+    in_process: Command, small_npz: Path, tmp_path: Path, blobs
 ) -> None:
     options = ["--data", small_npz, "--hidden", "--optimizer", "sgd", "--learning-rate", "0.4", "--batch-size", "10"]
-    assert command("gpunet.train", *options, "--epochs", 4, "--device", "cpu", "--metrics", "m").returncode == 0
+    assert in_process("gpunet.train", *options, "--epochs", 4, "--device", "cpu", "--metrics", "m").returncode == 0
     x, y = blobs
     model = gpunet.Sequential([gpunet.Dense(3, "softmax", input_dim=8)], seed=0)
     model.compile(gpunet.SGD(0.4), "sparse_categorical_crossentropy", device="cpu")
@@ -139,8 +139,8 @@ def test_same_seed_gives_the_same_result(command: Command, small_npz: Path) -> N
     ],
     ids=lambda options: " ".join(options),
 )
-def test_options_are_used(command: Command, small_npz: Path, options: list[str]) -> None:
-    result = command("gpunet.train", "--data", small_npz, "--epochs", 1, "--batch-size", 10, *options)
+def test_options_are_used(in_process: Command, small_npz: Path, options: list[str]) -> None:
+    result = in_process("gpunet.train", "--data", small_npz, "--epochs", 1, "--batch-size", 10, *options)
     assert result.returncode == 0, result.stderr
 
 
@@ -192,27 +192,27 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_bad_command_line_is_one_clear_line_and_status_2(command: Command, small_npz: Path, fault: str) -> None:
+def test_bad_command_line_is_one_clear_line_and_status_2(in_process: Command, small_npz: Path, fault: str) -> None:
     options, message = FAULTS[fault]
-    result = command("gpunet.train", "--data", small_npz, "--batch-size", "9", *options)
+    result = in_process("gpunet.train", "--data", small_npz, "--batch-size", "9", *options)
     assert result.returncode == 2
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
     assert result.stderr.startswith("gpunet train: ")
 
 
-def test_damaged_data_is_one_clear_line_and_status_2(command: Command, small_npz: Path, tmp_path: Path) -> None:
+def test_damaged_data_is_one_clear_line_and_status_2(in_process: Command, small_npz: Path, tmp_path: Path) -> None:
     (tmp_path / "cut.npz").write_bytes(small_npz.read_bytes()[:-100])
-    result = command("gpunet.train", "--data", "cut.npz")
+    result = in_process("gpunet.train", "--data", "cut.npz")
     assert (result.returncode, result.stdout) == (2, "")
     assert re.fullmatch(r"gpunet train: cut.npz: not an .npz file, or truncated; .*\n", result.stderr)
 
 
-def test_diverging_training_is_one_clear_line_and_status_1(command: Command, tmp_path: Path) -> None:
+def test_diverging_training_is_one_clear_line_and_status_1(in_process: Command, tmp_path: Path) -> None:
     x = np.random.default_rng(0).normal(size=(60, 4)) * 1e30
     np.savez(tmp_path / "a.npz", x_train=x, y_train=np.arange(60) % 3, x_test=x, y_test=np.arange(60) % 3)
     options = ["--hidden", "--optimizer", "sgd", "--learning-rate", "1e30", "--batch-size", "10", "--quiet"]
-    result = command("gpunet.train", "--data", "a.npz", *options)
+    result = in_process("gpunet.train", "--data", "a.npz", *options)
     assert (result.returncode, result.stdout) == (1, "")
     assert re.fullmatch(r"gpunet train: the loss became NaN or infinite at update \d of epoch 1; .*\n", result.stderr)
 
@@ -232,18 +232,20 @@ def test_a_diverging_training_says_that_nothing_was_saved(
     assert capsys.readouterr().err.endswith("Try a smaller learning rate.\n")
 
 
-def test_a_last_update_that_ruins_the_weights_is_a_failure(command: Command, small_npz: Path, tmp_path: Path) -> None:
+def test_a_last_update_that_ruins_the_weights_is_a_failure(
+    in_process: Command, small_npz: Path, tmp_path: Path
+) -> None:
     options = ["--hidden", "--optimizer", "sgd", "--learning-rate", "1e39", "--batch-size", "50", "--epochs", "1"]
-    result = command("gpunet.train", "--data", small_npz, *options, "--metrics", "m", "--quiet")
+    result = in_process("gpunet.train", "--data", small_npz, *options, "--metrics", "m", "--quiet")
     assert (result.returncode, result.stdout) == (1, "")
     assert re.fullmatch(r"gpunet train: the loss became NaN or infinite at update 1 of epoch 1; .*\n", result.stderr)
     assert not (tmp_path / "m").exists()  # no epoch, no line
 
 
-def test_full_disk_names_the_metrics_file(command: Command, small_npz: Path, tmp_path: Path) -> None:
+def test_full_disk_names_the_metrics_file(in_process: Command, small_npz: Path, tmp_path: Path) -> None:
     if not Path("/dev/full").exists():
         pytest.skip("this system has no /dev/full")
-    result = command(
+    result = in_process(
         *("gpunet.train", "--data", small_npz, "--batch-size", "9", "--epochs", 3, "--metrics", "/dev/full"),
         *("--quiet", "--save", "s.npz"),
     )

@@ -103,11 +103,11 @@ def test_what_is_no_penalty_is_one_line(fault: str) -> None:
 
 
 @pytest.mark.slow
-def test_the_command_line_trains_with_it_and_refuses_what_is_none(command, small_npz: Path, tmp_path: Path) -> None:
+def test_the_command_line_trains_with_it_and_refuses_what_is_none(in_process, small_npz: Path, tmp_path: Path) -> None:
     common = ["--data", small_npz, "--hidden", "6", "--batch-size", "7", "--device", "cpu", "--engine", "reference"]
-    command("gpunet", "train", *common, "--epochs", "3", "--l2", "0.01", "--checkpoint", "whole.npz")
+    in_process("gpunet", "train", *common, "--epochs", "3", "--l2", "0.01", "--checkpoint", "whole.npz")
     whole = gpunet.load(tmp_path / "whole.npz")
     assert whole.network.l2 == (0.01, 0.01)
-    bad = command("gpunet", "train", *common, "--l2", "-1")
+    bad = in_process("gpunet", "train", *common, "--l2", "-1")
     assert bad.returncode == 2
     assert bad.stderr.splitlines()[-1].endswith("L2: l2: expected a number from 0 to 1e+30, got -1.0")

@@ -90,9 +90,9 @@ def test_a_page_says_where_it_comes_from(command: Command, digit_model: Path, tm
     assert (tmp_path / "my page.html").read_bytes() == before
 
 
-def test_rounding_to_16_bits_costs_at_most_5_of_10_000_images(command: Command, digit_model: Path, mnist) -> None:
+def test_rounding_to_16_bits_costs_at_most_5_of_10_000_images(in_process: Command, digit_model: Path, mnist) -> None:
     """What the command prints is what Python computes with the page's numbers."""
-    result = command("gpunet", "page", digit_model, "-o", "a.html", "--device", "cpu")
+    result = in_process("gpunet", "page", digit_model, "-o", "a.html", "--device", "cpu")
     page, exact = (float(share) for share in re.findall(r"(\d+\.\d\d) %", result.stdout))
     model = gpunet.load(digit_model, device="cpu")
     for accuracy in (exact, page):
@@ -101,8 +101,8 @@ def test_rounding_to_16_bits_costs_at_most_5_of_10_000_images(command: Command, 
     assert abs(page - exact) <= 0.05
 
 
-def test_float32_keeps_all_bits(command: Command, digit_model: Path, tmp_path: Path) -> None:
-    result = command("gpunet", "page", digit_model, "-o", "a.html", "--float32", "--device", "cpu")
+def test_float32_keeps_all_bits(in_process: Command, digit_model: Path, tmp_path: Path) -> None:
+    result = in_process("gpunet", "page", digit_model, "-o", "a.html", "--float32", "--device", "cpu")
     assert re.match(r"test accuracy 9\d\.\d\d % of 10,000 test images; the page keeps all bits", result.stdout)
     description, numbers = parts(tmp_path / "a.html")
     weights = gpunet.load(digit_model, device="cpu").get_weights()
@@ -111,9 +111,9 @@ def test_float32_keeps_all_bits(command: Command, digit_model: Path, tmp_path: P
 
 
 def test_the_strip_shows_the_most_confident_mistakes_first(
-    command: Command, digit_model: Path, tmp_path, mnist
+    in_process: Command, digit_model: Path, tmp_path, mnist
 ) -> None:
-    command("gpunet", "page", digit_model, "-o", "a.html", "--float32", "--device", "cpu")
+    in_process("gpunet", "page", digit_model, "-o", "a.html", "--float32", "--device", "cpu")
     examples = parts(tmp_path / "a.html")[0]["examples"]
     images = np.frombuffer(base64.b64decode(examples["images"]), np.uint8).reshape(-1, 28, 28)
     probabilities = gpunet.load(digit_model, device="cpu").predict(mnist.test.images)
@@ -131,10 +131,10 @@ def test_the_strip_shows_the_most_confident_mistakes_first(
     assert f"the 24 most confident of {wrong.sum():,} mistakes first" in examples["hint"]
 
 
-def test_names_of_classes_are_shown(command: Command, fashion: Path, tmp_path: Path) -> None:
+def test_names_of_classes_are_shown(in_process: Command, fashion: Path, tmp_path: Path) -> None:
     untrained(tmp_path / "m.npz", 784, 5, 3)
     (tmp_path / "names.txt").write_text("Shirt\nAnkle boot\nÄrmel\n", encoding="utf-8")
-    result = command("gpunet", "page", "m.npz", "--data", fashion, "--labels", "names.txt", "-o", "a.htm")
+    result = in_process("gpunet", "page", "m.npz", "--data", fashion, "--labels", "names.txt", "-o", "a.htm")
     assert (result.returncode, result.stderr.replace("compiling for this processor, first run only", "")) == (0, "")
     description, _ = parts(tmp_path / "a.htm")
     assert description["labels"] == ["Shirt", "Ankle boot", "Ärmel"]
@@ -142,46 +142,46 @@ def test_names_of_classes_are_shown(command: Command, fashion: Path, tmp_path: P
 
 
 def test_train_and_evaluate_say_how_to_make_a_page_of_a_model_of_images(
-    command: Command, fashion: Path, small_npz: Path
+    in_process: Command, fashion: Path, small_npz: Path
 ) -> None:
     """And it is that command; the file knows its data. A model of other examples has no page."""
     options = ("--hidden", 4, "--batch-size", 5, "--epochs", 1, "--device", "cpu")
-    trained = command("gpunet", "train", "--data", fashion, *options, "--save", "a model.npz")
+    trained = in_process("gpunet", "train", "--data", fashion, *options, "--save", "a model.npz")
     line = "page    gpunet page 'a model.npz' -o 'a model.html' makes a web page that shows it at work"
     assert trained.stdout.splitlines()[-1] == line
-    assert command("gpunet", "evaluate", "a model.npz", "--device", "cpu").stdout.splitlines()[-1] == line
-    made = command(*shlex.split(line)[1:6], "--device", "cpu")
+    assert in_process("gpunet", "evaluate", "a model.npz", "--device", "cpu").stdout.splitlines()[-1] == line
+    made = in_process(*shlex.split(line)[1:6], "--device", "cpu")
     assert (made.returncode, made.stderr) == (0, "")
     assert "a model.html: 0.0" in made.stdout
     for quiet in (
         ["train", *options, "--save", "b.npz", "--quiet", "--data", fashion],
         ["evaluate", "b.npz", "--quiet"],
     ):
-        assert "page" not in command("gpunet", *quiet).stdout
+        assert "page" not in in_process("gpunet", *quiet).stdout
     for other in (["train", *options, "--save", "c.npz", "--data", small_npz], ["evaluate", "c.npz"]):
-        assert "page " not in command("gpunet", *other).stdout
+        assert "page " not in in_process("gpunet", *other).stdout
 
 
-def test_a_page_has_the_data_that_the_model_was_trained_on(command: Command, fashion: Path, tmp_path: Path) -> None:
+def test_a_page_has_the_data_that_the_model_was_trained_on(in_process: Command, fashion: Path, tmp_path: Path) -> None:
     options = ("--hidden", 4, "--batch-size", 5, "--epochs", 1, "--device", "cpu", "--quiet")
-    command("gpunet", "train", "--data", fashion, *options, "--save", "m.npz")
-    assert command("gpunet", "page", "m.npz", "-o", "a.html", "--quiet").returncode == 0
+    in_process("gpunet", "train", "--data", fashion, *options, "--save", "m.npz")
+    assert in_process("gpunet", "page", "m.npz", "-o", "a.html", "--quiet").returncode == 0
     facts = {term: text for term, text, _ in parts(tmp_path / "a.html")[0]["facts"]}
     assert facts["Test accuracy"].endswith(f"of the 20 test images of {fashion}")
     fashion.rename(tmp_path / "gone.npz")
-    gone = command("gpunet", "page", "m.npz", "-o", "b.html")
+    gone = in_process("gpunet", "page", "m.npz", "-o", "b.html")
     assert gone.returncode == 2
     assert gone.stderr.endswith("m.npz was trained on it: pass its new path as --data\n")
     assert not (tmp_path / "b.html").exists()
 
 
-def test_float_images_and_other_sizes_are_shown(command: Command, tmp_path: Path) -> None:
+def test_float_images_and_other_sizes_are_shown(in_process: Command, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     y = np.arange(30) % 2
     x = rng.normal(size=(30, 4, 6)) + 5 * y[:, None, None]
     np.savez(tmp_path / "d.npz", x_train=x, y_train=y, x_test=x[:9], y_test=y[:9])
     untrained(tmp_path / "m.npz", 24, 2)
-    assert command("gpunet", "page", "m.npz", "--data", "d.npz", "-o", "a.html", "--device", "cpu").returncode == 0
+    assert in_process("gpunet", "page", "m.npz", "--data", "d.npz", "-o", "a.html", "--device", "cpu").returncode == 0
     description, _ = parts(tmp_path / "a.html")
     low, high = (float(value) for value in (x[:9].astype(np.float32).min(), x[:9].astype(np.float32).max()))
     assert description["image"] == {"height": 4, "width": 6, "bits": 32, "low": low, "high": high}
@@ -214,7 +214,7 @@ def test_float_images_and_other_sizes_are_shown(command: Command, tmp_path: Path
     ids=str,
 )
 def test_an_unsuitable_model_is_one_clear_line_and_status_2(
-    command: Command, small_npz: Path, tmp_path: Path, arguments: list[str], message: str
+    in_process: Command, small_npz: Path, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
     (tmp_path / "folder.html").mkdir()
     small_npz.rename(tmp_path / "data.npz")
@@ -234,7 +234,7 @@ def test_an_unsuitable_model_is_one_clear_line_and_status_2(
         model.set_weights([1e5 * np.ones((784, 10)), np.zeros(10)])
         model.save(tmp_path / "huge.npz")
     before = sorted(tmp_path.iterdir())
-    result = command("gpunet", "page", *arguments)
+    result = in_process("gpunet", "page", *arguments)
     assert (result.returncode, result.stdout) == (2, "")
     assert message in result.stderr
     assert len(result.stderr.splitlines()) == 1
@@ -251,9 +251,11 @@ def test_the_limit_is_said_for_both_kinds_of_weights() -> None:
         content.packed(weights, 32)
 
 
-def test_the_policy_allows_the_files_own_scripts_and_styles_and_nothing_else(command: Command, tmp_path: Path) -> None:
+def test_the_policy_allows_the_files_own_scripts_and_styles_and_nothing_else(
+    in_process: Command, tmp_path: Path
+) -> None:
     untrained(tmp_path / "m.npz", 784, 3, 10)
-    assert command("gpunet", "page", "m.npz", "-o", "a.html", "--device", "cpu").returncode == 0
+    assert in_process("gpunet", "page", "m.npz", "-o", "a.html", "--device", "cpu").returncode == 0
     text = (tmp_path / "a.html").read_text(encoding="ascii")
     policy = re.findall(r'<meta http-equiv="Content-Security-Policy" content="([^"]+)">', text)[0]
     assert text.index("Content-Security-Policy") < min(text.index(start) for start in ("<style", "<script", "<link"))
@@ -274,10 +276,10 @@ def test_the_policy_allows_the_files_own_scripts_and_styles_and_nothing_else(com
     assert not re.search(r" (on\w+|style)=", text)
 
 
-def test_every_file_of_the_page_is_in_it(command: Command, tmp_path: Path) -> None:
+def test_every_file_of_the_page_is_in_it(in_process: Command, tmp_path: Path) -> None:
     assert {path.name for path in FOLDER.iterdir() if path.suffix == ".js"} == set(SCRIPTS)
     untrained(tmp_path / "m.npz", 784, 10)
-    command("gpunet", "page", "m.npz", "-o", "a.html", "--device", "cpu")
+    in_process("gpunet", "page", "m.npz", "-o", "a.html", "--device", "cpu")
     text = (tmp_path / "a.html").read_text(encoding="ascii")
     for name in (*SCRIPTS, "page.css"):
         assert (FOLDER / name).read_text(encoding="ascii") in text
