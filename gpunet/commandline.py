@@ -23,9 +23,9 @@ from gpunet.errors import GpunetError, OutputError, TrainingDivergedError
 DONE, FAILED, UNUSABLE, INTERRUPTED = 0, 1, 2, 130
 STATUSES = """\
   0    done
-  1    something failed on the way, or a picture cannot be used
+  1    something failed while running, or an image cannot be used
   2    the command line, the data, the model or the device cannot be used
-  130  interrupted by Ctrl-C; 143 by SIGTERM, where the model or the training is saved"""
+  130  interrupted by Ctrl-C; 143 by SIGTERM, if the model or the training was saved"""
 
 
 class Parser(argparse.ArgumentParser):
@@ -240,7 +240,7 @@ class Option:
 DEVICE = Option("--device", type=device, default="auto", help=f"where to compute: {engines.DEVICE_NAMES} (auto)")
 ENGINE = Option("--engine", choices=engines.ENGINES, default="auto", help="how to compute")
 THREADS = Option(
-    "--threads", type=whole_number, metavar="N", help="cores to compute with, on a CPU (all that may be used)"
+    "--threads", type=whole_number, metavar="N", help="threads to use on a CPU (as many as there are cores)"
 )
 DATA = Option(
     "--data",
@@ -250,9 +250,9 @@ DATA = Option(
     ".parquet (MNIST)",
 )
 TARGET = Option(
-    "--target", type=path, metavar="COLUMN", help="of a table: the column with the classes; all others are inputs"
+    "--target", type=path, metavar="COLUMN", help="for a table: the column with the classes; all others are inputs"
 )
-QUIET = Option("--quiet", action="store_true", default=False, help="print the result only")
+QUIET = Option("--quiet", action="store_true", default=False, help="print only the result")
 JSON = Option("--json", action="store_true", default=False, help="print one JSON object")
 
 

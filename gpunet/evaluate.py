@@ -100,10 +100,10 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         "or of your own data, with a table of the classes.",
         examples=EXAMPLES,
     )
-    parser.add_argument("model", metavar="MODEL", help="a file that gpunet train --save wrote")
+    parser.add_argument("model", metavar="MODEL", help="a file written by gpunet train --save")
     parser.add_options(
         replace(commandline.DATA, help="the data set, as for gpunet train (the one that the model was trained on)"),
-        replace(commandline.TARGET, help="of a table: the column with the classes (the one of the training)"),
+        replace(commandline.TARGET, help="for a table: the column with the classes (as in training)"),
         Option(
             "--plot",
             metavar="FILE",

@@ -91,7 +91,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         examples=EXAMPLES,
     )
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a file that gpunet train --save wrote; for images a network with 784 inputs")
+    add("model", metavar="MODEL", help="a file written by gpunet train --save; for images, a network with 784 inputs")
     add(
         "images",
         nargs="+",
@@ -100,7 +100,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         ".csv, .tsv or .parquet",
     )
     parser.add_options(
-        Option("--ink", choices=digits.INKS, default="auto", help="whether strokes are dark or light on their ground"),
+        Option("--ink", choices=digits.INKS, default="auto", help="whether the strokes are dark or light"),
         Option(
             "--output",
             type=commandline.path,

@@ -23,7 +23,11 @@ from gpunet.model import Sequential
 from gpunet.saving import Saved
 
 OPTIONS = (
-    Option("--checkpoint", metavar="FILE", help="save the training to FILE (.safetensors or .npz), to be resumed"),
+    Option(
+        "--checkpoint",
+        metavar="FILE",
+        help="save the training to FILE (.safetensors or .npz), so that it can be resumed",
+    ),
     Option("--checkpoint-every", type=commandline.whole_number, metavar="N", help="save every N epochs (1)"),
     Option("--resume", metavar="FILE", help="resume the training saved in FILE, with its settings, and save to it"),
 )

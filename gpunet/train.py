@@ -160,11 +160,11 @@ def _parser() -> commandline.Parser:
             "--metrics",
             type=commandline.path,
             metavar="FILE",
-            help="write one JSON object an epoch, and one with the test result, to FILE; - is the standard output, "
-            "and all else then goes to the standard error",
+            help="write one JSON object per epoch, and one with the test result, to FILE; - means standard output, "
+            "and everything else then goes to standard error",
         ),
         Option("--save", metavar="FILE", help="write the trained model to FILE: .safetensors or .npz"),
-        Option("--plot", metavar="FILE", help="draw loss and accuracy over the epochs into FILE: .png, .svg or .pdf"),
+        Option("--plot", metavar="FILE", help="draw loss and accuracy over the epochs to FILE: .png, .svg or .pdf"),
         *resume.OPTIONS,
         commandline.QUIET,
     )

@@ -53,7 +53,7 @@ OPTIONS = (
         type=commandline.whole_number,
         default=100,
         metavar="N",
-        help="examples an update",
+        help="examples per update",
         spread=LOGARITHMICALLY,
     ),
     Option(
@@ -62,16 +62,16 @@ OPTIONS = (
         nargs="*",
         default=[500, 500],
         metavar="UNITS",
-        help="widths of the hidden layers, none for a network without any (500 500)",
+        help="widths of the hidden layers; give no numbers for a network without any (500 500)",
         spread=LINEARLY,
     ),
-    Option("--activation", choices=HIDDEN_ACTIVATIONS, default="sigmoid", help="of the hidden layers"),
+    Option("--activation", choices=HIDDEN_ACTIVATIONS, default="sigmoid", help="activation of the hidden layers"),
     Option("--optimizer", choices=tuple(optimizers.OPTIMIZERS), default="adam", help="update rule"),
     Option(
         "--learning-rate",
         type=float,
         metavar="RATE",
-        help="step size, at the start "
+        help="initial learning rate "
         f"({', '.join(f'{default_rate(name):g} for {name}' for name in optimizers.OPTIMIZERS)})",
         spread=LOGARITHMICALLY,
     ),
@@ -79,16 +79,16 @@ OPTIONS = (
         "--schedule",
         choices=SCHEDULES,
         default="linear",
-        help="of the learning rate: falling to 0 in equal steps, one an epoch, or constant as in the lecture (linear)",
+        help="learning rate: falling to 0 in equal steps, one per epoch, or constant, as in the lecture (linear)",
     ),
     Option(
         "--momentum",
         type=float,
         metavar="SHARE",
-        help="share of the last step to keep, for sgd (0)",
+        help="share of the last step that is kept, for sgd (0)",
         spread=LINEARLY,
     ),
-    Option("--nesterov", action="store_true", help="look ahead along the momentum, for sgd"),
+    Option("--nesterov", action="store_true", help="use Nesterov momentum, for sgd"),
     Option(
         "--weight-decay",
         type=float,
@@ -103,7 +103,9 @@ OPTIONS = (
         help="penalty on the weights: FACTOR times the sum of their squares is added to the loss (none)",
         spread=LOGARITHMICALLY,
     ),
-    Option("--seed", type=commandline.seed, default=0, metavar="N", help="fixes the start and the shuffling"),
+    Option(
+        "--seed", type=commandline.seed, default=0, metavar="N", help="seed of the initial weights and the shuffling"
+    ),
 )
 
 

@@ -1,4 +1,4 @@
-"""`gpunet page`: one HTML file in which one draws a digit and sees a saved network think.
+"""`gpunet page`: one HTML file to draw a digit on and watch a saved network think.
 
 document.py  puts the file together from page.html, page.css, the scripts and what is to be shown.
 content.py   decides what is shown of a model and its test images.

@@ -80,12 +80,12 @@ def _page(argv: Sequence[str] | None) -> int:
 def _parse(argv: Sequence[str]) -> argparse.Namespace:
     parser = commandline.Parser(
         prog=PROGRAM,
-        description="Write one HTML file in which one draws a digit and sees a saved network think: the image that it\n"
-        "sees, its layers, and the probabilities of the classes. Whoever opens it needs a browser and nothing else.",
+        description="Write one HTML file to draw a digit on and watch a saved network think: the image that it sees,\n"
+        "its layers, and the probabilities of the classes. The file needs nothing but a browser.",
         examples=EXAMPLES,
     )
     add = parser.add_argument
-    add("model", metavar="MODEL", help="a file that gpunet train --save wrote; a network for grey images")
+    add("model", metavar="MODEL", help="a file written by gpunet train --save; a network for grey images")
     add("-o", "--output", metavar="FILE", required=True, help="the page to write: .html")
     parser.add_options(
         replace(commandline.DATA, help="the data set with the test images (the one that the model was trained on)"),
@@ -93,7 +93,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
             "--labels",
             type=commandline.path,
             metavar="FILE",
-            help="a text file with the classes' names, one a line (the model's, or their numbers)",
+            help="a text file with the classes' names, one per line (the model's own, or numbers)",
         ),
         Option(
             "--float32",
@@ -102,7 +102,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
             help="keep all bits of the weights, in a file twice as large",
         ),
         *(commandline.DEVICE, commandline.ENGINE),
-        replace(commandline.QUIET, help="print the file's name and size only"),
+        replace(commandline.QUIET, help="print only the file's name and size"),
     )
     return parser.parse_args(argv)
 

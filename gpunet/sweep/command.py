@@ -20,9 +20,9 @@ from gpunet.sweep.space import Space
 
 PROGRAM = "gpunet sweep"
 DESCRIPTION = """\
-Train a network with many options side by side, and choose the best by validation. An option of gpunet train may have
-several values, of which every combination is trained, or a range a..b, which --trials N searches. What is done is kept
-in a study: the same line goes on with it, and from other machines takes part in it."""
+Train a network with many options side by side, and choose the best by validation. The options of gpunet train may have
+several values, of which every combination is trained, or a range a..b, which --trials N searches. Results are kept in a
+study: the same command continues it, also from other machines."""
 EXAMPLES = """\
   gpunet sweep --batch-size 10 100 1000 --learning-rate 0.0003 0.001 0.003 --seeds 5
   gpunet sweep --trials 100 --learning-rate 1e-4..1e-1 --hidden 50..1000 --layers 1..3 --prune
@@ -34,40 +34,43 @@ TAKEOVER = 60.0  # seconds
 SEED = next(option for option in training_options.OPTIONS if option.name == spaces.NOT_VARIED)
 SINGLE = (SEED, commandline.DATA, commandline.TARGET, commandline.DEVICE, commandline.ENGINE, commandline.THREADS)
 HELP = {
-    "hidden": "widths of the hidden layers: 500,300 for two layers, none for a network without any (500,500)",
+    "hidden": "widths of the hidden layers: 500,300 for two layers, none for no hidden layer (500,500)",
     "nesterov": "look ahead along the momentum, for sgd: yes, no or both (no)",
 }
 SWEEP = (
     Option(
-        "--trials", type=commandline.whole_number, metavar="N", help="search: try N configurations (every combination)"
+        "--trials",
+        type=commandline.whole_number,
+        metavar="N",
+        help="search, trying N configurations (every combination)",
     ),
     Option("--seeds", type=commandline.whole_number, metavar="N", help="train each configuration with N seeds (1)"),
-    Option("--prune", action="store_true", help="end trials that are worse than the median of those before"),
-    Option("--study", metavar="NAME", help="where the trials belong (a name made from the options and the data)"),
+    Option("--prune", action="store_true", help="end trials early that are worse than the median of earlier ones"),
+    Option("--study", metavar="NAME", help="name of the study (made from the options and the data)"),
     Option(
         "--storage",
         type=commandline.path,
         default=STORAGE,
         metavar="PLACE",
-        help=f"what the study is kept in: a SQLite file, or postgresql://HOST/DATABASE ({STORAGE})",
+        help=f"where the study is kept: a SQLite file, or postgresql://HOST/DATABASE ({STORAGE})",
     ),
     Option(
         "--takeover",
         type=float,
         default=TAKEOVER,
         metavar="SECONDS",
-        help=f"after how long without a sign of life another worker's trials are taken over ({TAKEOVER:g})",
+        help=f"take over another worker's trials after SECONDS without a sign of life ({TAKEOVER:g})",
     ),
-    Option("--report", action="store_true", help="train nothing: show what is known of the study"),
+    Option("--report", action="store_true", help="train nothing; show the study's results so far"),
     Option(
         "--metrics",
         type=commandline.path,
         metavar="FILE",
-        help="at the end write one JSON object a trial, and one with the test result, to FILE; - is the standard "
-        "output, and all else then goes to the standard error",
+        help="at the end, write one JSON object per trial, and one with the test result, to FILE; - means standard "
+        "output, and everything else then goes to standard error",
     ),
     Option("--save", metavar="FILE", help="write the best network to FILE: .safetensors or .npz"),
-    Option("--plot", metavar="FILE", help="draw accuracy over each varied option into FILE: .png, .svg or .pdf"),
+    Option("--plot", metavar="FILE", help="draw accuracy over each varied option to FILE: .png, .svg or .pdf"),
 )
 
 
