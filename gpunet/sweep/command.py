@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib
+import itertools
 import math
 import sys
 from collections.abc import Sequence
@@ -95,17 +96,20 @@ def _sweep(argv: Sequence[str] | None) -> int:
 
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = commandline.Parser(PROGRAM, DESCRIPTION, EXAMPLES)
-    single = [replace(option, nargs="+", help=_help(option)) for option in SINGLE]
-    parser.add_options(*map(_varied, spaces.OPTIONS), *single, *SWEEP, commandline.QUIET)
-    options = parser.parse_args(argv)
+    parser.add_options(*map(_varied, spaces.OPTIONS), *SINGLE, *SWEEP, commandline.QUIET)
+    words = list(sys.argv[1:] if argv is None else argv)
     for option in SINGLE:
-        value = getattr(options, option.name)
-        if isinstance(value, list):
-            if len(value) > 1:
-                more = "; --seeds N trains every configuration with N seeds" if option is SEED else ""
-                raise ArgumentError(f"{option.flag}: cannot vary; expected one value, got {len(value)}{more}")
-            setattr(options, option.name, value[0])
-    return options
+        _require_one_value(option, words)
+    return parser.parse_args(words)
+
+
+def _require_one_value(option: Option, words: Sequence[str]) -> None:
+    """ArgumentError if an option that cannot vary is given several values, which the parser would not recognize."""
+    for place, word in enumerate(words):
+        values = list(itertools.takewhile(lambda other: not other.startswith("--"), words[place + 1 :]))
+        if word == option.flag and len(values) > 1:
+            more = "; --seeds N trains every configuration with N seeds" if option is SEED else ""
+            raise ArgumentError(f"{option.flag}: cannot vary; expected one value, got {len(values)}{more}")
 
 
 def _varied(option: Option) -> Option:

@@ -28,17 +28,27 @@ PROGRAM = "gpunet sweep"
 
 
 class Known(NamedTuple):
-    """What a study knows. path: of its data, or None. test: of its best trial's networks, if they were tested."""
+    """What a study knows.
+
+    path, target: of its data, as given to `--data` and `--target`, if they were.
+    test:         of its best trial's networks, if they were tested.
+    """
 
     space: Space
     path: str | None
+    target: str | None
     outcomes: list[Outcome]
     test: dict[str, Any] | None
+
+    @classmethod
+    def to(cls, study: Study, outcomes: list[Outcome], test: dict[str, Any] | None = None) -> Known:
+        return cls(study.plan.space, study.plan.path, study.plan.target, outcomes, test)
 
     @property
     def data(self) -> str:
         """For the end of a command line."""
-        return "" if self.path is None else f" --data {shlex.quote(self.path)}"
+        given = ("--data", self.path), ("--target", self.target)
+        return "".join(f" {flag} {shlex.quote(value)}" for flag, value in given if value is not None)
 
 
 def sweep(options: argparse.Namespace, space: Space, records: TextIO) -> int:
@@ -84,9 +94,8 @@ def show(options: argparse.Namespace, space: Space, records: TextIO) -> int:
         )
         outcomes = studies.outcomes(study, known_space)
         best = best_of(outcomes)
-        known = Known(
-            known_space, description["path"], outcomes, studies.test_result(study, best.number) if best else None
-        )
+        test = studies.test_result(study, best.number) if best else None
+        known = Known(known_space, description["path"], description.get("target"), outcomes, test)
         print(f"study   {name} in {storage.name}: {report.count(outcomes)}")
         _print(known)
         return _write(options, known, records)
@@ -94,7 +103,9 @@ def show(options: argparse.Namespace, space: Space, records: TextIO) -> int:
 
 def _plan(options: argparse.Namespace, space: Space, dataset: Dataset) -> Plan:
     seeds = range(options.seed, options.seed + (options.seeds or 1))
-    return Plan(space, tuple(seeds), options.trials is not None, data.fingerprint(dataset), options.data)
+    return Plan(
+        space, tuple(seeds), options.trials is not None, data.fingerprint(dataset), options.data, options.target
+    )
 
 
 def _name(options: argparse.Namespace, space: Space, storage: Storage) -> str:
@@ -129,10 +140,10 @@ def _finish(options: argparse.Namespace, study: Study, worker: Worker, dataset: 
     outcomes = study.outcomes()
     best = best_of(outcomes)
     if best is None:
-        _print(Known(study.plan.space, study.plan.path, outcomes, None))
+        _print(Known.to(study, outcomes))
         first = f"trial {outcomes[0].number}: {report.line(study.plan.space, outcomes[0])}"
         raise OutputError(f"no trial came to its end; {first}")
-    known = Known(study.plan.space, study.plan.path, outcomes, result.tested(study, worker, best, dataset.test))
+    known = Known.to(study, outcomes, result.tested(study, worker, best, dataset.test))
     if options.quiet:
         assert known.test is not None
         print(result.sentence(known.test), flush=True)
@@ -198,7 +209,7 @@ def _say_interrupted(options: argparse.Namespace, study: Study, at_once: bool, r
         return
     with contextlib.suppress(OutputError):
         outcomes = study.outcomes()
-        known = Known(study.plan.space, study.plan.path, outcomes, None)
+        known = Known.to(study, outcomes)
         if best_of(outcomes) is not None and not options.quiet:
             _print(known)
         done = sum(outcome.state.is_end for outcome in outcomes)

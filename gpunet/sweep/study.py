@@ -45,7 +45,7 @@ class Plan:
     seeds:  with which each configuration is trained.
     search: whether configurations are searched for; else each combination is tried.
     data:   the data set's fingerprint.
-    path:   as given to `--data`, or None for the bundled MNIST.
+    path:   as given to `--data`, or None for the bundled MNIST. target: the value of `--target`, if any.
     """
 
     space: Space
@@ -53,6 +53,7 @@ class Plan:
     search: bool
     data: str
     path: str | None
+    target: str | None = None
 
     @property
     def described(self) -> dict[str, str]:
@@ -112,7 +113,8 @@ class Study:
             )
             known = study.user_attrs.get(DESCRIPTION)
             if known is None and not study.trials:
-                study.set_user_attr(DESCRIPTION, {"options": self.plan.described, "path": self.plan.path})
+                about = {"options": self.plan.described, "path": self.plan.path, "target": self.plan.target}
+                study.set_user_attr(DESCRIPTION, about)
             else:
                 _require_same(self.name, known, self.plan)
         return study

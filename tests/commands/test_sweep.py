@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import re
@@ -265,6 +266,18 @@ def test_the_plot_has_a_panel_for_each_option_and_a_map_of_two(run: Run, monkeyp
     assert heights == pytest.approx(sorted(100 * trial.value for trial in trials))
 
 
+def test_a_table_is_named_with_its_column(run: Run, monkeypatch, capsys) -> None:
+    rows = [f"{number % 7},{'ab'[number % 2]},{number % 3}" for number in range(60)]
+    Path("t.csv").write_text("\n".join(["x,kind,y", *rows]))
+    words = ("--data", "t.csv", "--target", "kind", *SMALL[2:])
+    assert run("--learning-rate 0.01 0.1 --save a.npz", words) == 0
+    assert run("--report", ()) == 0
+    again = [line for line in capsys.readouterr().out.splitlines() if line.startswith("again ")]
+    assert len(again) == 2
+    assert all(line.endswith(" --data t.csv --target kind") for line in again)
+    assert list(gpunet.load("a.npz").class_names) == ["a", "b"]
+
+
 def test_a_report_needs_no_more_than_the_study(run: Run, capsys) -> None:
     assert run("--learning-rate 0.01 0.1 --study mine") == 0
     Path("blobs.npz").unlink()
@@ -494,6 +507,32 @@ def test_what_a_search_proposes_again_is_not_trained_again(run: Run, monkeypatch
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 6
     assert len({(trial.params["hidden"], trial.value) for trial in trials}) == 2
     assert epochs.epochs == 2 * 2 * 2
+
+
+def assert_turns_are_kept(place: str) -> None:
+    """Of two workers one has its turn, and the other waits; in another study it need not."""
+    from gpunet.sweep.storage import Storage
+
+    class WaitingError(Exception):
+        pass
+
+    def waiting() -> None:
+        raise WaitingError
+
+    one, other = Storage(place, 60, waiting), Storage(place, 60, waiting)
+    with contextlib.closing(one), contextlib.closing(other):
+        with one.turn("a"):
+            with pytest.raises(WaitingError), other.turn("a"):
+                pass
+            with other.turn("b"):
+                pass
+        with other.turn("a"):
+            pass
+
+
+def test_workers_take_turns_in_a_file(tmp_path: Path) -> None:
+    assert_turns_are_kept(str(tmp_path / "a.db"))
+    assert [path.name for path in tmp_path.iterdir()] == ["a.db"]
 
 
 def test_what_cannot_be_trained_is_told_and_the_others_go_on(run: Run, monkeypatch, capsys) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from commands.test_sweep import SMALL, SWEEPERS, count_epochs
+from commands.test_sweep import SMALL, SWEEPERS, assert_turns_are_kept, count_epochs
 from conftest import command_environment
 from gpunet import sweep, threads
 from support import postgresql
@@ -65,6 +65,10 @@ def test_of_forty_trials_none_is_lost_and_none_is_twice_though_a_worker_is_kille
     trials = trials_of(server, "killed")
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 40
     assert len({str(trial.params) for trial in trials}) == 40
+
+
+def test_workers_take_turns(server: postgresql.Server) -> None:
+    assert_turns_are_kept(server.url)
 
 
 def test_a_database_that_goes_away_is_waited_for(server: postgresql.Server, monkeypatch, capsys) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -56,7 +57,7 @@ class Server:
 
     def _run(self, program: str, *words: str) -> None:
         root = hasattr(os, "getuid") and os.getuid() == 0
-        who = {"user": ORDINARY, "group": "nogroup", "extra_groups": []} if root else {}
+        who = {"user": ORDINARY, "group": pwd.getpwnam(ORDINARY).pw_gid, "extra_groups": []} if root else {}
         data = self._folder / "data"
         subprocess.run(
             [self._binaries / program, f"--pgdata={data}", *words],
