@@ -20,7 +20,12 @@
 // reader would find a wrong tag and wait until it gives up: an error, never a wrong number.
 //
 // Why it never hangs: a thread that has polled `patience` times records who waited for what and gives up, and with
-// it, sooner or later, all others. The host launches cooperatively, so all blocks are on the GPU at once.
+// it, sooner or later, all others. The grid is no larger than what the GPU holds at once. A cooperative launch
+// guarantees that all blocks are there. A GPU without such launches (GTX 900) guarantees nothing; if a block does not
+// get its place, the others give up.
+//
+// Before compute capability 7.0, lanes of a warp that have taken different branches run one after the other, not in
+// turns. So all lanes of a warp must have published before any polls: they meet in between (meet_before_polling).
 #pragma once
 #include "common.cuh"
 #include "phases.cuh"
@@ -42,6 +47,12 @@ __device__ constexpr int backward_exchange(int layer) { return HIDDEN + layer - 
 
 // What the host reads after a launch: {whether it failed, block, exchange, update}.
 enum Status { FAILED, FAILED_BLOCK, FAILED_EXCHANGE, FAILED_UPDATE };
+
+__device__ __forceinline__ void meet_before_polling() {
+#if __CUDA_ARCH__ < 700
+    __syncwarp();
+#endif
+}
 
 // The packets of a thread's columns of a layer, for some examples, as far as they have arrived.
 template <int LAYER>
@@ -89,6 +100,7 @@ struct Exchange {
     __device__ __forceinline__ void receive(int exchange, Meanwhile meanwhile, Take take) const {
         using Group = Arrivals<LAYER>;
         Group arrivals;
+        meet_before_polling();
         ask(exchange, 0, arrivals);
         meanwhile();
 #pragma unroll 1

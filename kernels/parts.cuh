@@ -105,6 +105,7 @@ template <int LAYER, class Meanwhile, class Sums>
 __device__ __forceinline__ void receive_parts(
         const Exchange& exchange, int number, int first, int count, Meanwhile meanwhile, Sums& sums) {
     Parts<LAYER> parts;
+    meet_before_polling();
     parts.ask(exchange, 0, first, count);
     meanwhile();
 #pragma unroll 1

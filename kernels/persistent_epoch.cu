@@ -8,14 +8,14 @@
 //         if all went well (persistent_block.cuh has their layout). constants, and twice_l2 (layers,) if -DL2=1:
 //         optimizer.cuh. packets, status, patience: exchange.cuh. losses (examples,) float32 and correct (examples,)
 //         uint8 are written in the epoch's order.
-// Launch  cooperative, BLOCKS blocks of THREADS threads, SHARED_FLOATS floats of dynamic shared memory; updates
-//         first_update to last_update - 1 of the epoch. Where an epoch is split into launches changes no bit.
+// Launch  cooperative where the GPU has such launches; BLOCKS blocks of THREADS threads, SHARED_FLOATS floats of dynamic
+//         shared memory; updates first_update to last_update - 1 of the epoch. Where an epoch is split into launches changes no bit.
 // Range   at least one hidden layer, BLOCKS at most the units of the narrowest, at most BATCH examples per batch.
 // Cost    batch 1, 784-500-500-10, Adam, 125 blocks: 29,000 multiply-adds and 13,312 optimizer steps per block, each with a
 //         square root and half or all of a quotient: 1,380 cycles in the special function units, most of them while blocks
 //         wait for one another; 2 exchanges of 500 packets. Bound by latency: an H100 is expected to take about 2.6 us per
 //         update. An update has 23 KB of instructions at batch size 1, 48 KB at 10.
-// Residency  at least 1 block an SM.
+// Residency  RESIDENT_BLOCKS, 1 or 2, blocks an SM.
 #include "persistent_output.cuh"
 
 // Calls work(i) for i from 0 to COUNT - 1, one thread each.
@@ -265,7 +265,7 @@ __device__ __forceinline__ void gradients_from_parts(Block& block, const Exchang
         exchange, backward_exchange(LAYER), first_owned<LAYER>(), count_owned<LAYER>(), meanwhile, block.sums);
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS, 1) persistent_epoch(
+extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) persistent_epoch(
         const InputElement* __restrict__ images, const Target* __restrict__ targets,
 #if WEIGHTED
         const float* __restrict__ weights,

@@ -61,6 +61,7 @@ class EmulatedDevice:
         self.multiprocessors = multiprocessors
         self.capability = capability
         self.shared_bytes = shared_bytes
+        self.sm_shared_bytes = shared_bytes if capability >= (7, 0) else 2 * shared_bytes
         self.cooperative = capability >= (6, 0)
         described = f"seed {order}" if isinstance(order, int) else f"{order} order"
         self.name = f"emulator: 1 CPU thread, {described}" + (f", {sanitizer} sanitizer" if sanitizer else "")
@@ -229,9 +230,13 @@ class EmulatedModule:
         return 0
 
     def resident_blocks(self, kernel: str, threads: int, shared_bytes: int = 0) -> int:
-        """How many blocks fit on one multiprocessor at a time: here 1, or 0 if not even one."""
+        """How many blocks fit on one multiprocessor at a time: 1, before compute capability 7.0 as many as their shared
+        memory leaves room for, up to 2; 0 if not even one.
+        """
         self._signature(kernel)
-        return int(threads <= MOST_THREADS and shared_bytes <= self._device.shared_bytes)
+        device = self._device
+        fitting = 2 if 2 * shared_bytes <= device.sm_shared_bytes and device.capability < (7, 0) else 1
+        return fitting if threads <= MOST_THREADS and shared_bytes <= device.shared_bytes else 0
 
     def _signature(self, kernel: str) -> Signature:
         try:

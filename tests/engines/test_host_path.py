@@ -411,6 +411,25 @@ def test_the_tiled_engine_trains_if_the_driver_refuses_a_cooperative_launch(comp
         network(engine="persistent").fit(*blobs, batch_size=7, epochs=1, verbose=0)
 
 
+def test_without_cooperative_launches_what_fits_runs_and_who_waits_too_long_gives_up(monkeypatch, tmp_path) -> None:
+    """A GTX 980: nothing guarantees that all blocks run at once."""
+    gpu = Gpu("GTX 980", capability=(5, 2), shared_bytes=48 * 1024, cooperative=False)
+    standin.install(monkeypatch, tmp_path, Computer([gpu, Gpu("of today")]))
+    images, labels, weights = problem(SMALL, 20, input_bytes=True)
+
+    def trained(device: CudaDevice) -> PersistentEngine:
+        engine = PersistentEngine(SMALL, Adam(0.01), weights, device, patience=500)
+        engine.train_epoch(engine.upload(images), engine.upload(labels), np.arange(20, dtype=np.int32), 3)
+        return engine
+
+    old = CudaDevice(QUIET)
+    assert not old.cooperative
+    assert_same_bits(trained(old), trained(CudaDevice(QUIET, index=1)))
+    gpu.busy = True
+    with pytest.raises(DeviceError, match="timed out waiting for the activations of hidden layer 1 of update 1;"):
+        trained(old)
+
+
 # ---- what a launch costs, and whole engines
 
 

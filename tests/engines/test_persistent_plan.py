@@ -19,11 +19,12 @@ from gpunet.optimizers import RULES
 class Gpu(NamedTuple):
     multiprocessors: int
     shared_bytes: int
-    cooperative: bool = True
+    sm_shared_bytes: int
 
 
-GTX_980, GTX_1080, RTX_2080_TI = Gpu(16, 48 << 10, False), Gpu(20, 48 << 10), Gpu(68, 64 << 10)
-RTX_3090, A100, H100 = Gpu(82, 99 << 10), Gpu(108, 163 << 10), Gpu(132, 227 << 10)
+GTX_980, GTX_1080 = Gpu(16, 48 << 10, 96 << 10), Gpu(20, 48 << 10, 96 << 10)
+RTX_2080_TI, RTX_3090 = Gpu(68, 64 << 10, 64 << 10), Gpu(82, 99 << 10, 100 << 10)
+A100, H100 = Gpu(108, 163 << 10, 164 << 10), Gpu(132, 227 << 10, 228 << 10)
 
 
 def network(*widths: int) -> Network:
@@ -58,13 +59,8 @@ def test_every_block_owns_a_neuron_of_every_hidden_layer() -> None:
 @pytest.mark.parametrize(
     ("widths", "batch", "gpu", "reason"),
     [
-        (LECTURE, 1, GTX_980, "cannot make all blocks of a launch run at once"),
-        (
-            LECTURE,
-            1,
-            GTX_1080,
-            r"batches of 1 on 20 multiprocessors: a thread would keep \d+ .* in registers, 197 at most",
-        ),
+        (LECTURE, 1, GTX_980, "784-500-500-10 is too large for 16 multiprocessors"),
+        (LECTURE, 1, GTX_1080, "784-500-500-10 is too large for 20 multiprocessors"),
         ((784, 10), 1, H100, "no hidden layer"),
         (LECTURE, 100, H100, r"batches of 100 need \d+ KB of shared memory for activations, a block has 227 KB"),
         (LECTURE, 14, RTX_3090, r"in registers, \d+ at most, with the 99 KB of shared memory full"),
@@ -73,6 +69,18 @@ def test_every_block_owns_a_neuron_of_every_hidden_layer() -> None:
 def test_a_network_that_does_not_fit_gets_a_reason(widths, batch, gpu, reason) -> None:
     with pytest.raises(DoesNotFitError, match=reason):
         plan(widths, batch, gpu)
+
+
+def test_where_a_block_may_have_half_of_the_shared_memory_two_are_on_a_multiprocessor() -> None:
+    """The GTX 900 and 10 series: 48 KB a block, 96 KB a multiprocessor."""
+    one = plan((784, 300, 10), 1, GTX_1080)
+    assert (one.resident, one.threads, one.blocks) == (2, 128, 38)
+    assert 48 << 10 >= one.shared_bytes > 24 << 10
+    assert one.kept_numbers + persistent_plan.WORKING_REGISTERS[1][0] <= 65536 // (2 * 128)
+    assert one.words.startswith("38 blocks of 128 threads, two per multiprocessor; ")
+    assert plan((784, 200, 200, 10), 1, GTX_980).resident == 1
+    for gpu in (RTX_2080_TI, RTX_3090, H100):
+        assert plan((784, 300, 10), 1, gpu).resident == 1
 
 
 @pytest.mark.parametrize(("gpu", "twice", "once"), [(H100, 33, 47), (A100, 19, 33), (RTX_3090, 3, 13)])
@@ -131,7 +139,10 @@ def test_exchanges_are_named_as_the_kernel_numbers_them() -> None:
     ]
 
 
-GPUS = st.builds(Gpu, st.integers(1, 170), st.integers(48 << 10, 227 << 10))
+GPUS = st.builds(
+    lambda multiprocessors, block, more: Gpu(multiprocessors, block, block + more),
+    st.integers(1, 170), st.integers(48 << 10, 227 << 10), st.sampled_from([0, 1024, 16 << 10, 48 << 10]),
+)  # fmt: skip
 WIDTHS = st.lists(st.integers(1, 900), min_size=3, max_size=6).map(tuple)
 
 
@@ -142,9 +153,10 @@ def test_a_plan_stays_within_every_limit(widths, batch, gpu, optimizer) -> None:
     except DoesNotFitError:
         return
     assert one.shared_bytes <= gpu.shared_bytes
-    assert one.blocks <= min(gpu.multiprocessors, *widths[1:-1])
+    assert one.resident * one.shared_bytes <= gpu.sm_shared_bytes
+    assert one.blocks <= min(one.resident * gpu.multiprocessors, *widths[1:-1])
     assert all(0 <= count <= one.arrays for count in one.in_shared)
     working = persistent_plan.WORKING_REGISTERS[min(batch, 2)][0]
-    assert one.kept_numbers + working <= min(255, 65536 // one.threads)
+    assert one.kept_numbers + working <= min(255, 65536 // (one.resident * one.threads))
     assert all(one.owned(layer) * one.blocks >= widths[layer] for layer in range(1, len(widths) - 1))
     assert all(one.columns(layer) * one.threads >= widths[layer] for layer in range(len(widths) - 1))

@@ -13,8 +13,8 @@ from gpunet.engines.cuda.persistent_plan import ATTEMPTS, DoesNotFitError
 from gpunet.engines.cuda.shares import MOST_AT_ONCE, Part, Workload, best_share, part_of
 from gpunet.layers import Network
 
-H100, RTX_3090 = Part((9, 0), 132, 227 << 10, True), Part((8, 6), 82, 99 << 10, True)
-GTX_980 = Part((5, 2), 16, 48 << 10, False)
+H100, RTX_3090 = Part((9, 0), 132, 227 << 10, 228 << 10, True), Part((8, 6), 82, 99 << 10, 100 << 10, True)
+GTX_980 = Part((5, 2), 16, 48 << 10, 96 << 10, False)
 
 
 def workload(*widths: int, batch: int = 10) -> Workload:
@@ -41,11 +41,19 @@ def test_what_fits_in_the_whole_gpu_only_gets_it() -> None:
 
 
 def test_what_does_not_fit_is_said() -> None:
-    with pytest.raises(DoesNotFitError, match="all blocks of a launch"):
-        best_share(TINY, GTX_980, 4)
+    with pytest.raises(DoesNotFitError, match="too large for 16 multiprocessors"):
+        best_share(LECTURE, GTX_980, 4)
 
 
-GPUS = st.builds(Part, st.just((8, 6)), st.integers(1, 170), st.integers(48 << 10, 227 << 10), st.just(True))
+def test_without_a_guarantee_that_all_blocks_run_at_once_nothing_is_shared() -> None:
+    one = workload(20, 64, 64, 5, batch=1)
+    assert best_share(one, GTX_980, 4) == 16
+    assert best_share(one, GTX_980._replace(cooperative=True), 4) < 16
+
+
+GPUS = st.builds(
+    Part, st.just((8, 6)), st.integers(1, 170), st.integers(48 << 10, 227 << 10), st.just(228 << 10), st.just(True)
+)
 WIDTHS = st.lists(st.integers(1, 700), min_size=3, max_size=5)
 
 

@@ -133,7 +133,8 @@ class Pool:
 @dataclass(eq=False)
 class Gpu:
     """A GPU. open_error, load_error, refuse_cooperative: a status that opening it, loading a
-    kernel, or a cooperative launch ends in."""
+    kernel, or a cooperative launch ends in. busy: other programs take places, so that blocks of an ordinary launch run
+    one after the other."""
 
     name: str = "NVIDIA Stand-in"
     capability: tuple[int, int] = (9, 0)
@@ -141,6 +142,7 @@ class Gpu:
     shared_bytes: int = 99 * 1024
     memory: int = 2**30
     cooperative: bool = True
+    busy: bool = False
     open_error: int | None = None
     refuse_cooperative: int | None = None
     load_error: int | None = None

@@ -89,6 +89,7 @@ def _fill_runtime(runtime: Any, computer: Computer) -> None:
             "name": gpu.name.encode(), "major": gpu.capability[0], "minor": gpu.capability[1],
             "multiProcessorCount": gpu.multiprocessors, "sharedMemPerBlock": PLAIN_SHARED_BYTES,
             "sharedMemPerBlockOptin": gpu.shared_bytes, "cooperativeLaunch": int(gpu.cooperative),
+            "sharedMemPerMultiprocessor": gpu.emulated.sm_shared_bytes,
         }  # fmt: skip
 
     def count() -> int:
@@ -476,11 +477,18 @@ def _fill_kernels(function: Any, driver: Any, computer: Computer) -> None:
             grid = self._cooperative_grid(gpu, grid, block, shared_mem) if enable_cooperative_groups else grid
             if shared_mem > self.shared_bytes or int(np.prod(block)) > MOST_THREADS:
                 raise CUDADriverError(errors.INVALID_VALUE)
+            if enable_cooperative_groups and not gpu.cooperative:
+                raise CUDADriverError(errors.NOT_SUPPORTED)
             if enable_cooperative_groups and gpu.refuse_cooperative is not None:
                 raise CUDADriverError(gpu.refuse_cooperative)
             computer.calls["launch"] += 1
             computer.history.append(f"launched {self.name}")
-            queue.add(self._work(gpu, grid, block, tuple(args), shared_mem, enable_cooperative_groups))
+            most = occupancy(self.ptr, int(np.prod(block)), shared_mem) * gpu.multiprocessors
+            # What fits on a GPU runs at once, if nothing else is there. Only a cooperative launch guarantees it; what
+            # a GPU without them does is relied upon.
+            fits = not gpu.cooperative and not gpu.busy and int(np.prod(grid)) <= most
+            at_once = enable_cooperative_groups or fits
+            queue.add(self._work(gpu, grid, block, tuple(args), shared_mem, at_once))
 
         def _cooperative_grid(self, gpu: Gpu, grid: tuple, block: tuple, shared_mem: int) -> tuple:
             """function.pyx, _launch: too large a grid is made smaller, with a warning."""
@@ -580,7 +588,7 @@ def _fill_kernels(function: Any, driver: Any, computer: Computer) -> None:
         function = functions[pointer]
         gpu = computer.gpu(function.index)
         gpu.context()
-        return int(threads <= MOST_THREADS and shared_bytes <= gpu.shared_bytes)
+        return function.module.resident_blocks(function.name, threads, shared_bytes)
 
     function.Module, function.Function = Module, Function
     driver.occupancyMaxActiveBlocksPerMultiprocessor = occupancy

@@ -14,7 +14,9 @@ Defines = dict[str, int | str]
 
 
 class Hardware(Protocol):
-    """What a plan depends on. shared_bytes: the most shared memory that a block may request."""
+    """What a plan depends on. shared_bytes: the most shared memory that a block may request; sm_shared_bytes: that all
+    blocks of a multiprocessor have together.
+    """
 
     @property
     def capability(self) -> tuple[int, int]: ...
@@ -24,6 +26,9 @@ class Hardware(Protocol):
 
     @property
     def shared_bytes(self) -> int: ...
+
+    @property
+    def sm_shared_bytes(self) -> int: ...
 
     @property
     def cooperative(self) -> bool: ...

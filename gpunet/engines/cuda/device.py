@@ -48,7 +48,8 @@ class Module(Protocol):
         arguments:    device arrays, and NumPy scalars of exactly the kernel's types.
         shared_bytes: dynamic shared memory per block.
         cooperative:  all blocks must be resident at once; DeviceError if the device cannot hold them, or the driver
-                      refuses such a launch.
+                      refuses such a launch. A device without such launches is given an ordinary one, and guarantees
+                      nothing.
         """
 
     def resident_blocks(self, kernel: str, threads: int, shared_bytes: int = 0) -> int:
@@ -72,7 +73,8 @@ class Device(Protocol):
     capability: tuple[int, int]
     multiprocessors: int
     shared_bytes: int  # the most dynamic shared memory that a block may request
-    cooperative: bool  # whether all blocks of a launch can be made to run at once
+    sm_shared_bytes: int  # the shared memory of a multiprocessor, for all its blocks
+    cooperative: bool  # whether the device guarantees that all blocks of a launch run at once, if they can
 
     @property
     def lost(self) -> str | None:
@@ -142,6 +144,7 @@ class CudaDevice:
         self.capability: tuple[int, int] = (properties["major"], properties["minor"])
         self.multiprocessors: int = properties["multiProcessorCount"]
         self.shared_bytes: int = properties["sharedMemPerBlockOptin"] or properties["sharedMemPerBlock"]
+        self.sm_shared_bytes: int = properties["sharedMemPerMultiprocessor"]
         self.cooperative = bool(properties["cooperativeLaunch"])
 
     @crossing
@@ -378,6 +381,9 @@ class CudaModule:
         resident = device.multiprocessors * self.resident_blocks(kernel, int(np.prod(block)), shared_bytes)
         if blocks > resident:  # CuPy would only warn and launch fewer
             raise DeviceError(f"{kernel}: {blocks} blocks must run at once, but the GPU holds {resident}")
+        if not device.cooperative:
+            loaded.call(grid, block, arguments, shared_mem=shared_bytes, stream=device.stream)
+            return
         try:
             loaded.call(
                 grid, block, arguments, shared_mem=shared_bytes, stream=device.stream, enable_cooperative_groups=True

@@ -22,7 +22,7 @@ CACHE_BYTES = 32  # per cycle and multiprocessor, to and from the second-level c
 
 def persistent_cycles(plan: Plan) -> float:
     """Estimated cycles of an update with a full batch."""
-    scale = plan.threads / PLANNED_THREADS
+    scale = plan.resident * plan.threads / PLANNED_THREADS
     steps = scale * sum(one.numbers for one in plan.slices)
     products = scale * sum(one.numbers for one in plan.products)
     total = EXCHANGE * plan.exchanges + steps * STEP + products * EXAMPLE * plan.batch

@@ -23,12 +23,15 @@ from gpunet.layers import Network
 from gpunet.optimizers import RULES
 
 THREADS = (256, 128, 512)  # per block, in the order in which they are tried; multiples of 128, or ptxas caps registers
+THREADS_OF_TWO = 128  # per block, where two are on a multiprocessor
 NARROW = 128  # for networks no wider than this, this number of threads is tried first
 REGISTERS = 65536  # per multiprocessor
 MOST_REGISTERS = 255  # per thread
+SYSTEM_BYTES = 1024  # of a multiprocessor's shared memory, which the system may keep for itself
 # Registers that a thread needs besides the numbers that it keeps, at batch size 1 and above. The first allowance with
 # which nothing spills is used.
 WORKING_REGISTERS = {1: (58, 84, 110), 2: (96, 112, 132)}
+WORKING_REGISTERS_BEFORE_7 = {1: (58, 84, 110), 2: (116, 132, 150)}  # compute capability
 ATTEMPTS = 3
 MOST_NUMBERS = 512  # per thread, because its code is unrolled over all of them
 STAGED_WORDS = 12  # of the next batch's inputs, in a thread's registers on their way to shared memory
@@ -41,6 +44,8 @@ REPORTED = (
     ((784, 500, 500, 10), "adam", 16, True, True),
     ((784, 500, 500, 10), "adam", 32, True, True),
     ((784, 500, 10), "adam", 1, True, True),
+    ((784, 300, 10), "adam", 1, True, True),
+    ((784, 128, 64, 10), "adam", 10, True, True),
     ((784, 300, 100, 10), "momentum", 16, True, True),
     ((20, 64, 64, 64, 5), "adam", 1, False, True),
     ((4, 64, 64, 2), "sgd", 32, False, False),
@@ -74,6 +79,7 @@ class Plan:
     staged:    whether the next batch's inputs are loaded into shared memory ahead of time.
     weighted:  whether examples have weights.
     twice:     whether weights between hidden layers are in two blocks (kernels/persistent_block.cuh), or in one.
+    resident:  blocks on each multiprocessor.
     extra:     more compile-time parameters, for measurements and tests (kernels/phases.cuh).
     """
 
@@ -88,6 +94,7 @@ class Plan:
     staged: bool
     weighted: bool = False
     twice: bool = True
+    resident: int = 1
     extra: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -187,9 +194,12 @@ class Plan:
         """What is stored where, for messages."""
         shared = sum(one.numbers * many for one, many in zip(self.slices, self.in_shared, strict=True))
         between = f", those between hidden layers {'twice' if self.twice else 'once'}" if self.hidden > 1 else ""
+        grid = (
+            f"{self.blocks} blocks of {self.threads} threads{', two per multiprocessor' if self.resident == 2 else ''}"
+        )
         return (
-            f"{self.blocks} blocks of {self.threads} threads; weights and moments on the chip{between}: a thread has "
-            f"{self.kept_numbers} numbers in registers, {shared} in shared memory"
+            f"{grid}; weights and moments on the chip{between}: a thread has {self.kept_numbers} numbers in registers, "
+            f"{shared} in shared memory"
         )
 
     @property
@@ -214,6 +224,7 @@ class Plan:
             "STAGED": int(self.staged),
             "SHARED_FLOATS": self.shared_floats,
             "TWICE": int(self.twice),
+            "RESIDENT_BLOCKS": self.resident,
             **({"WEIGHTED": 1} if self.weighted else {}),
             **({"L2": 1} if self.network.l2 else {}),
             **dict(self.extra),
@@ -268,29 +279,31 @@ def make_plan(
     attempt:   how many plans before this one needed more registers than the compiler had; up to ATTEMPTS - 1.
     weighted:  examples have weights.
     """
-    if not hardware.cooperative:
-        raise DoesNotFitError("the GPU, or its driver, cannot make all blocks of a launch run at once")
     if not all(network.biases):
         raise DoesNotFitError("the network has a layer without biases")
     if network.layers < 2:
         raise DoesNotFitError("the network has no hidden layer to spread over the blocks")
-    blocks = _blocks(network, hardware.multiprocessors)
-    working = WORKING_REGISTERS[min(batch, 2)][attempt]
+    allowances = WORKING_REGISTERS_BEFORE_7 if _has_room_for_two(hardware) else WORKING_REGISTERS
+    working = allowances[min(batch, 2)][attempt]
     plans: list[Plan] = []
+    reasons: list[DoesNotFitError] = []
     for twice in (True, False) if network.layers > 2 else (True,):
-        reasons = []
-        for threads in _threads(network):
-            bare = Plan(
-                network, optimizer, batch, input_bytes, classes_as_targets, blocks, threads, (), staged=False,
-                weighted=weighted, twice=twice,
-            )  # fmt: skip
-            try:
-                plans.append(_stage(_place(bare, hardware, working), hardware))
-                break
-            except DoesNotFitError as reason:
-                reasons.append(reason)
+        for resident in (1, 2) if _has_room_for_two(hardware) else (1,):
+            blocks = _blocks(network, resident * hardware.multiprocessors)
+            tried = []
+            for threads in _threads(network) if resident == 1 else (THREADS_OF_TWO,):
+                bare = Plan(
+                    network, optimizer, batch, input_bytes, classes_as_targets, blocks, threads, (), staged=False,
+                    weighted=weighted, twice=twice, resident=resident,
+                )  # fmt: skip
+                try:
+                    plans.append(_stage(_place(bare, hardware, working), hardware))
+                    break
+                except DoesNotFitError as reason:
+                    tried.append(reason)
+            reasons += tried[:1]
     if not plans:
-        raise reasons[0]
+        raise reasons[-1]
     return min(plans, key=persistent_cycles)
 
 
@@ -305,7 +318,17 @@ def configurations(hardware: Hardware) -> Iterator[Configuration]:
         except DoesNotFitError:
             continue
         defines = in_order(plan.defines)
-        yield Configuration("persistent_epoch", defines, plan.threads, 1, shared_bytes=plan.shared_bytes)
+        yield Configuration("persistent_epoch", defines, plan.threads, plan.resident, shared_bytes=plan.shared_bytes)
+
+
+def _has_room_for_two(hardware: Hardware) -> bool:
+    """Whether two blocks on a multiprocessor have more shared memory than one may ask for: before capability 7.0."""
+    return hardware.sm_shared_bytes > hardware.shared_bytes + SYSTEM_BYTES
+
+
+def _shared_bytes(plan: Plan, hardware: Hardware) -> int:
+    """That a block of the plan may have."""
+    return min(hardware.shared_bytes, hardware.sm_shared_bytes // plan.resident)
 
 
 def _blocks(network: Network, multiprocessors: int) -> int:
@@ -331,18 +354,19 @@ def _place(plan: Plan, hardware: Hardware, working: int) -> Plan:
             f"{plan.network} is too large for {hardware.multiprocessors} multiprocessors"
         )
     _require_shared(plan, hardware, "activations")
-    allowed = min(MOST_REGISTERS, REGISTERS // plan.threads) - working
+    allowed = min(MOST_REGISTERS, REGISTERS // (plan.threads * plan.resident)) - working
+    most_shared = _shared_bytes(plan, hardware)
     for which in _moves(plan):
         if plan.kept_numbers <= allowed:
             break
         moved = replace(plan, in_shared=_one_more(plan.in_shared, which))
-        if moved.shared_bytes <= hardware.shared_bytes:
+        if moved.shared_bytes <= most_shared:
             plan = moved
     if plan.kept_numbers > allowed:
         raise DoesNotFitError(
             f"{plan.network} with batches of {plan.batch} on {hardware.multiprocessors} multiprocessors: "
             f"a thread would keep {plan.kept_numbers} weights and moments in registers, {allowed} at most, with the "
-            f"{hardware.shared_bytes // 1024} KB of shared memory full"
+            f"{most_shared // 1024} KB of shared memory full"
         )
     return plan
 
@@ -366,15 +390,16 @@ def _one_more(in_shared: tuple[int, ...], which: int) -> tuple[int, ...]:
 def _stage(plan: Plan, hardware: Hardware) -> Plan:
     words = plan.batch * padded(plan.network.inputs) // (4 if plan.input_bytes else 1)
     staged = replace(plan, staged=True)
-    fits = staged.shared_bytes <= hardware.shared_bytes and ceil_div(words, plan.threads) <= STAGED_WORDS
+    fits = staged.shared_bytes <= _shared_bytes(plan, hardware) and ceil_div(words, plan.threads) <= STAGED_WORDS
     return staged if fits else plan
 
 
 def _require_shared(plan: Plan, hardware: Hardware, what: str) -> None:
-    if plan.shared_bytes > hardware.shared_bytes:
+    most = _shared_bytes(plan, hardware)
+    if plan.shared_bytes > most:
         raise DoesNotFitError(
             f"batches of {plan.batch} need {ceil_div(plan.shared_bytes, 1024)} KB of shared memory for {what}, "
-            f"a block has {hardware.shared_bytes // 1024} KB"
+            f"a block has {most // 1024} KB"
         )
 
 

@@ -42,20 +42,32 @@ class Part(NamedTuple):
     capability: tuple[int, int]
     multiprocessors: int
     shared_bytes: int
+    sm_shared_bytes: int
     cooperative: bool
 
 
 def part_of(hardware: Hardware, multiprocessors: int) -> Part:
-    return Part(hardware.capability, multiprocessors, hardware.shared_bytes, hardware.cooperative)
+    return Part(
+        hardware.capability,
+        multiprocessors,
+        hardware.shared_bytes,
+        hardware.sm_shared_bytes,
+        hardware.cooperative,
+    )
 
 
 def best_share(workload: Workload, hardware: Hardware, trainings: int) -> int:
     """Multiprocessors for one of so many trainings like it: with which all together go fastest, by an estimate.
 
-    All of them if it fits in no other way. Raises DoesNotFitError if it does not fit at all.
+    All of them if it fits in no other way, or if the GPU does not guarantee that all blocks of a launch run at once:
+    then blocks of two trainings might hold places that others of theirs wait for.
+
+    Raises DoesNotFitError if it does not fit at all.
     """
     whole = _plans(workload, hardware)
     best, best_rate = hardware.multiprocessors, 1 / persistent_cycles(whole[0])
+    if not hardware.cooperative:
+        return best
     for at_once in range(2, min(trainings, MOST_AT_ONCE, hardware.multiprocessors) + 1):
         share = hardware.multiprocessors // at_once
         try:
