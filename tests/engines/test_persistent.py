@@ -384,8 +384,8 @@ def test_hyper_parameters_may_change_between_epochs(kind) -> None:
 @pytest.mark.parametrize(
     ("number", "batch_size", "reason"),
     [
-        (52, 1, "GTX 980: a thread would look after .* too large for 16 multiprocessors"),
-        (61, 1, "GTX 1080: a thread would look after .* too large for 20 multiprocessors"),
+        (52, 1, "GTX 980: a thread would have .* too large for 16 multiprocessors"),
+        (61, 1, "GTX 1080: a thread would have .* too large for 20 multiprocessors"),
         (75, 1, None),
         (75, 10, r"RTX 2080 Ti, GTX 1660: .* in registers, \d+ at most, with the 64 KB of shared memory full"),
         (75, 16, "RTX 2080 Ti, GTX 1660: batches of 16 need 79 KB of shared memory for activations, a block has 64 KB"),
