@@ -1,7 +1,7 @@
-"""How a training goes on: epoch by epoch, each a task that an engine does, with callbacks in between.
+"""The loop of a training: epoch by epoch, each a task for an engine, with callbacks in between.
 
-`steps` yields the tasks and looks after the model between them; `run_alone` is `fit`, and many.py does the tasks of
-several models side by side. So what a model goes through is written once.
+`steps` yields the tasks and updates the model between them. `run_alone` is for `fit`; many.py runs the tasks of several
+models side by side. So what happens to a model is written only once.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 
 class EpochTask:
-    """An epoch for an engine to make, by whichever thread. It is whole, or undone.
+    """An epoch for an engine to train, in any thread. It is complete or undone.
 
     uploaded: images and labels to train on, then those to evaluate, if any.
-    After `run`, logs are what the epoch reports, and weights the model's.
+    After `run`, logs holds what the epoch reports, and weights the model's weights.
     """
 
     def __init__(self, engine: Engine, uploaded: Sequence[Any], order: NDArray[np.int32], batch_size: int) -> None:

@@ -1,4 +1,4 @@
-"""What each example counts: `sample_weight` and `class_weight`, checked and made into one weight an example."""
+"""Checks `sample_weight` and `class_weight`, and combines them into one weight per example."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ BALANCED = "balanced"
 
 
 def with_sample_weights(name: str, sample_weight: object, targets: Any) -> Any:
-    """Targets with a weight each, or as they are if `sample_weight` is None.
+    """Targets with their weights, or unchanged if `sample_weight` is None.
 
-    Raises ArgumentError unless it has one number from 0 on for each target, and not only noughts.
+    Raises ArgumentError unless it has one number for each target, none negative and not all 0.
     """
     if sample_weight is None:
         return targets
@@ -48,11 +48,10 @@ def as_sample_weights(name: str, sample_weight: object, examples: int) -> NDArra
 
 
 def with_class_weights(class_weight: object, targets: Any, classes: int, names: Sequence[str] | None = None) -> Any:
-    """Targets whose weights are multiplied by their classes', or as they are if `class_weight` is None.
+    """Targets with their weights multiplied by those of their classes, or unchanged if `class_weight` is None.
 
-    class_weight: a weight for some classes by number, or by one of the names, the others' being 1; or "balanced":
-                  examples / (classes with examples * the class's examples), by which every class counts the same, as
-                  in scikit-learn.
+    class_weight: weights of some classes by number or name, 1 for the others; or "balanced": examples / (classes with
+                  examples * the class's examples), which gives every class the same total weight, as in scikit-learn.
     Raises ArgumentError for anything else.
     """
     if class_weight is None:

@@ -1,9 +1,10 @@
-"""How weights begin, by Keras' names.
+"""Initial weights, by Keras' names.
 
-A `uniform` start is drawn from -limit to limit; a `normal` one from a normal distribution that is cut at two standard
-deviations and scaled so that its own is what the name promises. In the variances below, inputs and units are the
-layer's: Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural networks" (2010), equation
-16; He et al., "Delving deep into rectifiers" (2015), equation 10; LeCun et al., "Efficient backprop" (1998).
+`uniform` weights are drawn from -limit to limit; `normal` ones from a normal distribution that is truncated at two
+standard deviations and scaled to the standard deviation that the name promises. In the variances below, inputs and
+units are the layer's: Glorot & Bengio, "Understanding the difficulty of training deep feedforward neural networks"
+(2010), equation 16; He et al., "Delving deep into rectifiers" (2015), equation 10; LeCun et al., "Efficient backprop"
+(1998).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ CUT_DEVIATION = 0.8796256610342398  # of a standard normal distribution that is 
 
 
 def get(owner: str, name: object) -> str:
-    """The initializer's name in full; ArgumentError if there is none of that name."""
+    """The initializer's full name. Raises ArgumentError for an unknown name."""
     full = ALIASES.get(name, name) if isinstance(name, str) else name
     if not isinstance(full, str) or full not in NAMES:
         raise ArgumentError(f"{owner}: expected one of {', '.join(NAMES)}; got {shown(name)}")

@@ -1,8 +1,8 @@
 """fit_many: many networks at once, each trained as `fit` trains it.
 
-The calling thread does everything that is Python's: it goes through each model's steps (epoch_loop.py), callbacks
-included, and hands each epoch to a thread of its own, in which the engine makes it. A model that has begun goes on to
-its end before another one takes its place, so that its arrays stay in the processor's cache.
+The calling thread runs all the Python code: it goes through each model's steps (epoch_loop.py), including callbacks,
+and gives each epoch to another thread, in which the engine trains it. A model that has started continues to its end
+before another one takes its place, so that its arrays stay in the processor's cache.
 """
 
 from __future__ import annotations
@@ -53,26 +53,26 @@ def fit_many(
     *,
     initial_epoch: Each = 0,
 ) -> list[History]:
-    """Train compiled models at the same time, on the same data; each ends in the bits that `fit` alone gives it.
+    """Train compiled models at the same time on the same data. Each ends with the same bits as with `fit` alone.
 
     models:        any number, each with its own layers, optimizer, learning rate, loss, seed, device and engine.
-    batch_size, epochs, initial_epoch: as in `fit`: a number for all models, or a list with one for each.
-    callbacks:     a list of callbacks for each model, or None where it has none. They are called by the calling thread,
+    batch_size, epochs, initial_epoch: as in `fit`; a number for all models, or a list with one for each.
+    callbacks:     a list of callbacks for each model, or None for a model without any. They run in the calling thread,
                    never two at once. A callback belongs to one model.
-    verbose:       0 silent, 1 or "auto" with a progress bar over all models and a line for each at its end, 2 a line
-                   for each epoch of each model.
-    The other arguments are those of `fit`. The data is checked once, and there once for all models of a device.
+    verbose:       0: silent; 1 or "auto": a progress bar over all models, and a line for each at its end; 2: a line for
+                   each epoch of each model.
+    The other arguments are those of `fit`. The data is checked once, and all models of a device share one copy.
 
-    On a CPU as many models train at a time as there are cores (or threads, see `fit`), with one thread each; where
-    fewer are left than cores, each gets more of them. On a GPU, those that the engine `persistent` trains share the
-    multiprocessors, as many at a time as estimates say is fastest for all; those that the engine `tiled` trains take
-    their turns with the whole GPU.
+    On a CPU, as many models train at a time as there are cores (or threads, see `fit`), with one thread each; when
+    fewer models than cores are left, each gets more threads. On a GPU, models with the `persistent` engine share the
+    multiprocessors, as many at a time as an estimate says is fastest overall; models with the `tiled` engine take turns
+    with the whole GPU.
 
-    Returns:       a History for each model. A model that diverges, or whose callback or engine fails, ends alone, as
-                   `fit` would leave it; the others go on. `error` of its History is the exception, and one warning in
-                   the end names these models.
-    Raises:        ArgumentError, NotCompiledError or DeviceError, naming the model, before anything has changed.
-                   Ctrl-C ends all; each model is then as of the end of its last whole epoch.
+    Returns:       a History for each model. A model that diverges, or whose callback or engine fails, stops alone, as
+                   `fit` would leave it; the others continue. `error` of its History is the exception, and one warning
+                   at the end names these models.
+    Raises:        ArgumentError, NotCompiledError or DeviceError, naming the model, before anything changes. Ctrl-C
+                   stops all models; each is then in its state after its last complete epoch.
     """
     checked = _check_models(models)
     running = threading.Lock()

@@ -38,14 +38,13 @@ UNKNOWN = 1  # inputs of a network whose number is not known
 class Sequential:
     """A fully connected network: Dense layers with activations, the last one softmax.
 
-    layers: the layers, or none and `add` them one by one.
-    seed:   fixes the start and every epoch's shuffle; the same seed gives the same bits on the same engine and machine
-            (on a CPU also: with the same number of threads of its linear algebra library). None draws one; it can be
-            read back as `model.seed`.
+    layers: the layers; or none, to `add` them one by one.
+    seed:   determines the initial weights and every epoch's shuffle; the same seed gives the same bits on the same
+            engine and machine. None draws a seed, which can be read as `model.seed`.
 
-    Several threads may use a model: they take turns. While one of them trains, the others are refused (ArgumentError),
-    whether they call `fit` as well or `predict`: in the middle of an epoch there is no model to predict with. Only
-    `stop_training` may be set from anywhere, at any time.
+    Several threads may use a model: they take turns. While one of them trains it, the others are refused
+    (ArgumentError), for `predict` as well as `fit`: in the middle of an epoch there is no model to predict with. Only
+    `stop_training` may be set by any thread at any time.
     """
 
     @explained
@@ -73,7 +72,7 @@ class Sequential:
             no_attribute(self, name)
 
     def __getstate__(self) -> dict[str, Any]:
-        """For copies and pickles: the weights and where the optimizer stands instead of the engine that holds them."""
+        """For copies and pickles: weights and optimizer state instead of the engine that holds them."""
         with self._turns.lock:
             self._turns.require("copy")
             state = self.__dict__ | {"_session": copy.copy(self._session)}
@@ -84,7 +83,7 @@ class Sequential:
         self.__dict__.update(state, _turns=Turns())
 
     def __repr__(self) -> str:
-        """The network in a line; what is not known yet is a question mark."""
+        """The network in one line, with question marks for what is not known yet."""
         try:
             network = network_of(self.layers, inputs=self._inputs or UNKNOWN)
         except ArgumentError:
@@ -99,7 +98,7 @@ class Sequential:
     def class_names(self) -> tuple[str, ...] | None:
         """Names of the classes, in the order of `predict`'s columns; None if the labels were numbers.
 
-        `fit` takes them from labels that are text. They can also be set, also to None.
+        `fit` takes them from labels that are text. They can also be set, even to None.
         """
         return self._class_names
 
@@ -134,12 +133,12 @@ class Sequential:
         device: str = "auto",
         engine: str = "auto",
     ) -> None:
-        """Say how to train. Keeps the weights; forgets an earlier optimizer's state.
+        """Choose how to train. Keeps the weights, and discards an earlier optimizer's state.
 
         optimizer: "adam", "sgd", or an Adam or SGD object.
         loss:      "categorical_crossentropy" (one-hot targets) or "sparse_categorical_crossentropy" (class numbers).
-        metrics:   what `evaluate` gives besides loss and accuracy, which is always there: "precision", "recall", "f1"
-                   (means over the classes), "top_5_accuracy" and so on. During `fit` they are not computed.
+        metrics:   what `evaluate` returns besides loss and accuracy, which it always returns: "precision", "recall",
+                   "f1" (means over the classes), "top_5_accuracy" and so on. During `fit` they are not computed.
         device:    "auto", "cuda", "cuda:1" and so on, or "cpu"; "auto" and "cuda" mean the first GPU.
         engine:    "auto" or the name of one (gpunet.engines.ENGINES).
         Raises:    ArgumentError for an unknown name, or if the layers do not form a network.
@@ -174,32 +173,32 @@ class Sequential:
     ) -> History:
         """Train for a number of epochs; call it again to continue.
 
-        x:                (examples, inputs), or images (examples, height, width). uint8 counts as bytes of an image
-                          and is scaled to x / 255 when a batch is used; everything else is taken as float32. What
-                          NumPy takes, PyTorch's tensors, and arrays on the GPU, which stay there.
-        y:                targets as the loss expects them, one per example. Instead of class numbers names are taken
-                          as well; see `class_names`.
-        batch_size:       examples per update; the last batch of an epoch may be smaller. 32 if not given. All examples
+        x:                (examples, inputs), or images (examples, height, width). uint8 is treated as bytes of images
+                          and scaled to x / 255 when a batch is used; everything else becomes float32. Anything that
+                          NumPy accepts, PyTorch tensors, and arrays on the GPU, which stay there.
+        y:                targets as the loss expects them, one per example. Names may replace class numbers; see
+                          `class_names`.
+        batch_size:       examples per update; the last batch of an epoch may be smaller. Default: 32, or all examples
                           if there are fewer.
-        epochs:           number of the epoch to end with, counted from 1; 1 if not given; 0 trains nothing. `nb_epoch`
-                          was its name in 2016.
-        verbose:          0 silent, 1 or "auto" with progress bar, 2 a line an epoch.
-        validation_split: share of the examples, cut off the end, that is not trained on but evaluated.
+        epochs:           number of the last epoch, counted from 1. Default: 1; 0 trains nothing. `nb_epoch` was its
+                          name in Keras in 2016.
+        verbose:          0: silent; 1 or "auto": a progress bar; 2: one line per epoch.
+        validation_split: share of the examples, from the end, that is evaluated and not trained on.
         validation_data:  (x, y) or (x, y, sample_weight) to evaluate after every epoch.
         shuffle:          False keeps the examples in the order given.
-        class_weight:     what examples of a class count, by its number or name; others count 1. "balanced": every class
-                          counts the same, however many examples it has. Not for validation.
-        sample_weight:    what each example counts, a number from 0 on; multiplied by its class's.
+        class_weight:     weights of classes, by number or name; others have the weight 1. "balanced": every class has
+                          the same total weight. Does not apply to validation.
+        sample_weight:    a weight for each example, not negative; multiplied by that of its class.
         initial_epoch:    how many epochs count as done: `epochs=20, initial_epoch=15` trains five. For callbacks,
                           schedules and displays; the shuffle depends on `epochs_trained`.
-        Returns:          History: loss (nats) and accuracy, means over the epoch's examples, each taken before the
-                          example's update; val_loss and val_accuracy after the epoch; seconds (of training), updates.
-                          Weights count in the loss alone, as in Keras: the sum of weight times loss, over the number
-                          of examples. loss and val_loss include the layers' penalties, for the weights that the epoch
-                          ends with.
-        Raises:           ArgumentError before anything has changed; TrainingDivergedError if the loss is not finite,
-                          with the model as it was before that epoch; DeviceError if the GPU fails, with the
-                          weights of the last whole epoch.
+        Returns:          History: loss (nats) and accuracy, means over the epoch's examples, each computed before the
+                          example's update; val_loss and val_accuracy after the epoch; seconds (of training); updates.
+                          Weights only affect the loss, as in Keras: the sum of weight times loss, divided by the
+                          number of examples. loss and val_loss include the layers' penalties, for the weights at the
+                          end of the epoch.
+        Raises:           ArgumentError before anything changes; TrainingDivergedError if the loss is not finite, with
+                          the model reset to before that epoch; DeviceError if the GPU fails, with the weights of the
+                          last complete epoch.
         """
         check_verbose(verbose)
         arguments = FitArguments(
@@ -232,10 +231,9 @@ class Sequential:
     ) -> list[float]:
         """[loss, accuracy]: mean loss in nats and share of examples whose most probable class is the target's.
 
-        After them the other metrics that `compile` was given, in their order. The loss includes the layers' penalties.
-        sample_weight: what each example's loss counts, as in `fit`; in the metrics each counts once.
-        batch_size, verbose: taken for the sake of Keras' spelling; the engine takes as many examples at a time as suit
-        it, and nothing is printed.
+        Then the other metrics that `compile` was given, in order. The loss includes the layers' penalties.
+        sample_weight: weights for the loss, as in `fit`; the metrics count each example once.
+        batch_size, verbose: accepted for compatibility with Keras and ignored.
         """
         self._require_compiled("evaluate")
         images, scale = as_images("x", x, self._inputs)
@@ -272,9 +270,9 @@ class Sequential:
 
     @turns.short
     def set_weights(self, weights: Sequence[ArrayLike]) -> None:
-        """Replace the weights, given as `get_weights` gives them; the optimizer's state stays.
+        """Replace the weights, in the form that `get_weights` returns; the optimizer's state stays.
 
-        What the model was trained on (`scale`) counts no longer, except where a callback brings back weights of before.
+        The range that the model was trained on (`scale`) is forgotten, unless a callback restores earlier weights.
         """
         network = self.network
         arrays = as_weights(weights, network.own_shapes)
@@ -286,9 +284,9 @@ class Sequential:
     @property
     @turns.short
     def optimizer_state(self) -> OptimizerState:
-        """Where the optimizer stands: updates made, and for each of its slots an array for each array of weights.
+        """A copy of the optimizer's state: the updates made, and for each slot one array per array of weights.
 
-        A copy. With weights, optimizer and `epochs_trained` it is all that is needed to go on elsewhere.
+        With weights, optimizer and `epochs_trained`, it is all that is needed to continue elsewhere.
         Setting it raises ArgumentError unless it is a state of this optimizer for this network.
         """
         self._require_compiled("optimizer_state")
@@ -309,11 +307,11 @@ class Sequential:
 
     @explained
     def save(self, path: str | os.PathLike[str], *, include_optimizer: bool = False) -> None:
-        """Write the model to a file, `.safetensors` or `.npz`, for `gpunet.load`; an old one is replaced as a whole.
+        """Write the model to a file, `.safetensors` or `.npz`, for `gpunet.load`; an old file is replaced atomically.
 
-        include_optimizer: also where the optimizer stands, so that training goes on as if it had not stopped. The
+        include_optimizer: include the optimizer's state, so that training continues as if it had never stopped. The
                            file is then three times as large (Adam), and PyTorch's load_state_dict refuses it.
-        Raises:            OutputError if the file cannot be written; an old one then stays as it was.
+        Raises:            OutputError if the file cannot be written; an old file is then not changed.
         """
         saving.write(path, self.saved(include_optimizer=include_optimizer))
 
@@ -342,7 +340,7 @@ class Sequential:
     @explained
     @turns.short
     def load_weights(self, path: str | os.PathLike[str]) -> None:
-        """Replace the weights by a file's: one that `save` wrote, or a PyTorch state_dict as `.safetensors`.
+        """Replace the weights by those of a file that `save` wrote, or of a PyTorch state_dict as `.safetensors`.
 
         Raises ModelFileError, before anything has changed, if the file is damaged or belongs to another network.
         """
@@ -369,11 +367,11 @@ class Sequential:
 
     @property
     def network(self) -> Network:
-        """The network that the layers describe; ArgumentError if they do not say the number of inputs."""
+        """The network that the layers describe. Raises ArgumentError if they do not give the number of inputs."""
         return self._session.network or network_of(self.layers)
 
     def planned(self, arguments: FitArguments, checks: Checks) -> Training:
-        """The arguments of `fit`, checked. For this package; changes nothing."""
+        """The checked arguments of `fit`. Internal; changes nothing."""
         self._require_compiled("fit")
         numbers, callbacks = arguments.epoch_numbers(), arguments.callback_list()
         examples = arguments.examples(checks, self.layers, self._inputs, str(self.loss), self.scale, self._class_names)
@@ -386,7 +384,7 @@ class Sequential:
 
     @property
     def _inputs(self) -> int | None:
-        """The number of inputs, as far as it is known before any data."""
+        """The number of inputs, if it is known before any data."""
         if self._session.network is not None:
             return self._session.network.inputs
         first = itertools.takewhile(lambda layer: not isinstance(layer, Activation), self.layers)
@@ -398,7 +396,7 @@ class Sequential:
         return images if own is None else own.apply(images)
 
     def _build(self, network: Network) -> None:
-        """Give the model its first weights, if it has none."""
+        """Give the model its initial weights if it has none."""
         dense = [layer for layer in self.layers if isinstance(layer, Dense)]
         names = [(layer.kernel_initializer, layer.bias_initializer) for layer in dense]
         self._session.build(network, self.seed, names)
@@ -408,18 +406,17 @@ class Sequential:
             raise NotCompiledError(f"{method}: the model is not compiled; call model.compile(loss=...) first")
 
     def _engine_for(self, network: Network, *arrays: NDArray[Any]) -> tuple[Engine, list[Any]]:
-        """The engine that predicts and evaluates, and the arrays where it wants them."""
+        """The engine that predicts and evaluates, and the arrays uploaded to it."""
         self._build(network)
         return self._session.engine_to_compute(self.optimizer, arrays, may_move=not self._turns.training)
 
 
 @explained
 def load(path: str | os.PathLike[str], *, device: str = "auto", engine: str = "auto") -> Sequential:
-    """The model in a file that `model.save`, `ModelCheckpoint` or `gpunet.train --checkpoint` wrote.
+    """Load a model from a file that `model.save`, `ModelCheckpoint` or `gpunet train --checkpoint` wrote.
 
-    It is compiled if it was; what is not in a file is where to compute (device, engine: as in `compile`).
-    Raises ModelFileError, in one line that names the file, if it is damaged, cut short, no such file, or from a newer
-    version of gpunet.
+    It is compiled if the saved model was. The file does not say where to compute (device, engine: as in `compile`).
+    Raises ModelFileError, one line that names the file, if it is missing, damaged, truncated, or from a newer gpunet.
     """
     return restore(saving.read(path), device, engine)
 

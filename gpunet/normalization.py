@@ -1,4 +1,4 @@
-"""Normalization: numbers of any size become numbers of about 1, by means and variances that the model keeps."""
+"""Normalization: standardizes inputs by means and variances that the model keeps."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ CHUNK = 2**20  # numbers that are worked on at a time, in float64
 
 
 class Normalization(Preparation):
-    """Makes each input (x - mean) / deviation, as Keras' layer of that name; the first layer of a model.
+    """Turns each input into (x - mean) / deviation, like Keras' layer of that name; the first layer of a model.
 
-    `adapt(x)` takes means and variances from examples; they can also be given, one for each input. Bytes count as
-    x / 255, as everywhere. An input that is the same in all examples has the deviation 1, so that another value of it
-    in a later example is not taken for a huge one.
+    `adapt(x)` computes means and variances from examples; they can also be given, one for each input. Bytes are used as
+    x / 255, as everywhere. An input that is the same in all examples gets the deviation 1, so that a different value in
+    a later example does not become huge.
     """
 
     mean: NDArray[np.float32] | None = None
@@ -36,7 +36,7 @@ class Normalization(Preparation):
             self._set(_numbers("mean", mean), _numbers("variance", variance))
 
     def adapt(self, x: ArrayLike) -> None:
-        """Take means and variances from examples: (examples, inputs), or images, as for `fit`."""
+        """Compute means and variances from examples: (examples, inputs), or images, as for `fit`."""
         images, _ = as_images("x", x, None)
         images = on_host(images)
         total = sum(part.sum(axis=0) for part in _parts(images))
@@ -45,7 +45,7 @@ class Normalization(Preparation):
         self._set(mean, squares / len(images))
 
     def apply(self, images: NDArray[Any]) -> NDArray[np.float32]:
-        """Examples (n, inputs) as they are used. Raises ArgumentError before `adapt`."""
+        """Standardize examples (n, inputs). Raises ArgumentError before `adapt`."""
         if self.mean is None or self.variance is None:
             raise ArgumentError("Normalization: its means and variances are not known yet; call adapt(x) first")
         mean = self.mean.astype(np.float64)
@@ -54,7 +54,7 @@ class Normalization(Preparation):
         return np.concatenate(parts)
 
     def take(self, other: Normalization) -> None:
-        """Take another one's means and variances."""
+        """Copy the means and variances of another one."""
         self.mean, self.variance, self.inputs = other.mean, other.variance, other.inputs
 
     def _set(self, mean: NDArray[np.floating], variance: NDArray[np.floating]) -> None:
@@ -67,7 +67,7 @@ class Normalization(Preparation):
 
 
 def of(layers: Iterable[Layer]) -> Normalization | None:
-    """The model's, if it has one."""
+    """The model's normalization, if it has one."""
     return next((layer for layer in layers if isinstance(layer, Normalization)), None)
 
 

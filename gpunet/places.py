@@ -1,4 +1,4 @@
-"""Places for trainings that run side by side: on a CPU a core each, on a GPU a share of its multiprocessors."""
+"""Places for trainings that run side by side: a core each on a CPU, a share of the multiprocessors each on a GPU."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Places(Protocol):
         """
 
     def give_back(self, choice: Choice) -> None:
-        """The training has ended."""
+        """Called when the training has ended."""
 
 
 def places_of(choice: Choice) -> Places:
@@ -40,7 +40,7 @@ def most_at_a_time(choice: Choice) -> int:
 
 
 class Cores:
-    """A thread each: that is less waiting than two threads for half as many trainings."""
+    """One thread each: they wait less than two threads each for half as many trainings."""
 
     def __init__(self) -> None:
         self._free = threads.count()

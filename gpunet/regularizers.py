@@ -1,4 +1,4 @@
-"""Penalties on weights: what a layer is given, and what they add to the loss.
+"""Penalties on weights: the objects that layers take, and what they add to the loss.
 
 A penalty pulls weights towards 0. Its part of a gradient is computed by the engines, with the optimizer's step.
 """
@@ -25,7 +25,7 @@ KERAS_DEFAULT = 0.01  # of L2() and of the name "l2"
 
 @dataclass(frozen=True)
 class L2:
-    """Adds l2 * the sum of a layer's squared weights to the loss, as Keras' regularizer of that name.
+    """Adds l2 times the sum of a layer's squared weights to the loss, like Keras' regularizer of that name.
 
     Biases are not penalized. scikit-learn's alpha is 2 * batch_size * l2.
     """

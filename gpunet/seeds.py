@@ -1,4 +1,4 @@
-"""What a model's seed decides: the first weights, and the order of the examples in every epoch."""
+"""What a model's seed determines: the initial weights, and the order of the examples in every epoch."""
 
 from __future__ import annotations
 

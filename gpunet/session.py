@@ -1,7 +1,7 @@
-"""Session: where a model's weights and its optimizer's state are, with the model itself or in an engine.
+"""Session: where a model's weights and its optimizer's state are, in the model itself or in an engine.
 
-An engine is made when something is to be computed, and replaced where another one is needed. It may be lost, with its
-GPU; then the model goes on from what it has of its own.
+An engine is created when something has to be computed, and replaced when another one is needed. It may be lost with its
+GPU; the model then continues from its own copies.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ class Session:
     """The weights and the optimizer's state of one model, and the engine that computes with them.
 
     network: None until there are weights.
-    kept_weights, kept_state: as the last whole epoch, or whoever set them, left them. Up to date while there is no
-             engine, and all that is left where one is lost. kept_state is None if nothing was trained yet.
-    A copy, or a pickle, has the weights and the state instead of the engine that holds them, and chooses its own.
+    kept_weights, kept_state: the model's own copies, as of the last complete epoch or as they were set. Up to date
+             while there is no engine, and all that is left if an engine is lost. kept_state is None before any
+             training.
+    A copy or a pickle has weights and state instead of the engine that holds them, and chooses its own engine.
     """
 
     def __init__(self) -> None:
@@ -112,7 +113,7 @@ class Session:
         batch_size: int,
         upload: Upload = as_engine_uploads,
     ) -> tuple[Engine, list[Any]]:
-        """The engine of a choice, ready to train, and the arrays where it wants them.
+        """The engine of a choice, ready to train, and the arrays uploaded to it.
 
         arrays: images and labels to train on, then those to evaluate, if any.
         """
@@ -128,7 +129,7 @@ class Session:
     def engine_to_compute(
         self, optimizer: Optimizer | None, arrays: Sequence[NDArray[Any]], *, may_move: bool
     ) -> tuple[Engine, list[Any]]:
-        """The engine that trains, if there is one (moving to another would be for nothing), and the uploaded arrays.
+        """The engine that trains, if there is one (moving to another would be wasted), and the uploaded arrays.
 
         may_move: whether another engine may take over; not during `fit`, whose engine holds the weights that it trains.
         """
@@ -143,7 +144,7 @@ class Session:
         return self._engine_with(self.choice, optimizer, prepare, may_move)
 
     def leave_engine(self) -> None:
-        """Do without an engine that is lost. Weights are kept at every epoch's end; the optimizer starts anew."""
+        """Discard a lost engine. Weights are kept at the end of every epoch; the optimizer starts again."""
         self.engine = self.choice = self.kept_state = None
 
     def _engine_with(
@@ -155,8 +156,8 @@ class Session:
     ) -> tuple[Engine, Prepared]:
         """The engine of a choice, and what it prepared.
 
-        Where a GPU refuses (it may lack the memory) what was not asked for by name, the next best engine serves, with a
-        warning.
+        If a GPU refuses an engine that was not asked for by name (it may lack memory), the next best one takes over,
+        with a warning.
         """
         assert self.network is not None
         while True:
@@ -177,7 +178,7 @@ class Session:
             choice = other
 
     def _use(self, choice: Choice, optimizer: Optimizer | None) -> Engine:
-        """The engine, made at first use; weights and optimizer state move if it is another one than before."""
+        """The engine, created at first use; weights and optimizer state move if it differs from the one before."""
         if self.engine is not None and not self._serves(choice):
             self.kept_weights, self.kept_state = self.weights, self.optimizer_state
             self.engine = None  # frees its memory before the next one takes some
@@ -190,12 +191,12 @@ class Session:
         return self.engine
 
     def _serves(self, choice: Choice) -> bool:
-        """Whether the engine that there is is the chosen one, and where it was chosen to be."""
+        """Whether the present engine is the chosen one, in the chosen place."""
         assert self.engine is not None
         return self.engine.name == choice.engine and (self.choice is None or self.choice.share == choice.share)
 
     def _present_engine(self) -> Engine | None:
-        """The engine, if there is one; one that is lost is left, with a warning."""
+        """The engine, if there is one; a lost engine is discarded, with a warning."""
         if self.engine is not None and (why := self.engine.lost):
             warn(f"{why}: the model continues from the weights of its last whole epoch")
             self.leave_engine()
