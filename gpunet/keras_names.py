@@ -75,7 +75,7 @@ NAMES: Lines = (
     ("CategoricalCrossentropy SparseCategoricalCrossentropy BinaryCrossentropy CrossEntropyLoss NLLLoss", LOSSES),
     ("MeanSquaredError MeanAbsoluteError MSE KLDivergence Huber Hinge", LOSSES),
     (
-        "metrics Accuracy SparseCategoricalAccuracy CategoricalAccuracy AUC Precision Recall",
+        "Accuracy SparseCategoricalAccuracy CategoricalAccuracy AUC Precision Recall",
         "a metric is a name: compile(metrics=['precision', 'recall', 'f1', 'top_5_accuracy'])",
     ),
     ("L1 L1L2 l1 l2 l1_l2 constraints MaxNorm", PENALTIES),

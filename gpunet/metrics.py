@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from gpunet.errors import ArgumentError, shown
+from gpunet.keras_names import attributes_of
 
 ACCURACY = ("accuracy", "acc")
 AVERAGED = ("precision", "recall", "f1")
@@ -83,3 +84,7 @@ def top_k(labels: NDArray[np.integer], probabilities: NDArray[np.floating], k: i
     """As scikit-learn's top_k_accuracy_score; of equal probabilities the later class counts as the higher one."""
     best = np.argsort(probabilities, axis=1, kind="stable")[:, ::-1][:, :k]
     return float((best == labels[:, None]).any(axis=1).mean())
+
+
+if not TYPE_CHECKING:  # for which it would be any name
+    __getattr__ = attributes_of(__name__)

@@ -14,9 +14,9 @@ import pytest
 
 import gpunet
 import gpunet.callbacks
-from gpunet import SGD, Adam, ArgumentError, Dense, Input, Sequential, keras_names, layers, losses, optimizers
+from gpunet import SGD, Adam, ArgumentError, Dense, Input, Sequential, keras_names, layers, losses, metrics, optimizers
 
-MODULES = (gpunet, gpunet.callbacks, layers, losses, optimizers)
+MODULES = (gpunet, gpunet.callbacks, layers, losses, metrics, optimizers)
 FUNCTIONS: tuple[Callable[..., Any], ...] = (
     *(Sequential, Sequential.compile, Sequential.fit, Sequential.evaluate, Sequential.predict, Sequential.save),
     *(
