@@ -18,13 +18,18 @@ def tested(study: Study, worker: Worker, best: Outcome, examples: Examples) -> d
 
     Of several workers that come to the end at the same time one tests, and the others wait for it.
     """
-    with study.storage.turn(study.name):
-        known = study.test_result(best.number)
-        if known is not None:
+    made: list[dict[str, Any]] = []
+
+    def test() -> dict[str, Any]:
+        with study.storage.turn(study.name):
+            known = study.test_result(best.number)
+            if known is None:
+                known = made.pop() if made else _test(worker, best, examples)
+                made.append(known)  # not to be made again if the database goes away meanwhile
+                study.keep_test(known)
             return known
-        result = _test(worker, best, examples)
-        study.keep_test(result)
-        return result
+
+    return study.storage.patiently(test)
 
 
 def sentence(result: dict[str, Any]) -> str:

@@ -88,17 +88,20 @@ def show(options: argparse.Namespace, space: Space, records: TextIO) -> int:
     heed = Interruption().heed
     with contextlib.closing(Storage(options.storage, options.takeover, heed, create=False)) as storage:
         name = options.study or _name(options, space, storage)
-        study, description = studies.load(storage, name)
-        known_space = Space(
-            {option.name: words.split() for option in OPTIONS if (words := description["options"].get(option.flag))}
-        )
-        outcomes = studies.outcomes(study, known_space)
-        best = best_of(outcomes)
-        test = studies.test_result(study, best.number) if best else None
-        known = Known(known_space, description["path"], description.get("target"), outcomes, test)
-        print(f"study   {name} in {storage.name}: {report.count(outcomes)}")
+        known = storage.patiently(lambda: _read(storage, name))
+        print(f"study   {name} in {storage.name}: {report.count(known.outcomes)}")
         _print(known)
         return _write(options, known, records)
+
+
+def _read(storage: Storage, name: str) -> Known:
+    study, description = studies.load(storage, name)
+    given = {option.name: description["options"].get(option.flag) for option in OPTIONS}
+    space = Space({option: words.split() for option, words in given.items() if words})
+    outcomes = studies.outcomes(study, space)
+    best = best_of(outcomes)
+    test = studies.test_result(study, best.number) if best else None
+    return Known(space, description["path"], description.get("target"), outcomes, test)
 
 
 def _plan(options: argparse.Namespace, space: Space, dataset: Dataset) -> Plan:
@@ -112,7 +115,7 @@ def _name(options: argparse.Namespace, space: Space, storage: Storage) -> str:
     """Of the study to report: that of the options, or the only one."""
     if space.choices or options.seeds or options.trials:
         return _plan(options, space, known_data.to_train_on(PROGRAM, options.data, options.target)).name
-    names = studies.names(storage)
+    names = storage.patiently(lambda: studies.names(storage))
     if len(names) != 1:
         there = ", ".join(names) or "none"
         raise ArgumentError(f"--report: expected --study NAME; of the studies in {storage.name}: {there}")

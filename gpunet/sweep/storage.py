@@ -108,9 +108,11 @@ class Storage:
         number = {"key": int.from_bytes(key[:8], "big", signed=True)}
         connection = self._locks.connect().execution_options(isolation_level="AUTOCOMMIT")
         try:
+            seconds = files.TURN_SECONDS
             while not connection.execute(sqlalchemy.text("SELECT pg_try_advisory_lock(:key)"), number).scalar():
                 self._waiting()
-                time.sleep(files.TURN_SECONDS)
+                time.sleep(seconds)
+                seconds = min(1.5 * seconds, PAUSE)  # a turn is short, unless the best is trained again in it
             yield
         finally:
             with contextlib.suppress(SQLAlchemyError):  # the lock ends with the connection

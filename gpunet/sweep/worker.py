@@ -24,6 +24,7 @@ from gpunet.sweep.seed_training import AbandonedError, Heeding, SeedTraining
 from gpunet.sweep.space import Configuration, Space, options_of
 from gpunet.sweep.study import Claim, Study
 
+UPDATE_WORK = 100_000  # what an update takes beside its examples, in parameters of one example
 ROUNDS = 8  # of a search, at least: each learns from those before
 AHEAD = 4  # trials in hand for each that runs, so that none of the cores is idle before the last
 POLL = 0.2  # seconds between two looks at what other workers have left
@@ -41,6 +42,12 @@ class Bench:
     def model(self, configuration: Configuration, seed: int) -> Sequential:
         """A new one. Raises ArgumentError for a configuration that cannot be trained on the data."""
         return training_options.model_of(options_of(configuration, seed, self.device, self.engine), self.dataset)
+
+    def work(self, training: tuple[Sequential, Configuration, Callback]) -> float:
+        """About how long it takes, in a unit of its own."""
+        model, configuration, _ = training
+        options = options_of(configuration, 0, "", "")
+        return float(options.epochs * (model.network.parameters + UPDATE_WORK / options.batch_size))
 
     def choice(self, space: Space) -> Choice:
         """The engine for the first configuration; others may have another one."""
@@ -109,6 +116,7 @@ class Worker:
                     trainings.append((model, claim.configuration, hook))
                 if not missing:
                     self._complete(claim)
+            trainings.sort(key=self._bench.work, reverse=True)  # so that no long one is left alone at the end
             for (_, _, hook), error in zip(trainings, self._fit(trainings), strict=True):
                 if isinstance(error, DeviceError):
                     raise error

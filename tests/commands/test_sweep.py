@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import json
 import re
 import signal
@@ -109,12 +110,12 @@ def space_of(line: str) -> Space:
 
 
 def test_a_search_stays_in_its_ranges_and_finds_the_same_again(run: Run) -> None:
-    line = "--trials 14 --learning-rate 1e-3..1 --hidden 2..9 --layers 1..2 --batch-size 5..50 --activation relu tanh"
+    line = "--trials 12 --learning-rate 1e-3..1 --hidden 2..9 --layers 1..2 --batch-size 5..50 --activation relu tanh"
     for path in ("a.db", "b.db"):
         assert run(f"{line} --epochs 1 --storage {path}") == 0
     first, again = ([trial.params for trial in study_of(path).trials] for path in ("a.db", "b.db"))
     assert first == again
-    assert len({str(params) for params in first}) == 14
+    assert len({str(params) for params in first}) == 12
     for params in first:
         assert 0.001 <= params["learning_rate"] <= 1
         assert params["hidden"] in range(2, 10)
@@ -126,10 +127,10 @@ def test_a_search_stays_in_its_ranges_and_finds_the_same_again(run: Run) -> None
 
 
 def test_trials_without_hope_are_ended_early(run: Run, capsys) -> None:
-    assert run("--epochs 6 --learning-rate 0.05 0.06 0.07 0.08 0.09 1e-9 --prune --seeds 2") == 0
+    assert run("--epochs 3 --learning-rate 0.05 0.06 0.07 0.08 0.09 1e-9 --prune --seeds 2") == 0
     states = [trial.state.name for trial in study_of().trials]
     assert states == ["COMPLETE"] * 5 + ["PRUNED"]
-    assert len(study_of().trials[5].intermediate_values) < 6
+    assert len(study_of().trials[5].intermediate_values) < 3
     assert "learning rate 1e-09: pruned; best" in capsys.readouterr().out
 
 
@@ -474,23 +475,30 @@ def test_a_worker_that_dies_while_it_claims_leaves_nothing_behind(run: Run, monk
 
 def test_a_database_that_goes_away_in_a_claim_leaves_no_trial_behind(run: Run, monkeypatch) -> None:
     """What was claimed until then is claimed again at once, not when the worker would count as dead."""
-    from sqlalchemy.exc import OperationalError
-
     from gpunet.sweep import storage
     from gpunet.sweep import study as studies
 
-    suggest, calls = studies._suggest, []
-
-    def fails_once(*arguments: Any) -> Any:
-        calls.append(arguments)
-        if len(calls) == 2:
-            raise OperationalError("", {}, Exception("gone"))
-        return suggest(*arguments)
-
     monkeypatch.setattr(storage, "PAUSE", 0)
-    monkeypatch.setattr(studies, "_suggest", fails_once)
+    monkeypatch.setattr(studies, "_suggest", failing_once(studies._suggest, gone(), at=2))
     assert run("--batch-size 5 10 20 25 50") == 0  # two in the first claim
     assert [trial.state.name for trial in study_of().trials] == ["COMPLETE"] * 5
+
+
+def test_a_database_that_goes_away_at_the_end_is_waited_for(run: Run, monkeypatch, capsys) -> None:
+    from gpunet.sweep import storage
+    from gpunet.sweep import study as studies
+
+    monkeypatch.setattr(storage, "PAUSE", 0)
+    for method in ("test_result", "keep_test"):
+        monkeypatch.setattr(studies.Study, method, failing_once(getattr(studies.Study, method), gone()))
+    evaluated = []
+    evaluate = Sequential.evaluate
+    monkeypatch.setattr(Sequential, "evaluate", lambda *data: evaluated.append(0) or evaluate(*data))
+    assert run("--batch-size 10 25") == 0
+    assert len(evaluated) == 1
+    monkeypatch.setattr(studies, "outcomes", failing_once(studies.outcomes, gone()))
+    assert run("--report", ()) == 0
+    assert capsys.readouterr().err == ""
 
 
 def test_a_study_may_get_more_trials(run: Run, monkeypatch) -> None:
@@ -564,3 +572,22 @@ def count_epochs(monkeypatch, at: int | None = None, do: Callable[[], object] = 
 
     monkeypatch.setattr(SeedTraining, "on_epoch_begin", on_epoch_begin)
     return count
+
+
+def failing_once(function: Callable[..., Any], error: Exception, at: int = 1) -> Callable[..., Any]:
+    """The function, whose first call raises, or whose call of another number."""
+    calls = itertools.count(1)
+
+    def call(*arguments: Any) -> Any:
+        if next(calls) == at:
+            raise error
+        return function(*arguments)
+
+    return call
+
+
+def gone() -> Exception:
+    """What is raised where the database has gone away."""
+    from sqlalchemy.exc import OperationalError
+
+    return OperationalError("", {}, Exception("gone"))
