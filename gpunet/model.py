@@ -423,16 +423,8 @@ def load(path: str | os.PathLike[str], *, device: str = "auto", engine: str = "a
 
 def restore(saved: saving.Saved, device: str = "auto", engine: str = "auto") -> Sequential:
     """The model that was saved."""
-    inputs, *widths = saved.network.widths
     network = saved.network
-    penalties = [L2(factor) if factor else None for factor in network.l2] or [None] * len(widths)
-    layers = [
-        Dense(units, activation, bias, kernel_regularizer=penalty)
-        for units, activation, bias, penalty in zip(widths, network.activations, network.biases, penalties, strict=True)
-    ]
-    layers[0].inputs = inputs
-    before = [] if saved.normalization is None else [saved.normalization]
-    model = Sequential([*before, *layers], seed=saved.seed)
+    model = Sequential(layers_of(saved), seed=saved.seed)
     if saved.loss is not None and saved.optimizer is not None:
         model.compile(saved.optimizer, saved.loss, device=device, engine=engine)
     engines.check_device(device, engine)
@@ -443,3 +435,17 @@ def restore(saved: saving.Saved, device: str = "auto", engine: str = "auto") -> 
     if saved.optimizer_state is not None:
         model.optimizer_state = saved.optimizer_state
     return model
+
+
+def layers_of(saved: saving.Saved) -> list[Layer]:
+    """New layers for the network that was saved."""
+    inputs, *widths = saved.network.widths
+    network = saved.network
+    penalties = [L2(factor) if factor else None for factor in network.l2] or [None] * len(widths)
+    layers = [
+        Dense(units, activation, bias, kernel_regularizer=penalty)
+        for units, activation, bias, penalty in zip(widths, network.activations, network.biases, penalties, strict=True)
+    ]
+    layers[0].inputs = inputs
+    before = [] if saved.normalization is None else [saved.normalization]
+    return [*before, *layers]

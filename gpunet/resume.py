@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gpunet import commandline, engines, files, saving, training_options
+from gpunet.callbacks.best_epoch import BestEpoch
 from gpunet.callbacks.run_checkpoint import RunCheckpoint
 from gpunet.commandline import Option
 from gpunet.data import Dataset, Origin
@@ -29,7 +30,12 @@ OPTIONS = (
         help="save the training to FILE (.safetensors or .npz), so that it can be resumed",
     ),
     Option("--checkpoint-every", type=commandline.whole_number, metavar="N", help="save every N epochs (1)"),
-    Option("--resume", metavar="FILE", help="resume the training saved in FILE, with its settings, and save to it"),
+    Option(
+        "--resume",
+        metavar="FILE",
+        help="resume the training saved in FILE, with its settings, and save to it; more --epochs prolong it",
+    ),
+    Option("--from", type=commandline.path, metavar="MODEL", help="start with the network and the weights of MODEL"),
 )
 
 
@@ -65,18 +71,21 @@ def settle(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Save
     Raises ArgumentError for options that contradict it, ModelFileError if it is no checkpoint.
     """
     options.data_of_checkpoint = False  # whether the path of the data is not from the command line
+    options.started = None if options.resume is not None else _model_to_start_from(options)
     if options.resume is None:
         saved, settings = None, training_options.defaults()
     else:
-        saved = saving.read(options.resume)
+        if getattr(options, "from") is not None:
+            raise ArgumentError("--from: not with --resume, which has its own weights; leave one of them out")
+        saved = options.started = saving.read(options.resume)
         settings = _settings(parser, options.resume, saved)
         path_of_data, _ = _data(options.resume, saved)
         options.data_of_checkpoint = options.data is None and path_of_data is not None
         options.data = options.data or path_of_data
         options.target = options.target or (saved.data and saved.data.target)
-    for option in training_options.OPTIONS:
+    for option in training_options.of_a_training():
         value, given = settings[option.name], getattr(options, option.name)
-        if saved is not None and given not in (None, value):
+        if saved is not None and given not in (None, value) and not _prolongs(options, option, saved, given):
             raise ArgumentError(
                 f"{option.flag}: {_words(given)} contradicts {options.resume}, which was started with "
                 f"{_words(value)}; leave the option out, or start anew without --resume"
@@ -88,6 +97,43 @@ def settle(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Save
     return saved
 
 
+def _prolongs(options: argparse.Namespace, option: Option, saved: Saved, given: Any) -> bool:
+    """Whether the option is another number of epochs, which may change; ArgumentError if they are done already."""
+    if option.name != "epochs":
+        return False
+    if given < saved.epochs_trained:
+        raise ArgumentError(
+            f"--epochs: {options.resume} has {saved.epochs_trained} epochs done, got {given}; expected as many or more"
+        )
+    return True
+
+
+def _model_to_start_from(options: argparse.Namespace) -> Saved | None:
+    """What `--from` names. Raises ArgumentError if options describe a network as well."""
+    path = getattr(options, "from")
+    if path is None:
+        return None
+    for name in ("hidden", "activation", "l2"):
+        if getattr(options, name) is not None:
+            raise ArgumentError(f"--{name}: not with --from, which takes the network of {path}; leave it out")
+    return saving.read(path)
+
+
+def best_epoch(options: argparse.Namespace, saved: Saved | None) -> BestEpoch | None:
+    """What watches for the best epoch, if that was asked for; as it stood in the checkpoint to resume from."""
+    keep = options.keep == "best"
+    if not keep and options.early_stopping is None:
+        return None
+    best = BestEpoch(keep, options.early_stopping)
+    state = None if saved is None else (saved.training or {}).get("best")
+    if state is not None:
+        try:
+            best.take(state, None if saved is None else saved.best_weights)
+        except (ArgumentError, LookupError, TypeError) as error:
+            raise ModelFileError(f"--resume: {options.resume}: its best epoch cannot be read: {error}") from error
+    return best
+
+
 def checkpointer(
     options: argparse.Namespace,
     saved: Saved | None,
@@ -95,6 +141,7 @@ def checkpointer(
     model: Sequential,
     engine: str,
     interruption: Interruption,
+    best: BestEpoch | None = None,
 ) -> RunCheckpoint | None:
     """What saves the training, if that was asked for; puts the model where the checkpoint to resume from stood.
 
@@ -111,18 +158,18 @@ def checkpointer(
         )
     assert model.optimizer is not None
     described = {"settings": training_options.settings(options, model.optimizer), "engine": engine}
+    every = options.checkpoint_every or 1
     if saved is None:
-        return RunCheckpoint(path, options.checkpoint_every or 1, described, origin, lambda: interruption.at_once)
+        return RunCheckpoint(path, every, described, origin, lambda: interruption.at_once, best=best)
     assert saved.optimizer_state is not None
     assert saved.optimizer is not None
     model.set_weights(saved.weights)
     model.optimizer_state, model.epochs_trained = saved.optimizer_state, saved.epochs_trained
     model.scale = saved.scale
     rate = saved.optimizer.learning_rate
-    checkpointer = RunCheckpoint(
-        path, options.checkpoint_every or 1, described, origin, lambda: interruption.at_once, rate
-    )
-    if saved.epochs_trained == options.epochs and files.same_file(path, options.resume):
+    checkpointer = RunCheckpoint(path, every, described, origin, lambda: interruption.at_once, rate, best)
+    at_end = saved.epochs_trained == options.epochs or (best is not None and best.ended)
+    if at_end and files.same_file(path, options.resume):
         checkpointer.saved_epochs = saved.epochs_trained  # nothing will be new
     return checkpointer
 
@@ -138,7 +185,7 @@ def _settings(parser: argparse.ArgumentParser, path: str, saved: Saved) -> dict[
     try:
         settings = dict((saved.training or {})["settings"])
         words = []
-        for option in training_options.OPTIONS:
+        for option in training_options.of_a_training():
             # What has no default may be missing: the file is older than the option, and was trained without it.
             value = settings[option.name] if option.default is not None else settings.get(option.name)
             words += option.words(value)

@@ -67,11 +67,15 @@ def _train_with(options: argparse.Namespace, saved: saving.Saved | None, records
     if options.threads is not None:
         threads.limit(options.threads)
     dataset = _load(options)
+    if getattr(options, "from") is not None:
+        dataset = _fitting(options, dataset)
     model = training_options.model_of(options, dataset)
     _check_room(options, model)
-    choice = engines.choose(model.network, options.batch_size, options.device, options.engine, model.optimizer)
+    batch = min(options.batch_size, len(dataset.train.labels))
+    choice = engines.choose(model.network, batch, options.device, options.engine, model.optimizer)
     interruption = Interruption()
-    checkpointer = resume.checkpointer(options, saved, dataset, model, choice.engine, interruption)
+    best = resume.best_epoch(options, saved)
+    checkpointer = resume.checkpointer(options, saved, dataset, model, choice.engine, interruption, best)
     keeps = checkpointer is not None or options.save is not None
     if not options.quiet:
         _introduce(options, dataset, model, choice.reason)
@@ -83,7 +87,7 @@ def _train_with(options: argparse.Namespace, saved: saving.Saved | None, records
     if options.schedule == "linear":
         callbacks.append(LinearDecay())
     metrics = MetricsFile(options.metrics, records, append=saved is not None) if options.metrics else None
-    callbacks += [callback for callback in (metrics, checkpointer) if callback]
+    callbacks += [callback for callback in (best, metrics, checkpointer) if callback]
     final = FinalModel(model, options.save, dataset, options.data)
     status = commandline.DONE
     try:
@@ -91,12 +95,17 @@ def _train_with(options: argparse.Namespace, saved: saving.Saved | None, records
             model.fit(
                 *dataset.train,
                 batch_size=options.batch_size,
-                epochs=options.epochs,
+                epochs=model.epochs_trained if best is not None and best.ended else options.epochs,
                 verbose=0,
                 callbacks=[*callbacks, interruption],
                 validation_data=dataset.validation,
                 initial_epoch=model.epochs_trained,
             )
+            if best is not None:
+                best.set_model(model)  # no epoch may be left that would have done so
+                best.bring_back()
+                if not options.quiet and (line := best.told()):
+                    print(line, flush=True)
             test_loss, test_accuracy = model.evaluate(*dataset.test)
             if not math.isfinite(test_loss):
                 raise TrainingDivergedError(-(-len(dataset.train.labels) // options.batch_size), options.epochs)
@@ -112,6 +121,9 @@ def _train_with(options: argparse.Namespace, saved: saving.Saved | None, records
         raise
     except KeyboardInterrupt:
         commandline.ignore_interrupts()
+        if best is not None and not interruption.at_once and model.epochs_trained:
+            best.set_model(model)
+            best.bring_back()
         kept = f"; continue with --resume {checkpointer.path}" if checkpointer else final.save_interrupted(interruption)
         print(f"interrupted after {timing.summary()}{timing.last_epoch()}{kept}", flush=True)
         status = interruption.exit_status
@@ -129,6 +141,21 @@ def _load(options: argparse.Namespace) -> Dataset:
         if options.data_of_checkpoint:
             raise DataError(f"{error}; the path is from {options.resume}, --data gives another one") from error
         raise
+
+
+def _fitting(options: argparse.Namespace, dataset: Dataset) -> Dataset:
+    """The data with its classes numbered as in the model to start from. Raises ArgumentError if it does not fit."""
+    started: saving.Saved = options.started
+    path, network = getattr(options, "from"), started.network
+    if network.inputs != dataset.inputs or network.classes < dataset.classes:
+        raise ArgumentError(
+            f"--from: {path} has {network.inputs} inputs and {network.classes} classes, but the data has "
+            f"{dataset.inputs} and {dataset.classes}; expected data of the same kind"
+        )
+    try:
+        return dataset if started.class_names is None else dataset.renamed(started.class_names)
+    except DataError as error:
+        raise DataError(f"--from: {path}: {error}") from error
 
 
 def _finish(metrics: MetricsFile | None, history: History, plot: str | None) -> list[OutputError]:
@@ -154,7 +181,7 @@ def _parser() -> commandline.Parser:
         examples=EXAMPLES,
     )
     parser.add_options(
-        *training_options.OPTIONS,
+        *training_options.of_a_training(),
         *(commandline.DATA, commandline.TARGET, commandline.DEVICE, commandline.ENGINE, commandline.THREADS),
         Option(
             "--metrics",
@@ -180,7 +207,7 @@ def _check_outputs(options: argparse.Namespace, saved: saving.Saved | None) -> N
         files.check_output("--checkpoint", checkpoint)
     if saved is not None and checkpoint is None and saved.epochs_trained < options.epochs:
         files.check_output("--resume", options.resume)
-    named = {f"--{name}": getattr(options, name) for name in ("data", "resume", "metrics", "save", "plot")}
+    named = {f"--{name}": getattr(options, name) for name in ("data", "resume", "from", "metrics", "save", "plot")}
     if options.metrics == STANDARD_OUTPUT:
         del named["--metrics"]
     elif options.metrics is not None:

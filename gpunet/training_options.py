@@ -16,10 +16,11 @@ from gpunet.commandline import LINEARLY, LOGARITHMICALLY, Option
 from gpunet.data import Dataset
 from gpunet.errors import ArgumentError
 from gpunet.layers import HIDDEN_ACTIVATIONS, Dense
-from gpunet.model import Sequential
+from gpunet.model import Sequential, layers_of
 from gpunet.normalization import Normalization
 from gpunet.optimizers import Optimizer
 from gpunet.regularizers import L2
+from gpunet.saving import Saved
 
 SCHEDULES = ("linear", "constant")
 # Adam at a constant 0.001 jumps about at the end; twice that, falling to 0, comes to rest at a higher accuracy.
@@ -42,7 +43,7 @@ def _width(text: str) -> int:
 OPTIONS = (
     Option(
         "--epochs",
-        type=commandline.whole_number,
+        type=commandline.seed,
         default=20,
         metavar="N",
         help="passes over the training data",
@@ -109,13 +110,34 @@ OPTIONS = (
 )
 
 
+# When training ends, and with which weights; not what `gpunet sweep` varies.
+ENDING = (
+    Option(
+        "--early-stopping",
+        type=commandline.whole_number,
+        metavar="N",
+        help="end training when the validation loss was not lower for N epochs (after all epochs)",
+    ),
+    Option(
+        "--keep",
+        choices=("last", "best"),
+        help="the weights of the last epoch, or of the one with the lowest validation loss (last)",
+    ),
+)
+
+
+def of_a_training() -> tuple[Option, ...]:
+    """All options that a checkpoint holds."""
+    return (*OPTIONS, *ENDING)
+
+
 def defaults() -> dict[str, Any]:
-    return {option.name: option.default for option in OPTIONS}
+    return {option.name: option.default for option in of_a_training()}
 
 
 def settings(options: argparse.Namespace, optimizer: Optimizer) -> dict[str, Any]:
     """The options by name, for a checkpoint; those of the optimizer as it has them, whatever was a default then."""
-    ours = {option.name: getattr(options, option.name) for option in OPTIONS}
+    ours = {option.name: getattr(options, option.name) for option in of_a_training()}
     return ours | {name: getattr(optimizer, name, None) for name in ours if name in _optimizer_fields()}
 
 
@@ -139,7 +161,18 @@ def optimizer_of(options: argparse.Namespace) -> Optimizer:
 
 
 def model_of(options: argparse.Namespace, dataset: Dataset) -> Sequential:
-    """The compiled model that the options describe. The columns of a table are standardized."""
+    """The compiled model that the options describe; with `options.started`, what was saved, with new optimizer.
+
+    The columns of a table are standardized.
+    """
+    started: Saved | None = getattr(options, "started", None)
+    if started is not None:
+        model = Sequential(layers_of(started), seed=options.seed)
+        model.class_names = started.class_names or dataset.class_names
+        model.compile(optimizer_of(options), losses.INTEGER, device=options.device, engine=options.engine)
+        model.set_weights(started.weights)
+        model.scale = started.scale
+        return model
     model = Sequential(seed=options.seed)
     if dataset.table is not None:
         standardize = Normalization()

@@ -9,6 +9,7 @@ from typing import Any
 
 from gpunet import files, saving
 from gpunet.callbacks.base import Callback, Logs
+from gpunet.callbacks.best_epoch import BestEpoch
 from gpunet.data import Origin
 from gpunet.errors import OutputError
 
@@ -19,6 +20,7 @@ class RunCheckpoint(Callback):
     What is saved is always as of the end of an epoch. What cannot be saved in the end is saved beside the file or among
     the temporary ones.
     at_once: whether it was, so that the model may be anything.
+    best:    what is to be remembered of the best epoch, if anything.
     rate:    the learning rate at which a training that is resumed had arrived; its schedule goes on from the first one.
     """
 
@@ -30,9 +32,10 @@ class RunCheckpoint(Callback):
         origin: Origin,
         at_once: Callable[[], bool],
         rate: float | None = None,
+        best: BestEpoch | None = None,
     ) -> None:
         self.path, self._every, self._training, self._rate = path, every, training, rate
-        self._origin, self._at_once = origin, at_once
+        self._origin, self._at_once, self._best = origin, at_once, best
         self.saved_epochs: int | None = None  # as of what the file is
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
@@ -62,5 +65,9 @@ class RunCheckpoint(Callback):
 
     def _save(self, path: str | os.PathLike[str] | None = None) -> None:
         saved = self.model.saved(include_optimizer=True)
-        saving.write(path or self.path, dataclasses.replace(saved, training=self._training, data=self._origin))
+        training, best = self._training, self._best
+        if best is not None and best.state is not None:
+            training = {**training, "best": best.state}
+            saved = dataclasses.replace(saved, best_weights=best.weights)
+        saving.write(path or self.path, dataclasses.replace(saved, training=training, data=self._origin))
         self.saved_epochs = saved.epochs_trained

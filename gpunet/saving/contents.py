@@ -38,6 +38,7 @@ from gpunet.scale import Scale
 
 FORMAT = 2  # rises when an older gpunet would misread the file
 PLAIN = 1  # format of a file without what came with 2: layers without biases, Normalization, penalties
+BEST = "best."  # before the names of the best epoch's weights
 PREPARED = ("normalization.mean", "normalization.variance")
 
 
@@ -52,6 +53,7 @@ class Saved:
     data:            for a model of `gpunet train`, the data set it was trained on; else None.
     class_names:     of its classes; None if the labels were numbers.
     normalization:   of its inputs; None if there is none.
+    best_weights:    for a checkpoint of `gpunet train --keep best`, those of the best epoch so far; else None.
     """
 
     network: Network
@@ -66,6 +68,7 @@ class Saved:
     data: Origin | None = None
     class_names: tuple[str, ...] | None = None
     normalization: Normalization | None = None
+    best_weights: list[NDArray[np.floating]] | None = None
 
 
 def write(path: str | os.PathLike[str], saved: Saved) -> None:
@@ -85,6 +88,8 @@ def write(path: str | os.PathLike[str], saved: Saved) -> None:
         state = as_optimizer_state(saved.optimizer_state, saved.optimizer, saved.network)
         for slot, values in state.slots.items():
             arrays |= _named(network, values, f"optimizer.{slot}.")
+    if saved.best_weights is not None:
+        arrays |= _named(network, as_weights(saved.best_weights, network.own_shapes), BEST)
     formats.write(path, Raw(_seal(_describe(saved), arrays), arrays))
 
 
@@ -142,6 +147,8 @@ def _sizes(path: str | os.PathLike[str], text: str | None) -> dict[str, int]:
     with _described(path):
         network, optimizer = _network(description), description["optimizer"]
         sizes = _elements(network, () if optimizer is None else _optimizer(dict(optimizer)).slots)
+        if description.get("best"):
+            sizes |= {f"{BEST}{name}": count for name, count in _elements(network, ()).items()}
         return sizes | (dict.fromkeys(PREPARED, network.inputs) if description.get("normalized") else {})
 
 
@@ -211,6 +218,8 @@ def _describe(saved: Saved) -> dict[str, Any]:
         later["l2"] = saved.network.l2
     if saved.normalization is not None:
         later["normalized"] = True
+    if saved.best_weights is not None:
+        later["best"] = True
     plain = not later
     if saved.class_names is not None:
         later["class_names"] = saved.class_names
@@ -239,7 +248,7 @@ def _understand(path: str | os.PathLike[str], text: dict[str, Any], arrays: Arra
         raise ArgumentError("the state of an optimizer, but no optimizer")
     slots = optimizer.slots if optimizer and updates is not None else ()
     prepared = {name: arrays.pop(name) for name in PREPARED if name in arrays and text.get("normalized")}
-    parts = _take_arrays(path, arrays, network, slots)
+    parts = _take_arrays(path, arrays, network, slots, best=bool(text.get("best")))
     state = None
     if updates is not None and optimizer is not None:
         state = as_optimizer_state(OptimizerState(updates, {s: parts[s] for s in slots}), optimizer, network)
@@ -258,7 +267,8 @@ def _understand(path: str | os.PathLike[str], text: dict[str, Any], arrays: Arra
         own = Normalization(**{name.partition(".")[2]: prepared[name] for name in PREPARED})
         if own.inputs != network.inputs:
             raise ArgumentError(f"a normalization of {own.inputs} inputs for {network.inputs}")
-    return Saved(network, parts[""], seed, epochs, loss, optimizer, state, training, scale, data, names, own)
+    best = parts.get(BEST)
+    return Saved(network, parts[""], seed, epochs, loss, optimizer, state, training, scale, data, names, own, best)
 
 
 def _optimizer(values: dict[str, Any]) -> Optimizer:
@@ -266,10 +276,12 @@ def _optimizer(values: dict[str, Any]) -> Optimizer:
 
 
 def _take_arrays(
-    path: str | os.PathLike[str], arrays: Arrays, network: Network, slots: Sequence[str]
+    path: str | os.PathLike[str], arrays: Arrays, network: Network, slots: Sequence[str], best: bool = False
 ) -> dict[str, list[NDArray[np.floating]]]:
-    """The weights under "" and each slot's arrays, in the engines' orientation; other arrays are refused."""
-    expected = {prefix: list(_names(network, prefix)) for prefix in ("", *(f"optimizer.{s}." for s in slots))}
+    """The weights under "", each slot's arrays, and those under BEST, in the engines' orientation; no others."""
+    last = (BEST,) if best else ()
+    prefixes = ("", *(f"optimizer.{s}." for s in slots), *last)
+    expected = {prefix: list(_names(network, prefix)) for prefix in prefixes}
     names = [name for part in expected.values() for name in part]
     if missing := [name for name in names if name not in arrays]:
         raise ModelFileError(
@@ -279,11 +291,11 @@ def _take_arrays(
     if extra := sorted(arrays.keys() - set(names)):
         raise ModelFileError(f"{path}: unexpected array {extra[0]!r}, which does not belong to {_words(network)}")
     taken = {}
-    for slot, part in zip(("", *slots), expected.values(), strict=True):
+    for slot, part in zip(("", *slots, *last), expected.values(), strict=True):
         # Contiguous copies of the transposes, not views of memory that the file's reader may have mapped.
         values = [np.array(arrays[name].T, order="C") for name in part]
         try:
-            taken[slot] = as_weights(values, network.own_shapes, infinite=slot != "")
+            taken[slot] = as_weights(values, network.own_shapes, infinite=slot in slots)
         except ArgumentError as error:
             raise ModelFileError(f"{path}: {error}") from error
     return taken
