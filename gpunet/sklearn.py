@@ -22,6 +22,7 @@ try:
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.model_selection import train_test_split
     from sklearn.utils import check_random_state
+    from sklearn.utils.metaestimators import available_if
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
@@ -32,7 +33,7 @@ except ImportError as error:
 from gpunet import losses, regularizers, threads
 from gpunet.callbacks import Callback, Logs
 from gpunet.checks import require_positive_integer
-from gpunet.errors import ArgumentError
+from gpunet.errors import ArgumentError, shown
 from gpunet.example_weights import as_sample_weights
 from gpunet.layers import HIDDEN_ACTIVATIONS, Dense, network_of
 from gpunet.model import Sequential
@@ -44,6 +45,10 @@ LARGEST_AUTO_BATCH = 200  # scikit-learn's
 
 # Parameters of scikit-learn's classifier of which gpunet supports one value only.
 ONLY = {"learning_rate": "constant"}
+
+
+def _trains_without_an_early_end(classifier: MLPClassifier) -> bool:
+    return not classifier.early_stopping
 
 
 class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -156,6 +161,65 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
                 weights, validation_weights = weights[rows], _with_mean_1("validation examples", weights[held])
         if weights is not None:
             weights = _with_mean_1("examples to train on", weights)
+        convergence = _Convergence(self.tol, self.n_iter_no_change, self.early_stopping, self.verbose)
+        if validation is not None and validation_weights is not None:
+            convergence.score_with(*validation, validation_weights)
+        begin = None if goes_on else seed
+        self._train((x, targets, weights), classes, optimizer, max_iter, begin, convergence, validation)
+        if not convergence.converged:
+            warnings.warn(
+                f"training did not converge in {max_iter} epochs; try a larger max_iter or tol",
+                ConvergenceWarning,
+                stacklevel=2,
+            )
+        return self
+
+    @available_if(_trains_without_an_early_end)  # type: ignore[untyped-decorator]  # scikit-learn has no types
+    def partial_fit(
+        self,
+        X: ArrayLike,  # noqa: N803
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        classes: ArrayLike | None = None,
+    ) -> MLPClassifier:
+        """Train for one epoch on these examples, from where the last call, or `fit`, has ended. Returns itself.
+
+        Not with early_stopping, which holds examples back.
+        classes: all that there are, at the first call. sample_weight: as in `fit`.
+        """
+        goes_on = hasattr(self, "model_")
+        if classes is None and not goes_on:
+            raise ArgumentError("classes: expected at the first call of partial_fit: all that there are")
+        x, y = validate_data(self, X, y, dtype=np.float32, order="C", reset=not goes_on)
+        check_classification_targets(y)
+        known = self.classes_ if goes_on else np.unique(np.asarray(classes))
+        if goes_on and classes is not None and not np.array_equal(np.unique(np.asarray(classes)), known):
+            raise ArgumentError(f"classes: expected those of the first call, {known}, got {shown(classes)}")
+        if not np.isin(y, known).all():
+            raise ArgumentError(f"y has the classes {np.setdiff1d(y, known)}, which are not among {known}")
+        weights = None if sample_weight is None else as_sample_weights("sample_weight", sample_weight, len(x))
+        if weights is not None:
+            weights = _with_mean_1("examples to train on", weights)
+        self._layers(len(known), 1)  # what is refused is refused before anything is drawn
+        optimizer = self._optimizer()
+        seed = None if goes_on else int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max))
+        convergence = _Convergence(self.tol, self.n_iter_no_change, False, self.verbose)
+        self._train((x, np.searchsorted(known, y), weights), known, optimizer, 1, seed, convergence)
+        return self
+
+    def _train(
+        self,
+        examples: tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None],
+        classes: NDArray[Any],
+        optimizer: Optimizer,
+        epochs: int,
+        seed: int | None,
+        convergence: _Convergence,
+        validation: tuple[NDArray[Any], NDArray[Any]] | None = None,
+    ) -> None:
+        """Train for so many epochs at most. examples: x, class numbers and weights. seed: None to go on."""
+        x, targets, weights = examples
+        goes_on = seed is None
         batch_size = min(LARGEST_AUTO_BATCH, len(x)) if self.batch_size == "auto" else self.batch_size
         batch_size = min(require_positive_integer("batch_size", batch_size), len(x))
         layers = self._layers(len(classes), batch_size)
@@ -165,24 +229,13 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         model.compile(optimizer, losses.INTEGER, device=self.device, engine=self.engine)
         if state is not None and tuple(state.slots) == tuple(optimizer.slots):
             model.optimizer_state = state
-
-        convergence = _Convergence(self.tol, self.n_iter_no_change, self.early_stopping, self.verbose)
-        if validation is not None and validation_weights is not None:
-            convergence.score_with(*validation, validation_weights)
         with _one_thread_in_a_job():
             model.fit(
-                x, targets, batch_size, initial_epoch + max_iter, 0, [convergence],
+                x, targets, batch_size, initial_epoch + epochs, 0, [convergence],
                 validation_data=validation, shuffle=self.shuffle, sample_weight=weights, initial_epoch=initial_epoch,
             )  # fmt: skip
         self.classes_, self.model_ = classes, model
         self._keep(convergence, len(x), goes_on)
-        if not convergence.converged:
-            warnings.warn(
-                f"training did not converge in {max_iter} epochs; try a larger max_iter or tol",
-                ConvergenceWarning,
-                stacklevel=2,
-            )
-        return self
 
     def predict(self, X: ArrayLike) -> NDArray[Any]:  # noqa: N803
         """The most probable class of each example."""
@@ -209,7 +262,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         model, network = self.model_, network_of(layers, inputs)
         if replace(network, l2=()) != replace(model.network, l2=()):
             raise ArgumentError(
-                f"warm_start: the network was {model.network} with {', '.join(model.network.activations)}; "
+                f"the network was {model.network} with {', '.join(model.network.activations)}; "
                 "hidden_layer_sizes and activation cannot be changed"
             )
         if network == model.network:

@@ -217,7 +217,7 @@ def test_warm_start_uses_the_current_parameters(blobs) -> None:
     slower.set_params(solver="sgd").fit(x, y)
     assert slower.model_.optimizer == gpunet.SGD(1e-5, 0.9, nesterov=True)
     for change in ({"hidden_layer_sizes": 9}, {"activation": "tanh"}):
-        with pytest.raises(gpunet.ArgumentError, match="warm_start: the network was 8-8-3 with relu, softmax"):
+        with pytest.raises(gpunet.ArgumentError, match=r"^the network was 8-8-3 with relu, softmax"):
             clone_fitted(slower).set_params(**change).fit(x, y)
 
 
@@ -226,6 +226,48 @@ def clone_fitted(classifier: MLPClassifier) -> MLPClassifier:
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
+def test_partial_fit_makes_one_epoch_of_fit_at_a_time(blobs) -> None:
+    x, y = blobs
+    names = np.array(["cat", "dog", "eel"])[y]
+    whole, parts = quick(max_iter=3, batch_size=7), quick(batch_size=7)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        whole.fit(x, names)
+    assert parts.partial_fit(x, names, classes=["eel", "dog", "cat", "cat"]) is parts
+    parts.partial_fit(x, names).partial_fit(x, names, classes=["cat", "dog", "eel"])
+    assert (parts.n_iter_, parts.loss_curve_, parts.t_) == (3, whole.loss_curve_, whole.t_)
+    np.testing.assert_array_equal(parts.predict_proba(x), whole.predict_proba(x))
+    parts.partial_fit(x[:5], names[:5], sample_weight=np.arange(1, 6))  # other examples, not of all classes
+    whole.partial_fit(x[:5], names[:5], sample_weight=np.arange(1, 6))
+    np.testing.assert_array_equal(parts.predict_proba(x), whole.predict_proba(x))
+
+
+def test_partial_fit_learns_from_data_that_comes_in_parts(blobs) -> None:
+    x, y = blobs
+    classifier = quick(learning_rate_init=0.05)
+    for _ in range(20):
+        for rows in np.array_split(np.arange(60), 4):
+            classifier.partial_fit(x[rows], y[rows], classes=range(3))
+    assert classifier.score(x, y) > 0.95
+
+
+def test_what_partial_fit_cannot_do_is_one_line(blobs) -> None:
+    x, y = blobs
+    begun = quick().partial_fit(x, y, classes=[0, 1, 2])
+    before = begun.predict_proba(x)
+    for call, words in (
+        (lambda: quick().partial_fit(x, y), "classes: expected at the first call of partial_fit"),
+        (lambda: quick().partial_fit(x, y, classes=[0, 1]), r"y has the classes \[2\], which are not among \[0 1\]"),
+        (lambda: begun.partial_fit(x, y, classes=[0, 1]), r"classes: expected those of the first call, \[0 1 2\]"),
+        (lambda: begun.partial_fit(x, y + 1), r"y has the classes \[3\]"),
+        (lambda: begun.partial_fit(x[:, :3], y), "X has 3 features"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+    np.testing.assert_array_equal(begun.predict_proba(x), before)
+    assert not hasattr(quick(early_stopping=True), "partial_fit")
+
+
 def test_random_state_fixes_the_result_and_decides_it(blobs) -> None:
     one, same, other = (quick(max_iter=2, random_state=n).fit(*blobs).coefs_[0] for n in (1, 1, 2))
     np.testing.assert_array_equal(one, same)
