@@ -1,9 +1,9 @@
-"""How many multiprocessors each of many persistent trainings takes, so that all together go fastest.
+"""How many multiprocessors each of many persistent trainings gets, so that all of them together are fastest.
 
-A small network gains little from a whole GPU: exchanges between blocks take as long as before. So several train side by
-side, each on a share of the multiprocessors and in a stream of its own. A share must not change a bit of the results:
-what decides about the order of sums is the same as with the whole GPU (Plan.order_of_sums). The share that is best
-follows from the estimates by which engines are chosen (persistent_cycles.py). No GPU has measured it yet.
+A small network gains little from a whole GPU: exchanges between blocks take as long as on a part of it. So several
+networks train side by side, each on a share of the multiprocessors and in its own stream. A share must not change a bit
+of the results: the order of sums is the same as with the whole GPU (Plan.order_of_sums). The best share follows from
+the estimates by which engines are chosen (persistent_cycles.py). It has not been measured on a GPU yet.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from gpunet.engines.cuda.persistent_cycles import persistent_cycles
 from gpunet.engines.cuda.persistent_plan import ATTEMPTS, DoesNotFitError, Plan, make_plan
 from gpunet.layers import Network
 
-MOST_AT_ONCE = 32  # trainings: each has a thread of the host's, which starts launches and waits for them
+MOST_AT_ONCE = 32  # trainings; each has a host thread, which starts launches and waits for them
 
 
 class Workload(NamedTuple):
@@ -37,7 +37,7 @@ class Workload(NamedTuple):
 
 
 class Part(NamedTuple):
-    """Some multiprocessors of a GPU, as Hardware."""
+    """Some multiprocessors of a GPU, in the form of Hardware."""
 
     capability: tuple[int, int]
     multiprocessors: int
@@ -57,7 +57,7 @@ def part_of(hardware: Hardware, multiprocessors: int) -> Part:
 
 
 def best_share(workload: Workload, hardware: Hardware, trainings: int) -> int:
-    """Multiprocessors for one of so many trainings like it: with which all together go fastest, by an estimate.
+    """Multiprocessors for each of this many similar trainings, so that all together are fastest, by an estimate.
 
     All of them if it fits in no other way, or if the GPU does not guarantee that all blocks of a launch run at once:
     then blocks of two trainings might hold places that others of theirs wait for.
@@ -81,7 +81,7 @@ def best_share(workload: Workload, hardware: Hardware, trainings: int) -> int:
 
 
 def _plans(workload: Workload, hardware: Hardware) -> list[Plan]:
-    """Of every attempt that fits: which of them it will be, only the compiler knows. DoesNotFitError if none does."""
+    """The plans of all attempts that fit; the compiler decides which is used. Raises DoesNotFitError if none fits."""
     plans = [workload.plan(hardware)]
     for attempt in range(1, ATTEMPTS):
         try:
