@@ -204,7 +204,8 @@ def _parts(strokes: Strokes, least: float) -> tuple[NDArray[np.bool_], bool]:
     parts, count = ndimage.label(strokes > least, np.ones((3, 3)))
     numbers = np.arange(1, count + 1)
     amounts = ndimage.sum_labels(strokes, parts, numbers)
-    amounts[ndimage.maximum(strokes, parts, numbers) <= FULL] = 0
+    definite = np.isin(numbers, parts[strokes > FULL])
+    amounts[~definite] = 0
     rim = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
     inside = np.where(np.isin(numbers, rim), 0, amounts)
     is_inside = bool(inside.max() > amounts.max() / 10)
