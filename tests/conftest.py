@@ -67,11 +67,18 @@ SLOW_FILES = {
     "test_digits.py",
     "test_forward.py",
     "test_host_path.py",
+    "test_interruptions.py",
     "test_lecture.py",
+    "test_many_on_gpus.py",
+    "test_no_bias.py",
     "test_persistent.py",
+    "test_regularization.py",
+    "test_shares.py",
     "test_sklearn.py",
+    "test_sklearn_jobs.py",
     "test_strokes.py",
     "test_tiled.py",
+    "test_weighted.py",
 }
 # Folders whose tests train, or run commands that do.
 TRAINING = {"commands", "docs", "engines", "model", "page"}

@@ -31,6 +31,13 @@ def test_a_command_of_such_a_test_computes_on_the_cpu(command: Command) -> None:
     assert "engine tiled" not in result.stdout
 
 
+def test_no_two_test_files_have_the_same_name() -> None:
+    """pytest would refuse to collect the second: it imports them as modules without a package."""
+    names = [path.name for path in Path(__file__).parents[1].glob("*/test_*.py")]
+    assert len(names) > 40
+    assert [name for name in sorted(set(names)) if names.count(name) > 1] == []
+
+
 def test_a_process_finds_the_package_under_test_from_any_folder(tmp_path: Path) -> None:
     """However it is started, and where gpunet is neither installed nor on the path that pytest was started with."""
     found = subprocess.check_output(
