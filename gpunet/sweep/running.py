@@ -15,13 +15,13 @@ from gpunet.data import Dataset
 from gpunet.errors import ArgumentError, OutputError
 from gpunet.final_model import FinalModel
 from gpunet.interruption import Interruption
-from gpunet.sweep import plot, report, result
-from gpunet.sweep import study as studies
+from gpunet.sweep import plot, reading, report, result
 from gpunet.sweep.outcome import Outcome, best_of
+from gpunet.sweep.plan import Plan
 from gpunet.sweep.progress import Progress
 from gpunet.sweep.space import OPTIONS, Space, command_of
 from gpunet.sweep.storage import Storage
-from gpunet.sweep.study import Plan, Study
+from gpunet.sweep.study import Study
 from gpunet.sweep.worker import Bench, Worker
 
 PROGRAM = "gpunet sweep"
@@ -95,12 +95,12 @@ def show(options: argparse.Namespace, space: Space, records: TextIO) -> int:
 
 
 def _read(storage: Storage, name: str) -> Known:
-    study, description = studies.load(storage, name)
+    study, description = reading.load(storage, name)
     given = {option.name: description["options"].get(option.flag) for option in OPTIONS}
     space = Space({option: words.split() for option, words in given.items() if words})
-    outcomes = studies.outcomes(study, space)
+    outcomes = reading.outcomes(study, space)
     best = best_of(outcomes)
-    test = studies.test_result(study, best.number) if best else None
+    test = reading.test_result(study, best.number) if best else None
     return Known(space, description["path"], description.get("target"), outcomes, test)
 
 
@@ -115,7 +115,7 @@ def _name(options: argparse.Namespace, space: Space, storage: Storage) -> str:
     """Of the study to report: that of the options, or the only one."""
     if space.choices or options.seeds or options.trials:
         return _plan(options, space, known_data.to_train_on(PROGRAM, options.data, options.target)).name
-    names = storage.patiently(lambda: studies.names(storage))
+    names = storage.patiently(lambda: reading.names(storage))
     if len(names) != 1:
         there = ", ".join(names) or "none"
         raise ArgumentError(f"--report: expected --study NAME; of the studies in {storage.name}: {there}")

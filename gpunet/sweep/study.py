@@ -15,7 +15,6 @@ import os
 import secrets
 import socket
 import statistics
-import threading
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,46 +25,15 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.exceptions import UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, TrialState
 
-from gpunet.data import MNIST
-from gpunet.errors import ArgumentError
+from gpunet.sweep import reading
+from gpunet.sweep.heartbeats import Heartbeats
 from gpunet.sweep.outcome import Outcome, Record, State
-from gpunet.sweep.space import Choice, Configuration, Space, Value, Values
+from gpunet.sweep.plan import Plan, require_same
+from gpunet.sweep.reading import DESCRIPTION, END, SEED, TEST, WORKER, counts, records_of
+from gpunet.sweep.space import Choice, Configuration, Value, Values
 from gpunet.sweep.storage import Storage
 
-DESCRIPTION, TEST, WORKER, END = "gpunet", "test", "worker", "end"  # attributes, of the study and of a trial
-SEED = "seed {}"  # a trial's attribute with a seed's record
 FIRST_BEFORE_PRUNING = 5  # trials that come to their end whatever they promise
-DATA, SEEDS, TRIALS = "--data", "--seeds", "--trials"  # in the description, beside the options
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What a study is about.
-
-    seeds:  with which each configuration is trained.
-    search: whether configurations are searched for; else each combination is tried.
-    data:   the data set's fingerprint.
-    path:   as given to `--data`, or None for the bundled MNIST. target: the value of `--target`, if any.
-    """
-
-    space: Space
-    seeds: tuple[int, ...]
-    search: bool
-    data: str
-    path: str | None
-    target: str | None = None
-
-    @property
-    def described(self) -> dict[str, str]:
-        """What two workers have to agree on."""
-        seeds = f"{len(self.seeds)} from {self.seeds[0]} on"
-        search = "given" if self.search else "not given"
-        return {**self.space.described, SEEDS: seeds, TRIALS: search, DATA: self.data}
-
-    @property
-    def name(self) -> str:
-        """Of a study that was given none: the same for the same plan."""
-        return f"sweep-{hashlib.sha256(json.dumps(self.described).encode()).hexdigest()[:6]}"
 
 
 @dataclass
@@ -99,7 +67,7 @@ class Study:
         self._study = storage.patiently(self._opened)
         wanted = len(self._combinations) if trials is None else trials
         self.trials = max(wanted, len(self.outcomes()))
-        self._beats = _Heartbeats(storage.optuna)
+        self._beats = Heartbeats(storage.optuna)
 
     def _opened(self) -> optuna.Study:
         with self.storage.turn(self.name):
@@ -111,23 +79,23 @@ class Study:
                 direction="maximize",
                 load_if_exists=True,
             )
-            known = study.user_attrs.get(DESCRIPTION)
-            if known is None and not study.trials:
+            described = study.user_attrs.get(DESCRIPTION)
+            if described is None and not study.trials:
                 about = {"options": self.plan.described, "path": self.plan.path, "target": self.plan.target}
                 study.set_user_attr(DESCRIPTION, about)
             else:
-                _require_same(self.name, known, self.plan)
+                require_same(self.name, described, self.plan)
         return study
 
     # What is known
 
     def outcomes(self) -> list[Outcome]:
         """Of all trials, in order."""
-        return self.storage.patiently(lambda: outcomes(self._study, self.plan.space))
+        return self.storage.patiently(lambda: reading.outcomes(self._study, self.plan.space))
 
     def test_result(self, number: int) -> dict[str, Any] | None:
         """What the test of a trial's networks gave, if it was done."""
-        return self.storage.patiently(lambda: test_result(self._study, number))
+        return self.storage.patiently(lambda: reading.test_result(self._study, number))
 
     def keep_test(self, result: dict[str, Any]) -> None:
         self.storage.patiently(lambda: self._study.set_user_attr(TEST, result))
@@ -196,7 +164,7 @@ class Study:
 
     def _claim(self, most: int) -> tuple[list[Claim], int]:
         everything = self._study.get_trials(deepcopy=False)
-        trials = [trial for trial in everything if _counts(trial)]
+        trials = [trial for trial in everything if counts(trial)]
         running = sum(trial.state == TrialState.RUNNING for trial in trials)
         waiting = sum(trial.state == TrialState.WAITING for trial in trials)
         fresh = max(0, self.trials - len(trials))
@@ -224,9 +192,9 @@ class Study:
         self._study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         trial = self._study.ask()
         configuration = self.plan.space.pick(lambda name, choice: _suggest(trial, name, choice))
-        claim = Claim(trial._trial_id, trial.number, configuration, _records(trial.user_attrs, self.plan.seeds))
+        claim = Claim(trial._trial_id, trial.number, configuration, records_of(trial.user_attrs, self.plan.seeds))
         if same := done.get(_key(trial.params)):
-            claim.records.update(_records(same.user_attrs, self.plan.seeds))
+            claim.records.update(records_of(same.user_attrs, self.plan.seeds))
         self._beats.start(claim.trial)
         trial.set_user_attr(WORKER, self._me)
         return claim
@@ -277,87 +245,6 @@ class Study:
         self.storage.patiently(write)
 
 
-class _Heartbeats:
-    """Says of the trials in this worker's hands, every so many seconds, that it is alive."""
-
-    def __init__(self, storage: optuna.storages.RDBStorage) -> None:
-        self._storage, self.trials, self._ended = storage, set[int](), threading.Event()
-        interval = storage.get_heartbeat_interval()
-        assert interval is not None
-        self._seconds = min(interval, storage.grace_period / 4) if storage.grace_period else interval
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-
-    def start(self, trial: int) -> None:
-        self._storage.record_heartbeat(trial)
-        self.trials.add(trial)
-
-    def stop(self, trial: int) -> None:
-        self.trials.discard(trial)
-
-    def close(self) -> None:
-        self._ended.set()
-        self._thread.join(1.0)  # a database that is away may hold it up; the process may end all the same
-
-    def _run(self) -> None:
-        while not self._ended.wait(self._seconds):
-            for trial in list(self.trials):
-                with contextlib.suppress(Exception):  # of a database that is away: whoever works will say so
-                    self._storage.record_heartbeat(trial)
-        self._storage.remove_session()
-
-
-def outcomes(study: optuna.Study, space: Space) -> list[Outcome]:
-    """Of all trials of a study, in order."""
-    found = []
-    for trial in study.get_trials(deepcopy=False):
-        end = trial.user_attrs.get(END, {})
-        if not _counts(trial):
-            continue
-        state = State(end.get("state", trial.state.name.lower()))
-        configuration = space.pick(lambda name, choice, params=trial.params: params.get(name, choice.checked[0]))  # type: ignore[misc]
-        records = _records(trial.user_attrs)
-        found.append(Outcome(trial.number, configuration, state, records, end.get("reason", "")))
-    return found
-
-
-def test_result(study: optuna.Study, number: int) -> dict[str, Any] | None:
-    """What the test of a trial's networks gave, if it was done."""
-    found: Any = study.user_attrs.get(TEST)
-    return found if isinstance(found, dict) and found.get("trial") == number else None
-
-
-def names(storage: Storage) -> list[str]:
-    """Of all studies in a storage that are sweeps of ours."""
-    return [study.study_name for study in storage.optuna.get_all_studies() if DESCRIPTION in study.user_attrs]
-
-
-def load(storage: Storage, name: str) -> tuple[optuna.Study, dict[str, Any]]:
-    """A study as it is, and its description. Raises ArgumentError if there is none."""
-    known = names(storage)
-    if name not in known:
-        there = f"there are {', '.join(known)}" if known else "there are none"
-        raise ArgumentError(f"--study: no study {name} in {storage.name}; {there}")
-    study = optuna.load_study(study_name=name, storage=storage.optuna)
-    description: dict[str, Any] = study.user_attrs[DESCRIPTION]
-    return study, description
-
-
-def _counts(trial: FrozenTrial) -> bool:
-    """Whether it is a trial of the study's: not one that somebody else has let fail, whose place is free again."""
-    return trial.state != TrialState.FAIL or END in trial.user_attrs
-
-
-def _records(attributes: dict[str, Any], seeds: Sequence[int] | None = None) -> dict[int, Record]:
-    prefix = SEED.format("")
-    found = {
-        int(name.removeprefix(prefix)): Record.of_attribute(value)
-        for name, value in attributes.items()
-        if name.startswith(prefix)
-    }
-    return {seed: found[seed] for seed in sorted(found) if seeds is None or seed in seeds}
-
-
 def _key(params: dict[str, Any]) -> str:
     return json.dumps(params, sort_keys=True)
 
@@ -370,26 +257,3 @@ def _suggest(trial: optuna.Trial, name: str, choice: Choice) -> Value:
     if isinstance(choice.low, int) and isinstance(choice.high, int):
         return trial.suggest_int(name, choice.low, choice.high, log=choice.logarithmic)
     return trial.suggest_float(name, choice.low, choice.high, log=choice.logarithmic)
-
-
-def _require_same(name: str, known: Any, plan: Plan) -> None:
-    """ArgumentError if a study is about something else."""
-    if not isinstance(known, dict) or not isinstance(known.get("options"), dict):
-        raise ArgumentError(f"--study: {name} is not a sweep's study; choose another name")
-    mine = plan.described
-    before = (
-        Plan(Space({}), (0,), False, "", None).described | known["options"]
-    )  # what it is older than, it was without
-    for option, value in mine.items():
-        if before.get(option) == value:
-            continue
-        if option == DATA:
-            raise ArgumentError(
-                f"--study: {name} was begun with other data ({known.get('path') or MNIST}) than {plan.path or MNIST}; "
-                "choose another name, or give its data as --data"
-            )
-        was = before.get(option)
-        raise ArgumentError(
-            f"{option}: {value or 'its default'} contradicts the study {name}, which was begun with "
-            f"{was or 'its default'}; choose another name with --study"
-        )

@@ -464,7 +464,7 @@ def test_a_worker_that_dies_while_it_claims_leaves_nothing_behind(run: Run, monk
         raise DeadError
 
     line = "--trials 3 --learning-rate 0.01..1 --batch-size 5..20"
-    for place in ("_suggest", "_records"):
+    for place in ("_suggest", "records_of"):
         with monkeypatch.context() as patch:
             patch.setattr(studies, place, die)
             with pytest.raises(DeadError):
@@ -485,7 +485,7 @@ def test_a_database_that_goes_away_in_a_claim_leaves_no_trial_behind(run: Run, m
 
 
 def test_a_database_that_goes_away_at_the_end_is_waited_for(run: Run, monkeypatch, capsys) -> None:
-    from gpunet.sweep import storage
+    from gpunet.sweep import reading, storage
     from gpunet.sweep import study as studies
 
     monkeypatch.setattr(storage, "PAUSE", 0)
@@ -496,7 +496,7 @@ def test_a_database_that_goes_away_at_the_end_is_waited_for(run: Run, monkeypatc
     monkeypatch.setattr(Sequential, "evaluate", lambda *data: evaluated.append(0) or evaluate(*data))
     assert run("--batch-size 10 25") == 0
     assert len(evaluated) == 1
-    monkeypatch.setattr(studies, "outcomes", failing_once(studies.outcomes, gone()))
+    monkeypatch.setattr(reading, "outcomes", failing_once(reading.outcomes, gone()))
     assert run("--report", ()) == 0
     assert capsys.readouterr().err == ""
 

@@ -1,0 +1,68 @@
+"""What is known: studies and their trials, read from Optuna's attributes, whose names are here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import optuna
+from optuna.trial import FrozenTrial, TrialState
+
+from gpunet.errors import ArgumentError
+from gpunet.sweep.outcome import Outcome, Record, State
+from gpunet.sweep.space import Space
+from gpunet.sweep.storage import Storage
+
+DESCRIPTION, TEST = "gpunet", "test"  # attributes of a study
+WORKER, END, SEED = "worker", "end", "seed {}"  # of a trial: who has it, what became of it, and each seed's record
+
+
+def outcomes(study: optuna.Study, space: Space) -> list[Outcome]:
+    """Of all trials of a study, in order."""
+    found = []
+    for trial in study.get_trials(deepcopy=False):
+        end = trial.user_attrs.get(END, {})
+        if not counts(trial):
+            continue
+        state = State(end.get("state", trial.state.name.lower()))
+        configuration = space.pick(lambda name, choice, params=trial.params: params.get(name, choice.checked[0]))  # type: ignore[misc]
+        records = records_of(trial.user_attrs)
+        found.append(Outcome(trial.number, configuration, state, records, end.get("reason", "")))
+    return found
+
+
+def test_result(study: optuna.Study, number: int) -> dict[str, Any] | None:
+    """What the test of a trial's networks gave, if it was done."""
+    found: Any = study.user_attrs.get(TEST)
+    return found if isinstance(found, dict) and found.get("trial") == number else None
+
+
+def names(storage: Storage) -> list[str]:
+    """Of all studies in a storage that are sweeps of ours."""
+    return [study.study_name for study in storage.optuna.get_all_studies() if DESCRIPTION in study.user_attrs]
+
+
+def load(storage: Storage, name: str) -> tuple[optuna.Study, dict[str, Any]]:
+    """A study as it is, and its description. Raises ArgumentError if there is none."""
+    known = names(storage)
+    if name not in known:
+        there = f"there are {', '.join(known)}" if known else "there are none"
+        raise ArgumentError(f"--study: no study {name} in {storage.name}; {there}")
+    study = optuna.load_study(study_name=name, storage=storage.optuna)
+    description: dict[str, Any] = study.user_attrs[DESCRIPTION]
+    return study, description
+
+
+def counts(trial: FrozenTrial) -> bool:
+    """Whether it is a trial of the study's: not one that somebody else has let fail, whose place is free again."""
+    return trial.state != TrialState.FAIL or END in trial.user_attrs
+
+
+def records_of(attributes: dict[str, Any], seeds: Sequence[int] | None = None) -> dict[int, Record]:
+    prefix = SEED.format("")
+    found = {
+        int(name.removeprefix(prefix)): Record.of_attribute(value)
+        for name, value in attributes.items()
+        if name.startswith(prefix)
+    }
+    return {seed: found[seed] for seed in sorted(found) if seeds is None or seed in seeds}
