@@ -8,20 +8,17 @@ products. Writes everything to bench/results/<device>.json, with Markdown tables
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from gpunet import commandline, engines
-from gpunet.errors import ArgumentError
-from harness import arguments, figures, first_layer, learning, machine, processes, tables, workload
+from harness import arguments, figures, files, first_layer, learning, machine, processes, tables, workload
 from harness import passes as speed_passes
-from harness.files import RESULTS, write_json, write_text
+from harness.files import RESULTS
 from harness.processes import PEERS
 
 PROGRAM = "batch_speed.py"
@@ -31,7 +28,6 @@ ACCURACY_EPOCHS = 5
 SAME_UPDATES = 50_000
 SAME_UPDATES_BATCH_SIZES = (1, 10)
 PARTS = ("speed", "same-updates", "batch-accuracy", "why")
-UNFINISHED = ".unfinished.json"  # the suffix of a result file during a run
 PATIENCE_SECONDS = 120  # for each half of the part on equal updates; slower machines make fewer updates and say so
 SEEDS = (0, 1, 2, 3, 4)  # of the initial weights and the orders
 SECONDS, SECONDS_WITH_PEERS = 570, 880  # for the whole run
@@ -50,20 +46,11 @@ def _batch_speed(argv: Sequence[str] | None) -> int:
     chosen = engines.choose(workload.NETWORK, 1, options.device, options.engine)
     print(f"device  {chosen.reason}", flush=True)
     device = engines.DEVICE_OF[chosen.engine]
-    out = Path(options.out)
-    if not out.is_dir() or not os.access(out, os.W_OK):
-        raise ArgumentError(f"--out: {out}: not a folder that can be written to")
+    out = files.folder(options.out)
     facts = machine.describe(device == "cuda")
     stem = out / file_stem(facts, options.parts)
-    unfinished = Path(f"{stem}{UNFINISHED}")
     result: dict[str, Any] = {"machine": facts, "full": options.full}
-    for _ in _measurements(device, options, result, until):
-        write_json(unfinished, result)  # after each measurement, so that a later failure loses nothing
-    unfinished.replace(f"{stem}.json")
-    markdown = tables.whole(result)
-    write_text(Path(f"{stem}.md"), f"# {facts['device']}\n\n{markdown}")
-    print(markdown)
-    print(f"written: {stem}.json, {stem}.md")
+    files.keep(stem, result, _measurements(device, options, result, until), facts["device"], tables.whole)
     try:
         for file in figures.draw(result, stem):
             print(f"written: {file}")

@@ -23,11 +23,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import kernel_times
-from batch_speed import UNFINISHED
 from gpunet import commandline, engines
 from gpunet.errors import ArgumentError
 from harness import machine, records, sanitizer, tables
-from harness.files import RESULTS, write_json, write_text
+from harness.files import RESULTS, UNFINISHED, write_json, write_text
 from harness.processes import PEERS
 
 PROGRAM = "gpu_report.py"

@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from gpunet import commandline
-from gpunet.errors import ArgumentError
-from harness import learning, loaded_table, machine, workload
+from harness import files, learning, loaded_table, machine, workload
 from harness.arguments import peers, seconds, sizes
-from harness.files import RESULTS, write_json, write_text
+from harness.files import RESULTS
 from harness.loads import LOADS, Load, making, possible, together, training
 from harness.passes import LEAST_SECONDS
 from harness.processes import PEERS, Peer, Runner, engine
@@ -56,24 +55,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _loaded(argv: Sequence[str] | None) -> int:
     options = parser().parse_args(argv)
     until = time.monotonic() + options.seconds
-    out = Path(options.out)
-    if not out.is_dir() or not os.access(out, os.W_OK):
-        raise ArgumentError(f"--out: {out}: not a folder that can be written to")
+    out = files.folder(options.out)
     facts = machine.describe(on_gpu=False)
     stem = out / f"{machine.file_name(facts)}-loaded"
     result: dict[str, Any] = {"machine": facts, "batches": [], "small": [], "four": [], "unavailable": []}
     contestants = [Contestant(engine("compiled")), Contestant(engine("compiled"), one_thread=True)]
     contestants += [Contestant(engine("reference"))] if options.reference else []
     contestants += [Contestant(Peer(script)) for peer in options.peers for script in PEERS[peer]]
-    unfinished = Path(f"{stem}.unfinished.json")
-    for what in _measurements(contestants, options.batch_sizes, result, lambda: until - time.monotonic()):
-        write_json(unfinished, result)  # after each measurement, so that a later failure loses nothing
-        print(what, flush=True)
-    unfinished.replace(f"{stem}.json")
-    markdown = loaded_table.whole(result)
-    write_text(Path(f"{stem}.md"), f"# {facts['device']}, loaded\n\n{markdown}")
-    print(markdown)
-    print(f"written: {stem}.json, {stem}.md")
+    steps = _measurements(contestants, options.batch_sizes, result, lambda: until - time.monotonic())
+    files.keep(stem, result, steps, f"{facts['device']}, loaded", loaded_table.whole)
     return commandline.DONE
 
 

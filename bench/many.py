@@ -7,7 +7,6 @@ affects them alike. Writes bench/results/<device>-many.json, with a Markdown tab
 
 from __future__ import annotations
 
-import os
 import sys
 import tempfile
 import time
@@ -16,10 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from gpunet import commandline
-from gpunet.errors import ArgumentError
-from harness import machine, many_table
+from harness import files, machine, many_table
 from harness.arguments import names, seconds
-from harness.files import RESULTS, write_json, write_text
+from harness.files import RESULTS
 from harness.many_runs import CASES, OURS, PEERS, ManyRunner, us_a_network_update
 from harness.passes import LEAST_SECONDS
 from harness.processes import Peer
@@ -39,24 +37,15 @@ def _many(argv: Sequence[str] | None) -> int:
     options = parser().parse_args(argv)
     until = time.monotonic() + (options.seconds or (SHORT_SECONDS if options.short else SECONDS))
     cases = options.cases or (SHORT_CASES if options.short else CASES)
-    out = Path(options.out)
-    if not out.is_dir() or not os.access(out, os.W_OK):
-        raise ArgumentError(f"--out: {out}: not a folder that can be written to")
+    out = files.folder(options.out)
     facts = machine.describe(on_gpu=False)
     stem = out / f"{machine.file_name(facts)}-many{'-short' if options.short else ''}"
     result: dict[str, Any] = {"machine": facts, "passes": 0, "records": [], "unavailable": []}
     contestants = [*OURS, *(PEERS[name] for name in options.peers)]
-    unfinished = Path(f"{stem}.unfinished.json")
     with tempfile.TemporaryDirectory() as folder:
         run = ManyRunner(Path(folder), cases).run
-        for what in measure(run, contestants, cases, result, lambda: until - time.monotonic()):
-            write_json(unfinished, result)  # after each measurement, so that a later failure loses nothing
-            print(what, flush=True)
-    unfinished.replace(f"{stem}.json")
-    markdown = many_table.whole(result)
-    write_text(Path(f"{stem}.md"), f"# {facts['device']}, many networks at once\n\n{markdown}")
-    print(markdown)
-    print(f"written: {stem}.json, {stem}.md")
+        steps = measure(run, contestants, cases, result, lambda: until - time.monotonic())
+        files.keep(stem, result, steps, f"{facts['device']}, many networks at once", many_table.whole)
     return commandline.DONE
 
 

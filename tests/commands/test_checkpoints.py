@@ -21,6 +21,7 @@ from gpunet.commandline import Option
 from gpunet.engines.reference import ReferenceEngine
 from gpunet.errors import OutputError
 from gpunet.interruption import Interruption
+from support.commands import interrupted
 
 model_of = training_options.model_of
 
@@ -323,27 +324,14 @@ def test_a_checkpoint_that_cannot_be_written_in_the_end_is_saved_beside_it(run, 
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["ctrl-c", "term"])
 def test_a_signal_saves_first(small_npz: Path, tmp_path: Path, command: Command, number: int, status: int) -> None:
-    words = ["--data", str(small_npz), "--batch-size", "9", "--epochs", "100000", "--hidden", "6"]
-    with subprocess.Popen(
-        [sys.executable, "-u", "-m", "gpunet.train", *words, "--checkpoint", "a.npz", "--checkpoint-every", "50000"],
-        cwd=tmp_path,
-        env=command_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job would ignore it
-    ) as process:
-        try:
-            for line in process.stdout:
-                if line.startswith("epoch    200"):
-                    break
-            process.send_signal(number)
-            rest, errors = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert (process.returncode, errors) == (status, "")
+    words = ["gpunet.train", "--data", small_npz, "--batch-size", 9, "--epochs", 100000, "--hidden", 6]
+    words += ["--checkpoint", "a.npz", "--checkpoint-every", 50000]
+    ended = interrupted(words, number, "epoch    200", tmp_path)
+    assert (ended.status, ended.errors) == (status, "")
     epochs = int(
-        re.search(r"^interrupted after (\d+) epochs: .*; continue with --resume .*$", rest, re.MULTILINE).group(1)
+        re.search(r"^interrupted after (\d+) epochs: .*; continue with --resume .*$", ended.output, re.MULTILINE).group(
+            1
+        )
     )
     assert 200 <= epochs == gpunet.load(tmp_path / "a.npz").epochs_trained
 

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import io
 import json
 import os
-import pty
 import re
-import struct
 import subprocess
 import sys
-import termios
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +17,7 @@ from PIL import Image
 import gpunet
 from conftest import Command, command_environment
 from gpunet import ArgumentError, DataError, OutputError, commandline, evaluate, files, plots, predict, terminal, train
+from support.commands import on_a_terminal
 
 COMMANDS = ("train", "sweep", "evaluate", "predict", "page", "doctor")
 
@@ -474,26 +471,8 @@ def test_predict_works_with_ascii_only(digit_model: Path, folder: Path) -> None:
 
 
 def test_predict_on_a_terminal_is_coloured_and_has_a_progress_bar(digit_model: Path, folder: Path) -> None:
-    primary, secondary = pty.openpty()
-    fcntl.ioctl(secondary, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    environment = {**command_environment(), "TERM": "xterm", "PYTHONIOENCODING": "utf-8"}
-    environment.pop("NO_COLOR", None)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gpunet.predict", digit_model, folder],
-        env=environment,
-        stdout=secondary,
-        stderr=secondary,
-    )
-    os.close(secondary)
-    output = b""
-    while True:
-        try:
-            output += os.read(primary, 65536)
-        except OSError:  # the terminal's other end is closed
-            break
-    os.close(primary)
-    assert process.wait() == 1
-    text = output.decode()
+    status, text = on_a_terminal(["gpunet.predict", digit_model, folder], PYTHONIOENCODING="utf-8")
+    assert status == 1
     assert "\x1b[38;5;232;48;5;232m▀" in text
     assert "/3 " in text
     assert "%|" in text

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import pty
 import re
 import shutil
 import signal
-import struct
 import subprocess
 import sys
-import termios
-import time
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +19,7 @@ from conftest import Command, command_environment
 from gpunet import commandline, files, train, training_options
 from gpunet.engines.reference import ReferenceEngine
 from gpunet.errors import OutputError
+from support.commands import interrupted, on_a_terminal
 
 RESULT = re.compile(
     r"test accuracy ([\d.]+) %, loss [\d.]+, after (\d+) epochs?: "
@@ -297,26 +293,10 @@ def test_output_that_cannot_be_encoded_does_not_stop_training(tmp_path: Path, sm
 
 
 def test_ctrl_c_ends_cleanly_with_the_results_so_far(tmp_path: Path) -> None:
-    arguments = ["--epochs", "1000", "--hidden", "20", "--metrics", "m.jsonl", "--plot", "p.png", "--save", "s.npz"]
-    with subprocess.Popen(
-        [sys.executable, "-u", "-m", "gpunet.train", *arguments],
-        cwd=tmp_path,
-        env=command_environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job would ignore it
-    ) as process:
-        try:
-            for line in process.stdout:
-                if line.startswith("epoch    2"):
-                    break
-            time.sleep(0.1)
-            process.send_signal(signal.SIGINT)
-            rest, errors = process.communicate(timeout=60)
-        finally:
-            process.kill()
-    assert (process.returncode, errors) == (130, "")
+    files = ["--metrics", "m.jsonl", "--plot", "p.png", "--save", "s.npz"]
+    words = ["gpunet.train", "--epochs", 1000, "--hidden", 20, *files]
+    status, rest, errors, _ = interrupted(words, signal.SIGINT, "epoch    2", tmp_path, pause=0.1)
+    assert (status, errors) == (130, "")
     epochs = int(re.search(r"^interrupted after (\d+) epochs: .* updates", rest, re.MULTILINE).group(1))
     assert epochs >= 2
     records = [json.loads(line) for line in (tmp_path / "m.jsonl").read_text().splitlines()]
@@ -456,26 +436,9 @@ def test_a_signal_saves_the_model_of_the_last_complete_epoch(
 
 
 def test_progress_bar_on_a_terminal_and_none_elsewhere(tmp_path: Path, small_npz: Path) -> None:
-    primary, secondary = pty.openpty()
-    fcntl.ioctl(secondary, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 100, 0, 0))
-    options = ["--data", str(small_npz), "--batch-size", "1", "--epochs", "2"]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gpunet.train", *options],
-        cwd=tmp_path,
-        env={**command_environment(), "TERM": "xterm"},
-        stdout=secondary,
-        stderr=secondary,
-    )
-    os.close(secondary)
-    output = b""
-    while True:
-        try:
-            output += os.read(primary, 65536)
-        except OSError:  # the terminal's other end is closed
-            break
-    os.close(primary)
-    assert process.wait() == 0
-    text = output.decode()
+    words = ["gpunet.train", "--data", small_npz, "--batch-size", 1, "--epochs", 2]
+    status, text = on_a_terminal(words, tmp_path)
+    assert status == 0
     assert "0/50" in text
     assert "%|" in text
     assert "test accuracy" in text

@@ -24,6 +24,7 @@ from gpunet.engines.reference import ReferenceEngine, activate, activation_deriv
 from gpunet.errors import ArgumentError, DeviceError, TrainingDivergedError
 from gpunet.layers import HIDDEN_ACTIVATIONS, LECTURE, Network
 from gpunet.optimizers import SGD, Adam
+from support.commands import interrupted
 from support.devices import refuse_or_skip
 from support.engine_cases import (
     OPTIMIZERS,
@@ -521,28 +522,11 @@ def _work_without_a_table(threads: int) -> layout.Work:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_ctrl_c_ends_the_command_at_once() -> None:
-    command = [sys.executable, "-m", "gpunet.train", "--device", "cpu", "--engine", "compiled", "--batch-size", "1"]
-    with subprocess.Popen(
-        command,
-        env=command_environment(),
-        stdout=subprocess.PIPE,
-        text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a background job would ignore it
-    ) as run:
-        assert run.stdout is not None
-        for line in run.stdout:
-            if line.startswith("model"):
-                break
-        time.sleep(3)  # into the first epoch, which takes several seconds
-        run.send_signal(signal.SIGINT)
-        sent = time.perf_counter()
-        try:
-            output, _ = run.communicate(timeout=60)
-        finally:
-            run.kill()
-    assert run.returncode == 130
-    assert "interrupted after 0 epochs" in output
-    assert time.perf_counter() - sent < 5
+    words = ["gpunet.train", "--device", "cpu", "--engine", "compiled", "--batch-size", 1]
+    ended = interrupted(words, signal.SIGINT, "model", pause=3)  # into the first epoch, which takes several seconds
+    assert ended.status == 130
+    assert "interrupted after 0 epochs" in ended.output
+    assert ended.seconds < 5
 
 
 def test_it_is_chosen_on_a_cpu_and_says_so() -> None:
