@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import os
-
-import numpy as np
-from numpy.typing import NDArray
-
-from peer import Job, NotHereError, Trainer, run
-
-os.environ.setdefault("JAX_ENABLE_X64", "false")
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from numpy.typing import NDArray
+
+from jax_network import mean_loss
+from peer import Job, NotHereError, Trainer, run
 
 
 def versions() -> dict[str, str]:
@@ -35,17 +32,10 @@ class ScanTrainer(Trainer):
         adam = optax.adam(job.learning_rate, job.beta_1, job.beta_2, job.epsilon)
         self.state = weights, adam.init(weights)
 
-        def loss(weights: list[jax.Array], images: jax.Array, labels: jax.Array) -> jax.Array:
-            hidden = images
-            for matrix, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
-                hidden = jax.nn.sigmoid(hidden @ matrix + bias)
-            logits = hidden @ weights[-2] + weights[-1]
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
         def epoch(state, batches, images, labels):
             def update(state, batch):
                 weights, moments = state
-                value, gradients = jax.value_and_grad(loss)(weights, images[batch], labels[batch])
+                value, gradients = jax.value_and_grad(mean_loss)(weights, images[batch], labels[batch])
                 steps, moments = adam.update(gradients, moments)
                 return (optax.apply_updates(weights, steps), moments), value
 

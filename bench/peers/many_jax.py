@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
-import numpy as np
-
-from many_peer import BETA_1, BETA_2, EPSILON, Job, Trainer, run
-
-os.environ.setdefault("JAX_ENABLE_X64", "false")
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+
+from jax_network import mean_loss
+from many_peer import BETA_1, BETA_2, EPSILON, Job, Trainer, run
 
 
 def versions() -> dict[str, str]:
@@ -28,17 +26,10 @@ class VmapTrainer(Trainer):
         self.state = weights, jax.vmap(adam.init)(weights)
         self.rates = jnp.asarray(job.rates)
 
-        def loss(weights: list[jax.Array], images: jax.Array, labels: jax.Array) -> jax.Array:
-            hidden = images
-            for matrix, bias in zip(weights[:-2:2], weights[1:-2:2], strict=True):
-                hidden = jax.nn.sigmoid(hidden @ matrix + bias)
-            logits = hidden @ weights[-2] + weights[-1]
-            return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
-
         def one_network(state, rate, images, labels):
             def update(state, batch):
                 weights, moments = state
-                value, gradients = jax.value_and_grad(loss)(weights, *batch)
+                value, gradients = jax.value_and_grad(mean_loss)(weights, *batch)
                 steps, moments = adam.update(gradients, moments)
                 weights = jax.tree.map(lambda w, step: w - rate * step, weights, steps)
                 return (weights, moments), value

@@ -31,6 +31,7 @@ from support.engine_cases import (
     SMALL,
     assert_epochs_report_what_the_reference_reports,
     assert_follows_the_reference,
+    assert_rates_may_change,
     assert_same_bits,
     distance,
     problem,
@@ -321,18 +322,7 @@ def test_a_loss_that_is_not_finite_names_its_update_and_leaves_no_trace(count, b
 
 
 def test_hyper_parameters_may_change_between_epochs() -> None:
-    images, labels, weights = problem(SMALL, 30)
-    for optimizer in (Adam(0.01), SGD(0.05, 0.9)):
-        engine, truth = (
-            CompiledEngine(SMALL, optimizer, weights),
-            ReferenceEngine(SMALL, optimizer, weights, np.float64),
-        )
-        uploaded, order = (engine.upload(images), engine.upload(labels)), np.arange(30, dtype=np.int32)
-        for rate in (0.01, 0.002):
-            optimizer.learning_rate = rate
-            engine.train_epoch(*uploaded, order, 5)
-            truth.train_epoch(images, labels, order, 5)
-        assert distance(engine.weights, truth.weights) < 1e-5
+    assert_rates_may_change(lambda optimizer, weights: CompiledEngine(SMALL, optimizer, weights))
 
 
 def test_read_only_and_strided_images_are_accepted() -> None:

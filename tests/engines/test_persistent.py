@@ -20,7 +20,7 @@ from gpunet.engines.cuda.persistent import KERNEL, PersistentEngine
 from gpunet.engines.cuda.sources import source_folder
 from gpunet.engines.cuda.tiled import TiledEngine
 from gpunet.engines.reference import ReferenceEngine
-from gpunet.errors import DeviceError, TrainingDivergedError
+from gpunet.errors import DeviceError
 from gpunet.layers import HIDDEN_ACTIVATIONS, LECTURE, Network
 from gpunet.optimizers import RULES, SGD, Adam
 from support import devices
@@ -30,6 +30,8 @@ from support.engine_cases import (
     SMALL,
     assert_epochs_report_what_the_reference_reports,
     assert_follows_the_reference,
+    assert_nan_undoes_the_epoch,
+    assert_rates_may_change,
     assert_same_bits,
     distance,
     flat,
@@ -339,15 +341,7 @@ def test_moving_between_engines_continues_the_same_run(kind) -> None:
 
 @pytest.mark.parametrize("kind", PLAIN)
 def test_a_loss_that_is_not_finite_names_its_update_and_undoes_the_epoch(kind) -> None:
-    images, labels, weights = problem(SMALL, 40)
-    images[23] = np.nan
-    engine = PersistentEngine(SMALL, Adam(), weights, open_device(kind))
-    with pytest.raises(TrainingDivergedError, match="at update 5;"):
-        engine.train_epoch(engine.upload(images), engine.upload(labels), np.arange(40, dtype=np.int32), 5)
-    for one, other in zip(engine.weights, weights, strict=True):
-        np.testing.assert_array_equal(one, other)
-    assert engine.optimizer_state.updates == 0
-    assert not any(array.any() for slot in engine.optimizer_state.slots.values() for array in slot)
+    assert_nan_undoes_the_epoch(lambda *start: PersistentEngine(SMALL, *start, open_device(kind)))
 
 
 @pytest.mark.parametrize("kind", PLAIN)
@@ -369,16 +363,7 @@ def test_ctrl_c_between_launches_undoes_the_epoch(kind, monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize("kind", PLAIN)
 def test_hyper_parameters_may_change_between_epochs(kind) -> None:
-    images, labels, weights = problem(SMALL, 30)
-    for optimizer in (Adam(0.01), SGD(0.05, 0.9)):
-        engine = PersistentEngine(SMALL, optimizer, weights, open_device(kind))
-        truth = ReferenceEngine(SMALL, optimizer, weights, np.float64)
-        uploaded, order = (engine.upload(images), engine.upload(labels)), np.arange(30, dtype=np.int32)
-        for rate in (0.01, 0.002):
-            optimizer.learning_rate = rate
-            engine.train_epoch(*uploaded, order, 5)
-            truth.train_epoch(images, labels, order, 5)
-        assert distance(engine.weights, truth.weights) < 1e-5
+    assert_rates_may_change(lambda *start: PersistentEngine(SMALL, *start, open_device(kind)))
 
 
 @pytest.mark.parametrize(

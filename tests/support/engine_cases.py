@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,7 @@ from gpunet.engines.cuda.persistent import PersistentEngine
 from gpunet.engines.cuda.tiled import TiledEngine
 from gpunet.engines.reference import ReferenceEngine
 from gpunet.engines.weighted import Weighted
+from gpunet.errors import TrainingDivergedError
 from gpunet.layers import Network
 from gpunet.optimizers import SGD, Adam, AdamW, Optimizer
 from support import devices
@@ -139,3 +142,32 @@ def assert_epochs_report_what_the_reference_reports(engine, images, labels, weig
 def assert_same_bits(one: Engine, other: Engine) -> None:
     for a, b in zip(one.weights, other.weights, strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+Make = Callable[[Optimizer, list[np.ndarray]], Engine]  # an engine for SMALL that starts from these weights
+
+
+def assert_rates_may_change(make: Make) -> None:
+    images, labels, weights = problem(SMALL, 30)
+    for optimizer in (Adam(0.01), SGD(0.05, 0.9)):
+        engine, truth = make(optimizer, weights), ReferenceEngine(SMALL, optimizer, weights, np.float64)
+        uploaded, order = (engine.upload(images), engine.upload(labels)), np.arange(30, dtype=np.int32)
+        for rate in (0.01, 0.002):
+            optimizer.learning_rate = rate
+            engine.train_epoch(*uploaded, order, 5)
+            truth.train_epoch(images, labels, order, 5)
+        assert distance(engine.weights, truth.weights) < 1e-5
+
+
+def assert_nan_undoes_the_epoch(make: Make) -> None:
+    """And the error names the update that met it."""
+    images, labels, weights = problem(SMALL, 40)
+    images[23] = np.nan
+    engine = make(Adam(), weights)
+    with pytest.raises(TrainingDivergedError, match="at update 5;"):
+        engine.train_epoch(engine.upload(images), engine.upload(labels), np.arange(40, dtype=np.int32), 5)
+    for one, other in zip(engine.weights, weights, strict=True):
+        np.testing.assert_array_equal(one, other)
+    state = engine.optimizer_state
+    assert state.updates == 0
+    assert not any(array.any() for slot in state.slots.values() for array in slot)

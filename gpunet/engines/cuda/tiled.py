@@ -20,30 +20,19 @@ from gpunet.engines.cuda.configuration import padded
 from gpunet.engines.cuda.device import Array, Device, Graph, Kernels
 from gpunet.engines.cuda.engine import CudaEngine, EpochData
 from gpunet.engines.cuda.tiled_launches import Batches, DeviceLayer, Launches
-from gpunet.layers import Network
 from gpunet.optimizers import Optimizer
 
 GRAPH_UPDATES = 20  # updates a captured graph holds at most; a graph's start costs about as much as one launch
 
 
 class TiledEngine(CudaEngine):
-    """See Engine. device: where to run; graph: whether to capture updates, off for debugging."""
+    """See Engine. device: where to run."""
 
     name: ClassVar[str] = "tiled"
-
-    def __init__(
-        self,
-        network: Network,
-        optimizer: Optimizer,
-        weights: Sequence[NDArray[np.floating]],
-        device: Device,
-        graph: bool = True,
-    ) -> None:
-        self._use_graph = graph
-        super().__init__(network, optimizer, weights, device)
+    graph = True  # whether to capture updates; off for debugging, before anything is prepared
 
     def _make_epoch(self, data: EpochData) -> _Epoch:
-        return _Epoch(self.device, self._layers, self.optimizer, data, self._use_graph)
+        return _Epoch(self.device, self._layers, self.optimizer, data, self.graph)
 
     def each_launch(
         self, images: Array, labels: Array, order: NDArray[np.int32], batch_size: int
