@@ -23,6 +23,7 @@ from gpunet import (
     training_options,
 )
 from gpunet.callbacks import Callback, History, ProgressDisplay
+from gpunet.callbacks.best_epoch import BestEpoch
 from gpunet.callbacks.linear_decay import LinearDecay
 from gpunet.callbacks.metrics_file import STANDARD_OUTPUT, MetricsFile
 from gpunet.callbacks.timing import Timing
@@ -83,32 +84,18 @@ def _train_with(options: argparse.Namespace, saved: saving.Saved | None, records
             _introduce_resumed(options, saved, choice.engine)
 
     timing, history = Timing(model.epochs_trained), History()
-    callbacks: list[Callback] = [timing, history] if options.quiet else [timing, history, ProgressDisplay()]
-    if options.schedule == "linear":
-        callbacks.append(LinearDecay())
+    display = None if options.quiet else ProgressDisplay()
+    schedule = LinearDecay() if options.schedule == "linear" else None
     metrics = MetricsFile(options.metrics, records, append=saved is not None) if options.metrics else None
-    callbacks += [callback for callback in (best, metrics, checkpointer) if callback]
+    possible = (timing, history, display, schedule, best, metrics, checkpointer, interruption)
+    hooks = [hook for hook in possible if hook is not None]
     final = FinalModel(model, options.save, dataset, options.data)
     status = commandline.DONE
     try:
         with interruption.catching() if keeps else contextlib.nullcontext():
-            model.fit(
-                *dataset.train,
-                batch_size=options.batch_size,
-                epochs=model.epochs_trained if best is not None and best.ended else options.epochs,
-                verbose=0,
-                callbacks=[*callbacks, interruption],
-                validation_data=dataset.validation,
-                initial_epoch=model.epochs_trained,
+            test_loss, test_accuracy = _fit_and_test(
+                options, dataset, model, [hook for hook in hooks if hook is not None], best
             )
-            if best is not None:
-                best.set_model(model)  # no epoch may be left that would have done so
-                best.bring_back()
-                if not options.quiet and (line := best.told()):
-                    print(line, flush=True)
-            test_loss, test_accuracy = model.evaluate(*dataset.test)
-            if not math.isfinite(test_loss):
-                raise TrainingDivergedError(-(-len(dataset.train.labels) // options.batch_size), options.epochs)
             if metrics:
                 metrics.result = {"test_loss": test_loss, "test_accuracy": test_accuracy}
             accuracy = f"test accuracy {100 * test_accuracy:.2f} %, loss {test_loss:.4f}"
@@ -132,6 +119,37 @@ def _train_with(options: argparse.Namespace, saved: saving.Saved | None, records
         for failure in failures:
             print(f"{PROGRAM}: {failure}", file=sys.stderr)
     return commandline.FAILED if failures and status == commandline.DONE else status
+
+
+def _fit_and_test(
+    options: argparse.Namespace,
+    dataset: Dataset,
+    model: Sequential,
+    callbacks: Sequence[Callback],
+    best: BestEpoch | None,
+) -> list[float]:
+    """Train, and evaluate the best or the last epoch on the test examples: loss and accuracy.
+
+    Raises TrainingDivergedError.
+    """
+    model.fit(
+        *dataset.train,
+        batch_size=options.batch_size,
+        epochs=model.epochs_trained if best is not None and best.ended else options.epochs,
+        verbose=0,
+        callbacks=callbacks,
+        validation_data=dataset.validation,
+        initial_epoch=model.epochs_trained,
+    )
+    if best is not None:
+        best.set_model(model)  # no epoch may be left that would have done so
+        best.bring_back()
+        if not options.quiet and (line := best.told()):
+            print(line, flush=True)
+    tested = model.evaluate(*dataset.test)
+    if not math.isfinite(tested[0]):
+        raise TrainingDivergedError(-(-len(dataset.train.labels) // options.batch_size), options.epochs)
+    return tested
 
 
 def _load(options: argparse.Namespace) -> Dataset:
