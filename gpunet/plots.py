@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gpunet import cache_folders, class_names, files
+from gpunet import class_names, files, library_caches
 from gpunet.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def report(
 def new_figure(option: str = "", **settings: Any) -> Figure:
     """matplotlib's Figure, loaded on first use. option: the option that needs it, for the error."""
     # Without a writable folder matplotlib uses a temporary one as well, but prints two lines about it.
-    cache_folders.ensure("MPLCONFIGDIR", *(_usual(kind) for kind in ("config", "cache")))
+    library_caches.ensure("MPLCONFIGDIR", *(_usual(kind) for kind in ("config", "cache")))
     try:
         with _backend_put_off():
             module = importlib.import_module("matplotlib.figure")

@@ -374,9 +374,9 @@ def test_a_run_of_selected_parts_does_not_replace_a_full_one() -> None:
 
 def test_a_peer_compiles_what_no_earlier_run_compiled(tmp_path: Path, monkeypatch) -> None:
     """gpunet's own kernels and loops among it."""
-    code = "from gpunet import cache_folders as c; from gpunet.engines.cpu import compiler; print(c.own('kernels'))"
+    code = "from gpunet.engines.cpu import compiler as loops; from gpunet.engines.cuda import compiler as kernels"
     monkeypatch.setenv("NUMBA_CACHE_DIR", "/elsewhere")
-    command = [sys.executable, "-c", f"{code}; print(compiler._folder())"]
+    command = [sys.executable, "-c", f"{code}; print(kernels.cache_folder()); print(loops.cache_folder())"]
     output, _ = processes.ended(tmp_path, command, "cpu", 60)
     kernels, loops = map(Path, output.split())
     assert kernels.is_relative_to(tmp_path)

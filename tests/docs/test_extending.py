@@ -94,8 +94,18 @@ COMMANDS = {
     *("known_data", "page", "predict", "predict_table", "predictions", "resume", "sweep", "train", "training_options"),
 }
 FOUNDATIONS = {
-    *("_version", "cache_folders", "checks", "class_names", "errors", "files", "first_weights", "keras_names"),
-    *("kept", "layers", "losses", "optimizers", "regularizers", "scale", "starting", "terminal", "threads"),
+    *(
+        "_version",
+        "library_caches",
+        "checks",
+        "class_names",
+        "code_cache",
+        "errors",
+        "files",
+        "first_weights",
+        "keras_names",
+    ),
+    *("layers", "losses", "optimizers", "regularizers", "scale", "starting", "terminal", "threads"),
 }
 
 

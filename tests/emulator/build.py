@@ -19,7 +19,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from gpunet import kept
+from gpunet import code_cache
 
 from .errors import BuildError
 
@@ -89,7 +89,7 @@ def cache_folder() -> Path:
     chosen = os.environ.get("GPUNET_EMULATOR_CACHE")
     if chosen:
         return Path(chosen).resolve()
-    return kept.folder("emulator") or Path(tempfile.gettempdir()) / f"gpunet-emulator-{os.getuid()}"
+    return code_cache.folder("emulator") or Path(tempfile.gettempdir()) / f"gpunet-emulator-{os.getuid()}"
 
 
 def build(name: str, text: str, sanitizer: str | None, defines: Sequence[str]) -> Path:

@@ -15,7 +15,7 @@ import pytest
 
 import gpunet
 from conftest import command_environment
-from gpunet import engines, kept
+from gpunet import code_cache, engines
 from support.devices import refuse_or_skip
 
 if reason := engines.numba_problem():
@@ -102,7 +102,7 @@ def test_a_full_disk_only_prevents_caching(fresh, monkeypatch) -> None:
     def full(source, target):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(kept.files.os, "replace", full)
+    monkeypatch.setattr(code_cache.files.os, "replace", full)
     assert fresh.relu() == [0, 2]
     assert not list(fresh.folder.iterdir())
 
@@ -122,15 +122,15 @@ def test_code_from_another_user_is_not_run(fresh, capfd, monkeypatch) -> None:
     capfd.readouterr()
     fresh.start()
     (file,) = fresh.folder.glob("relu_rows-*.o")
-    foreign, users = file.stat().st_ino, kept._is_the_users
-    monkeypatch.setattr(kept, "_is_the_users", lambda status: status.st_ino != foreign and users(status))
+    foreign, users = file.stat().st_ino, code_cache._is_the_users
+    monkeypatch.setattr(code_cache, "_is_the_users", lambda status: status.st_ino != foreign and users(status))
     assert fresh.relu() == [0, 2]
     assert capfd.readouterr().err == KEPT
 
 
 def test_compiled_code_is_used_without_reading_the_disk(fresh, monkeypatch) -> None:
     assert fresh.relu() == [0, 2]
-    monkeypatch.setattr(kept, "folder", lambda *where: pytest.fail("asked where machine code is kept"))
+    monkeypatch.setattr(compiler, "cache_folder", lambda: pytest.fail("asked where machine code is kept"))
     assert fresh.relu() == [0, 2]
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from conftest import Command, command_environment
-from gpunet import cache_folders
+from gpunet import library_caches
 from gpunet.engines.cuda.diagnosis import Diagnosis, Machine, diagnose
 from gpunet.errors import DeviceError
 
@@ -193,9 +193,9 @@ def test_an_unwritable_home_does_not_prevent_diagnosis(tmp_path: Path) -> None:
 
 def test_a_writable_home_and_a_set_variable_are_not_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GPUNET_TEST_FOLDER", raising=False)
-    cache_folders.ensure("GPUNET_TEST_FOLDER", str(tmp_path / "a" / "b"))
+    library_caches.ensure("GPUNET_TEST_FOLDER", str(tmp_path / "a" / "b"))
     assert "GPUNET_TEST_FOLDER" not in os.environ
     (tmp_path / "file").touch()
     monkeypatch.setenv("GPUNET_TEST_FOLDER", "mine")
-    cache_folders.ensure("GPUNET_TEST_FOLDER", str(tmp_path / "file"))
+    library_caches.ensure("GPUNET_TEST_FOLDER", str(tmp_path / "file"))
     assert os.environ["GPUNET_TEST_FOLDER"] == "mine"

@@ -14,7 +14,7 @@ import pytest
 
 import gpunet
 import standin
-from gpunet import kept, threads
+from gpunet import code_cache, threads
 from gpunet.engines.cuda import compiler, device
 from gpunet.engines.cuda.device import CudaDevice
 from gpunet.engines.cuda.diagnosis import cuda_problem
@@ -171,8 +171,8 @@ def test_damaged_code_is_compiled_again(computer: Computer, damage: str, tmp_pat
         file.unlink()
         file.mkdir()
     elif damage == "another user's":
-        foreign, users = file.stat().st_ino, kept._is_the_users
-        monkeypatch.setattr(kept, "_is_the_users", lambda status: status.st_ino != foreign and users(status))
+        foreign, users = file.stat().st_ino, code_cache._is_the_users
+        monkeypatch.setattr(code_cache, "_is_the_users", lambda status: status.st_ino != foreign and users(status))
     else:
         file.write_bytes(DAMAGES[damage](content))
     computer.history.clear()

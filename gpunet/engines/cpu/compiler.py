@@ -1,8 +1,8 @@
 """Compiles the compiled engine's functions for this processor, and caches the machine code on disk.
 
-The cache holds object files, each after its checksum (kept.py), in a folder of the user's own. A file's name depends on
-everything that its code depends on. So another version, compiler or processor compiles for itself; the same version,
-installed again, finds its code; and damaged code is compiled again.
+The cache (code_cache.py) holds object files, each after its checksum, in a folder of the user's own. A file's name
+depends on everything that its code depends on. So another version, compiler or processor compiles for itself; the same
+version, installed again, finds its code; and damaged code is compiled again.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import llvmlite.binding as llvm
 from llvmlite import ir
 from numba.core import config
 
-from gpunet import kept
+from gpunet import code_cache
 from gpunet.engines.cpu.layout import Work
 from gpunet.engines.cpu.vectors import FLOAT, I32, I64, Code, VectorFunction
 
@@ -55,18 +55,18 @@ def compile_all(
     wanted: dict[str, Callable[[], str]] = {f.name: functools.partial(_vector_code, f) for f in functions}
     wanted.update((name, functools.partial(_loop_code, name)) for name in loops)
     with _compiling:
-        folder = kept.folder("loops", config.CACHE_DIR or None)
+        folder = cache_folder()
         for name, write in wanted.items():
             if name in _addresses:
                 continue
             check()
             place = folder and folder / f"{name}-{_key()}.o"
-            code = kept.read(place) if place else None
+            code = code_cache.read(place) if place else None
             if code is None:
                 _announce(folder)
                 code = _machine_code(write())
                 if place:
-                    kept.write(place, code)
+                    code_cache.write(place, code)
             _addresses[name] = _loaded(name, code)
 
 
@@ -153,6 +153,11 @@ def _loaded(name: str, code: bytes) -> int:
 
 
 # On disk
+
+
+def cache_folder() -> Path | None:
+    """Where machine code is cached: in NUMBA_CACHE_DIR, or else in the user's cache folder; None if it cannot be."""
+    return code_cache.folder("loops", config.CACHE_DIR or None)
 
 
 @functools.cache

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from gpunet import kept, threads
+from gpunet import code_cache, threads
 from gpunet.engines.cuda.nvrtc import load as load_nvrtc
 from gpunet.engines.cuda.sources import define_options, read_source
 from gpunet.errors import DeviceError
@@ -82,7 +82,7 @@ def machine_code(programs: Sequence[Program], announce: Callable[[str], None]) -
     with _compiling:  # another thread that waits here for the same kernels then finds them in the cache
         folder = cache_folder()
         places = [folder / f"{program.name}-{program.key}.cubin" if folder else None for program in programs]
-        codes = [kept.read(place) if place else None for place in places]
+        codes = [code_cache.read(place) if place else None for place in places]
         missing = [number for number, code in enumerate(codes) if code is None]
         if missing:
             announce("compiling kernels, " + ("first run only" if folder else CANNOT_BE_KEPT))
@@ -90,13 +90,13 @@ def machine_code(programs: Sequence[Program], announce: Callable[[str], None]) -
             for number, code in zip(missing, compiled, strict=True):
                 codes[number] = code
                 if (place := places[number]) is not None:
-                    kept.write(place, code)
+                    code_cache.write(place, code)
         return [code for code in codes if code is not None]
 
 
 def cache_folder() -> Path | None:
     """Where machine code is cached; None if it cannot be."""
-    return kept.folder("kernels")
+    return code_cache.folder("kernels")
 
 
 CANNOT_BE_KEPT = "each time, as they cannot be kept: name a folder in XDG_CACHE_HOME"
@@ -125,14 +125,14 @@ def compile_to_cubin(
 ) -> tuple[dict[str, Resources], bytes]:
     """As compile_kernel, with the machine code."""
     wanted = _to_report(name, defines, architecture)
-    folder = kept.folder("compiler")
+    folder = code_cache.folder("compiler")
     place = folder / f"{name}-{wanted.key}.report" if folder else None
-    found = kept.read(place) if place else None
+    found = code_cache.read(place) if place else None
     if found is None:
         cubin, log = _reported(wanted)
         found = log.encode().rstrip(b"\0") + b"\0" + cubin
         if place:
-            kept.write(place, found)
+            code_cache.write(place, found)
     text, _, cubin = found.partition(b"\0")
     return _resources(text.decode()), cubin + b"\0"  # CuPy takes the last byte for a string's terminator
 

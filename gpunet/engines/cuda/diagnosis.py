@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from gpunet import cache_folders
+from gpunet import library_caches
 from gpunet.engines.cuda import nvrtc
 from gpunet.engines.cuda.device import open_gpu
 from gpunet.errors import DeviceError, first_line
@@ -227,7 +227,7 @@ class Machine:
         return wheels
 
     def import_cupy(self) -> str:
-        cache_folders.ensure("CUPY_CACHE_DIR", "~/.cupy/kernel_cache")
+        library_caches.ensure("CUPY_CACHE_DIR", "~/.cupy/kernel_cache")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the diagnosis reports in one line what CuPy warns about
             import cupy

@@ -1,4 +1,7 @@
-"""Folders for other libraries' caches, even where the home directory is not writable. kept.py has gpunet's own."""
+"""Folders for other libraries' caches, even where the home directory is not writable.
+
+code_cache.py has gpunet's own.
+"""
 
 from __future__ import annotations
 
