@@ -93,9 +93,7 @@ def _train_with(options: argparse.Namespace, saved: saving.Saved | None, records
     status = commandline.DONE
     try:
         with interruption.catching() if keeps else contextlib.nullcontext():
-            test_loss, test_accuracy = _fit_and_test(
-                options, dataset, model, [hook for hook in hooks if hook is not None], best
-            )
+            test_loss, test_accuracy = _fit_and_test(options, dataset, model, hooks, best)
             if metrics:
                 metrics.result = {"test_loss": test_loss, "test_accuracy": test_accuracy}
             accuracy = f"test accuracy {100 * test_accuracy:.2f} %, loss {test_loss:.4f}"
