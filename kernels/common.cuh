@@ -17,6 +17,13 @@
 #define SPIN_PAUSE() ((void)0)
 #endif
 
+#ifdef GPUNET_EMULATOR
+__device__ __forceinline__ void fetch_ahead(const float*) {}
+#else
+// Brings a line of global memory into the second-level cache.
+__device__ __forceinline__ void fetch_ahead(const float* from) { asm volatile("prefetch.global.L2 [%0];" ::"l"(from)); }
+#endif
+
 using Packet = unsigned long long;  // see exchange.cuh
 
 #if !defined(GPUNET_EMULATOR) && __CUDA_ARCH__ >= 700

@@ -2,10 +2,12 @@
 //
 //   -DIN_SHARED=0,0,0,3   for each slice, how many of its arrays are in shared memory (slice.cuh), in the order
 //                         incoming weights of hidden layers 1, 2, ...; output; outgoing weights of hidden layers 1, ...
-//   -DSTAGED=1            the next batch's inputs are loaded into shared memory ahead of time; 0: read from global
-//   memory -DTWICE=1             weights between hidden layers are in two blocks; 0: in one -DSTORE_OUTGOING=1    the
-//   second copy of weights between hidden layers is stored too, over the first: for tests -DSHARED_FLOATS=...   dynamic
-//   shared memory as counted by the host (gpunet/engines/cuda/persistent_plan.py)
+//   -DIN_MEMORY=2,0       for the incoming weights of each hidden layer, how many of their arrays are in global memory;
+//                         each block has MEMORY_FLOATS there
+//   -DSTAGED=1            the next batch's inputs are loaded into shared memory ahead of time; 0: read from global memory
+//   -DTWICE=1             weights between hidden layers are in two blocks; 0: in one
+//   -DSTORE_OUTGOING=1    for tests: the other copy of weights between hidden layers is stored too, over the first
+//   -DSHARED_FLOATS=...   dynamic shared memory as the host counts it (gpunet/engines/cuda/persistent_plan.py)
 //
 // Weights between two hidden layers may be on the chip twice: as rows of the later layer's neurons, for the forward
 // pass, and as columns of the earlier layer's, for the backward pass. Both copies take the same steps from the same
@@ -24,6 +26,11 @@
 
 __device__ constexpr int arrays_in_shared(int slice) {
     constexpr int list[] = {IN_SHARED};
+    return list[slice];
+}
+
+__device__ constexpr int arrays_streamed(int slice) {
+    constexpr int list[] = {IN_MEMORY};
     return list[slice];
 }
 
@@ -136,9 +143,10 @@ struct HiddenLayer {
     static constexpr bool KEEPS_OUTGOING = TWICE && LAYER < HIDDEN;
     static constexpr bool KEEPS_GRADIENTS = TWICE && LAYER > 1;
 
-    Slice<OWNED, columns(LAYER - 1), arrays_in_shared(LAYER - 1)> incoming;
+    Slice<OWNED, columns(LAYER - 1), arrays_in_shared(LAYER - 1), arrays_streamed(LAYER - 1), width(LAYER - 1) + 1> incoming;
     // Into the next hidden layer, if KEEPS_OUTGOING; the last one's are in OutputLayer.
-    Slice<OWNED, columns(KEEPS_OUTGOING ? LAYER + 1 : LAYER), arrays_in_shared(KEEPS_OUTGOING ? HIDDEN + LAYER : LAYER - 1)>
+    static constexpr int OUTGOING_TO = KEEPS_OUTGOING ? LAYER + 1 : LAYER;
+    Slice<OWNED, columns(OUTGOING_TO), arrays_in_shared(KEEPS_OUTGOING ? HIDDEN + LAYER : LAYER - 1), 0, width(OUTGOING_TO)>
         outgoing;
     Columns<LAYER> activations;  // of the whole layer
     Columns<LAYER> gradients;    // d(mean loss)/d(pre-activation), 0 after the last neuron; if KEEPS_GRADIENTS
@@ -161,7 +169,7 @@ constexpr int OUTCOME = 4;
 struct OutputLayer {
     static constexpr int COPIES = LOSS_IN_EVERY_WARP ? WARPS : 1;
 
-    Slice<CLASSES, columns(HIDDEN), arrays_in_shared(HIDDEN)> weights;
+    Slice<CLASSES, columns(HIDDEN), arrays_in_shared(HIDDEN), 0, width(HIDDEN) + 1> weights;
     Rows<CLASSES> logits;     // if there are more classes than lanes
     Rows<CLASSES> gradients;  // this warp's copy
     Rows<OUTCOME> outcomes;   // if there are no more classes than lanes
@@ -193,9 +201,15 @@ struct Block {
         return hidden;
     }
 
-    __device__ __forceinline__ explicit Block(float* memory) {
+    // memory: shared; streamed: global, of all blocks.
+    __device__ __forceinline__ Block(float* memory, float* streamed) {
         Arena arena{memory};
         upward<1, HIDDEN>([&](auto number) { layer<number.value>().take(arena); });
+        streamed += (size_t)blockIdx.x * MEMORY_FLOATS;
+        upward<1, HIDDEN>([&](auto number) {
+            layer<number.value>().incoming.streamed = streamed;
+            streamed += layer<number.value>().incoming.STREAMED_FLOATS;
+        });
         output.take(arena);
         sums = {arena.take(Sums::FLOATS), 0};
         inputs.elements = arena.take(STAGED ? inputs.FLOATS : 0);

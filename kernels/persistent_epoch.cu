@@ -278,9 +278,15 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) persisten
 #if L2
         const float* __restrict__ twice_l2,
 #endif
+#if MEMORY_FLOATS
+        float* __restrict__ streamed,
+#endif
         Packet* packets, int* status, int patience, float* __restrict__ losses, unsigned char* __restrict__ correct) {
+#if !MEMORY_FLOATS
+    constexpr float* streamed = nullptr;
+#endif
     DYN_SHARED(float, memory);
-    Block block(memory);
+    Block block(memory, streamed);
     load(block, {const_cast<float*>(weights_in), const_cast<float*>(slots_in)});
 #if !WEIGHTED
     constexpr const float* weights = nullptr;
@@ -322,6 +328,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) persisten
             if (late) repeat<STEPS_TIMES>([&] { steps_before_asking<LAYER>(block, before); });
             const auto meanwhile = [&] {
                 if (LAYER == 1) repeat<STAGE_TIMES>([&] { fetched.ask(epoch); });
+                if constexpr (LAYER == 1) block.layer<1>().incoming.fetch();
                 if (late) repeat<STEPS_TIMES>([&] { steps_while_waiting<LAYER>(block, before); });
                 if (LAYER == 1 && late) write_losses(block, epoch, before);
             };

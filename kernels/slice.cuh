@@ -4,6 +4,8 @@
 //   COLUMNS  columns per thread (persistent_network.cuh)
 //   SHARED   how many of the arrays (weights, first slot, second slot) are in shared memory, starting with the last;
 //            the others are in registers, so every index into them must be known at compile time
+//   STREAMED how many of the arrays, the very last, are in global memory: read and written in every update
+//   REAL     columns that there are, of all threads together
 //
 // A thread works on its part independently of other threads, until sums over all columns are taken (block_sum.cuh).
 #pragma once
@@ -16,23 +18,48 @@ constexpr int GROUP = 32;  // sums that a thread computes at a time
 // Examples whose numbers a loop reads before it uses the first one, so that their latencies overlap.
 constexpr int UNROLLED = BATCH <= 3 ? BATCH : BATCH % 4 == 0 ? 4 : BATCH % 3 == 0 ? 3 : 2;
 
-template <int ROWS, int COLUMNS, int SHARED>
+template <int ROWS, int COLUMNS, int SHARED, int STREAMED, int REAL>
 struct Slice {
-    static constexpr int KEPT = ARRAYS - SHARED;                        // arrays in registers
-    static constexpr int FLOATS = SHARED * ROWS * COLUMNS * THREADS;    // of shared memory
+    static constexpr int KEPT = ARRAYS - SHARED - STREAMED;                     // arrays in registers
+    static constexpr int FLOATS = SHARED * ROWS * COLUMNS * THREADS;            // of shared memory
+    static constexpr int STREAMED_FLOATS = STREAMED * ROWS * COLUMNS * THREADS;  // of global memory
+    static constexpr int FETCHED_ROWS = ceil_div(ROWS, 4);                      // ahead of their step
     static constexpr int ROWS_AT_ONCE = ROWS < GROUP ? ROWS : GROUP;
     static constexpr int EXAMPLES_AT_ONCE = GROUP / ROWS_AT_ONCE < BATCH ? GROUP / ROWS_AT_ONCE : BATCH;
     static constexpr int STEPS_AT_ONCE = ROWS < 16 ? ROWS : 16;  // rows
 
     float kept[KEPT > 0 ? KEPT : 1][ROWS][COLUMNS];
     float* shared;
+    float* streamed;  // no other thread reads or writes this thread's numbers
 
     template <int ARRAY>
     __device__ __forceinline__ float& at(int row, int column) {
         if constexpr (ARRAY < KEPT) {
             return kept[ARRAY][row][column];
+        } else if constexpr (ARRAY >= KEPT + SHARED) {
+            return streamed[(((ARRAY - KEPT - SHARED) * ROWS + row) * COLUMNS + column) * THREADS + threadIdx.x];
         } else {
             return shared[(((ARRAY - KEPT) * ROWS + row) * COLUMNS + column) * THREADS + threadIdx.x];
+        }
+    }
+
+    // Whether a step is made: not of what is streamed in vain, after the last column.
+    __device__ __forceinline__ bool holds(int column) const {
+        return STREAMED == 0 || column_place(COLUMNS, column) < REAL;
+    }
+
+    // Brings the slots that are streamed, as far as the second-level cache has room for them, nearer for the next step.
+    __device__ __forceinline__ void fetch() {
+        if constexpr (STREAMED > 0) {
+#pragma unroll
+            for (int row = 0; row < FETCHED_ROWS; ++row) {
+#pragma unroll
+                for (int column = 0; column < COLUMNS; ++column) {
+                    if (!holds(column)) continue;
+                    if constexpr (SLOTS > 0 && 1 >= KEPT + SHARED) fetch_ahead(&at<1>(row, column));
+                    if constexpr (SLOTS > 1 && 2 >= KEPT + SHARED) fetch_ahead(&at<2>(row, column));
+                }
+            }
         }
     }
 
@@ -139,6 +166,7 @@ struct Slice {
         if constexpr (PAIRED > 0) {
 #pragma unroll
             for (int c = 0; c < PAIRED; c += 2) {
+                if (!holds(c)) continue;
                 float w[] = {at<0>(row, c), at<0>(row, c + 1)}, first[] = {at<1>(row, c), at<1>(row, c + 1)};
                 float second[] = {at<2>(row, c), at<2>(row, c + 1)};
                 const float g[] = {gradients[c], gradients[c + 1]};
@@ -149,7 +177,9 @@ struct Slice {
             }
         }
 #pragma unroll
-        for (int c = PAIRED; c < COLUMNS; ++c) step_one(row, c, gradients[c], rule);
+        for (int c = PAIRED; c < COLUMNS; ++c) {
+            if (holds(c)) step_one(row, c, gradients[c], rule);
+        }
     }
 
     __device__ __forceinline__ void step_one(int row, int column, float gradient, const Rule& rule) {

@@ -43,3 +43,13 @@ def test_the_tiled_engine_catches_up_with_larger_batches(number: int) -> None:
     ratios = [ratio(batch) for batch in (4, 16, 64)]
     assert ratios == sorted(ratios)
     assert ratios[0] < 0.5
+
+
+@pytest.mark.parametrize(("number", "cycles", "tiled"), [(61, 69_700, 149_200), (52, 119_000, 175_800)])
+def test_on_older_gpus_bytes_that_pass_through_memory_count_for_both_engines(
+    number: int, cycles: int, tiled: int
+) -> None:
+    """The figures are those of docs/persistent.md."""
+    plan = make_plan(LECTURE, "adam", 1, True, True, GPUS[number])
+    assert persistent_cycles(plan) == pytest.approx(cycles, rel=0.001)
+    assert tiled_cycles(LECTURE, "adam", 1, GPUS[number]) == pytest.approx(tiled, rel=0.001)

@@ -152,6 +152,13 @@ def test_real_updates_of_the_lectures_network_on_mnist(kind, batch_size, updates
     assert_follows_the_reference(engine, LECTURE, Adam(), images, labels, batch_size, epochs=1)
 
 
+def open_device_of(kind: str, capability: tuple[int, int], multiprocessors: int) -> devices.Device:
+    """A GPU, or an emulated one of an older generation."""
+    if kind == "gpu" or missing():
+        return open_device(kind, network=LECTURE, batch_size=1)
+    return EmulatedDevice(multiprocessors=multiprocessors, capability=capability)
+
+
 def once(made: persistent_plan.Plan) -> persistent_plan.Plan:
     """The plan with weights between hidden layers in one block instead of two."""
     return replace(made, twice=False, in_shared=made.in_shared[: made.hidden + 1])
@@ -303,6 +310,38 @@ def test_two_blocks_on_a_multiprocessor_of_an_older_gpu_change_no_bit(capability
 
 
 @pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_what_is_in_global_memory_changes_no_bit(kind, optimizer, batch_size) -> None:
+    """Some slots, all slots, and the weights too; beside what is in shared memory."""
+    images, labels, weights = problem(THREE_HIDDEN, 20, input_bytes=True)
+
+    def run(**plan) -> PersistentEngine:
+        engine = PersistentEngine(
+            THREE_HIDDEN, OPTIMIZERS[optimizer](), weights, open_device(kind),
+            adjust=lambda made: replace(once(made), **plan),
+        )  # fmt: skip
+        engine.train_epoch(engine.upload(images), engine.upload(labels), np.arange(20, dtype=np.int32), batch_size)
+        return engine
+
+    arrays = run()._epoch.plan.arrays
+    streamed = run(streamed=(arrays, 1, arrays - 1), in_shared=(0, 1, 0, 1))
+    assert_same_bits(streamed, run())
+    assert streamed._epoch.plan.streamed_numbers > 0
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+def test_updates_as_a_gtx_1080_would_make_them(kind, mnist: gpunet.Dataset) -> None:
+    """20 blocks of 256 threads; the moments of the weights of both hidden layers pass through global memory."""
+    images, labels = mnist.train.images[:2].reshape(-1, 784), mnist.train.labels[:2]
+    device = open_device_of(kind, (6, 1), 20)
+    engine = PersistentEngine(LECTURE, Adam(), start(LECTURE), device)
+    assert_follows_the_reference(engine, LECTURE, Adam(), images, labels, 1, epochs=1)
+    if kind != "gpu":
+        assert engine._epoch.plan.streamed == (2, 2)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
 def test_an_epoch_is_one_launch(kind, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = trained(kind, epochs=1)
     launches: list[tuple] = []
@@ -369,8 +408,10 @@ def test_hyper_parameters_may_change_between_epochs(kind) -> None:
 @pytest.mark.parametrize(
     ("number", "batch_size", "reason"),
     [
-        (52, 1, "GTX 980: a thread would have .* too large for 16 multiprocessors"),
-        (61, 1, "GTX 1080: a thread would have .* too large for 20 multiprocessors"),
+        (52, 1, None),
+        (52, 8, "GTX 980: a thread would have .* too large for 16 multiprocessors"),
+        (61, 1, None),
+        (61, 8, r"GTX 1080: .* on 20 multiprocessors: a thread would keep \d+ weights and moments in registers"),
         (75, 1, None),
         (75, 10, r"RTX 2080 Ti, GTX 1660: .* in registers, \d+ at most, with the 64 KB of shared memory full"),
         (75, 16, "RTX 2080 Ti, GTX 1660: batches of 16 need 79 KB of shared memory for activations, a block has 64 KB"),
@@ -519,6 +560,22 @@ def test_parts_of_gradients_that_are_wrong_would_be_noticed(altered, fault) -> N
     assert failures
 
 
+def test_two_blocks_with_one_place_in_global_memory_would_be_noticed(altered) -> None:
+    def run(device: EmulatedDevice) -> PersistentEngine:
+        images, labels, weights = problem(SMALL, 12, input_bytes=True)
+        engine = PersistentEngine(
+            SMALL, Adam(0.01), weights, device, adjust=lambda made: replace(once(made), streamed=(2, 2))
+        )
+        engine.train_epoch(engine.upload(images), engine.upload(labels), np.arange(12, dtype=np.int32), 1)
+        return engine
+
+    fault = altered(
+        "persistent_block.cuh", "(size_t)blockIdx.x * MEMORY_FLOATS", "(size_t)blockIdx.x / 2 * MEMORY_FLOATS"
+    )
+    with pytest.raises(AssertionError):
+        assert_same_bits(run(fault), run(EmulatedDevice()))
+
+
 def test_a_grid_that_the_device_cannot_hold_at_once_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     device = open_device("order-forward")
     module = type(device.compile(KERNEL, trained("order-forward")._epoch.plan.defines))
@@ -564,6 +621,7 @@ CLEAN = {
     "in shared memory": {"batch_size": 3, "in_shared": (1, 3, 2, 0)},
     "one block": {"batch_size": 3, "multiprocessors": 1},
     "weights between hidden layers once": {"batch_size": 3, "change": once},
+    "in global memory": {"batch_size": 3, "streamed": (2, 1)},
 }
 
 

@@ -59,8 +59,9 @@ def test_every_block_owns_a_neuron_of_every_hidden_layer() -> None:
 @pytest.mark.parametrize(
     ("widths", "batch", "gpu", "reason"),
     [
-        (LECTURE, 1, GTX_980, "784-500-500-10 is too large for 16 multiprocessors"),
-        (LECTURE, 1, GTX_1080, "784-500-500-10 is too large for 20 multiprocessors"),
+        (LECTURE, 8, GTX_980, "784-500-500-10 is too large for 16 multiprocessors"),
+        (LECTURE, 8, GTX_1080, r"on 20 multiprocessors: a thread would keep \d+ .* in registers, 139 at most"),
+        ((784, 2000, 2000, 10), 1, GTX_1080, "784-2000-2000-10 is too large for 20 multiprocessors"),
         ((784, 10), 1, H100, "no hidden layer"),
         (LECTURE, 100, H100, r"batches of 100 need \d+ KB of shared memory for activations, a block has 227 KB"),
         (LECTURE, 14, RTX_3090, r"in registers, \d+ at most, with the 99 KB of shared memory full"),
@@ -81,6 +82,20 @@ def test_where_a_block_may_have_half_of_the_shared_memory_two_are_on_a_multiproc
     assert plan((784, 200, 200, 10), 1, GTX_980).resident == 1
     for gpu in (RTX_2080_TI, RTX_3090, H100):
         assert plan((784, 300, 10), 1, gpu).resident == 1
+
+
+@pytest.mark.parametrize(
+    ("gpu", "streamed", "megabytes"), [(GTX_980, (3, 2), "15.0 MB"), (GTX_1080, (2, 2), "10.3 MB")]
+)
+def test_what_has_no_room_on_an_older_gpu_passes_through_its_memory(gpu: Gpu, streamed, megabytes: str) -> None:
+    one = plan(LECTURE, 1, gpu)
+    assert one.streamed == streamed
+    assert one.words.endswith(f"in global memory, {megabytes} of which pass per update")
+    assert one.kept_numbers + sum(one.in_shared) * 20 + one.streamed_numbers == 3 * sum(s.numbers for s in one.slices)
+    elements = [784 * 500 + 500, 500 * 500 + 500]
+    moments = sum(2 * 8 * count for count in elements)
+    weights = 12 * elements[0] if gpu == GTX_980 else 0
+    assert one.streamed_bytes == moments + weights
 
 
 @pytest.mark.parametrize(("gpu", "twice", "once"), [(H100, 33, 47), (A100, 19, 33), (RTX_3090, 3, 13)])

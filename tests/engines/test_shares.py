@@ -42,7 +42,7 @@ def test_what_fits_in_the_whole_gpu_only_gets_it() -> None:
 
 def test_what_does_not_fit_is_said() -> None:
     with pytest.raises(DoesNotFitError, match="too large for 16 multiprocessors"):
-        best_share(LECTURE, GTX_980, 4)
+        best_share(LECTURE._replace(batch=8), GTX_980, 4)
 
 
 def test_without_a_guarantee_that_all_blocks_run_at_once_nothing_is_shared() -> None:

@@ -109,6 +109,8 @@ class _Epoch:
             device.copy(array, new)  # for the padding after rows: the kernel only writes actual numbers
         self._packets, self._no_packets = (device.zeros(self.plan.packets, np.uint64) for _ in range(2))
         self._status = device.zeros(4, np.int32)
+        streamed = self.plan.blocks * self.plan.streamed_floats
+        self._streamed = [device.zeros(streamed, np.float32)] if streamed else []
         self._try_out()
 
     def _compiled(self) -> Module:
@@ -154,8 +156,8 @@ class _Epoch:
         numbers = (data.batch_size, data.examples, first, last)
         arguments = [
             data.images, *_arrays(data.labels), data.order, *map(np.int32, numbers), *self._state, *self._new_state,
-            data.constants, *self._penalties, self._packets, self._status, np.int32(self.patience), data.losses,
-            data.correct,
+            data.constants, *self._penalties, *self._streamed, self._packets, self._status, np.int32(self.patience),
+            data.losses, data.correct,
         ]  # fmt: skip
         plan = self.plan
         try:

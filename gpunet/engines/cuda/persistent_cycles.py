@@ -18,6 +18,8 @@ PLANNED_THREADS = 256
 # writes and reads per neuron and example.
 REDUCTION, REDUCTION_EXAMPLE, PACKET_BYTES = 400, 95, 16
 CACHE_BYTES = 32  # per cycle and multiprocessor, to and from the second-level cache
+MEMORY_BYTES = 9  # the same of memory, on a GTX 1080 (320 GB/s, 20 multiprocessors at 1.7 GHz); a GTX 980 has 11
+OLD_CACHE = 2 << 20  # bytes of the second-level cache of the GTX 900 and 10 series: more than that comes from memory
 
 
 def persistent_cycles(plan: Plan) -> float:
@@ -29,4 +31,4 @@ def persistent_cycles(plan: Plan) -> float:
     for layer in range(1, 1 + plan.reductions):
         example = REDUCTION_EXAMPLE + plan.network.widths[layer] * PACKET_BYTES / CACHE_BYTES
         total += REDUCTION + example * plan.batch
-    return total
+    return total + plan.streamed_bytes / (MEMORY_BYTES * plan.blocks / plan.resident)

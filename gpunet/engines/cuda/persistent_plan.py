@@ -34,6 +34,7 @@ WORKING_REGISTERS = {1: (58, 84, 110), 2: (96, 112, 132)}
 WORKING_REGISTERS_BEFORE_7 = {1: (58, 84, 110), 2: (116, 132, 150)}  # compute capability
 ATTEMPTS = 3
 MOST_NUMBERS = 512  # per thread, because its code is unrolled over all of them
+MOST_NUMBERS_BEFORE_7 = 640  # those in global memory among them
 STAGED_WORDS = 12  # of the next batch's inputs, in a thread's registers on their way to shared memory
 CLASSES_OF_LANES = 32  # up to this many classes take one lane each (kernels/persistent_output.cuh)
 LAUNCH_EXAMPLES = 20_000  # per launch: 50 to 100 ms, which a display and Ctrl-C can wait for
@@ -80,6 +81,8 @@ class Plan:
     weighted:  whether examples have weights.
     twice:     whether weights between hidden layers are in two blocks (kernels/persistent_block.cuh), or in one.
     resident:  blocks on each multiprocessor.
+    streamed:  for the incoming weights of each hidden layer, how many of their arrays are in global memory, starting
+    with the last; empty if none are. They are read and written in every update.
     extra:     more compile-time parameters, for measurements and tests (kernels/phases.cuh).
     """
 
@@ -95,6 +98,7 @@ class Plan:
     weighted: bool = False
     twice: bool = True
     resident: int = 1
+    streamed: tuple[int, ...] = ()
     extra: tuple[tuple[str, int], ...] = ()
 
     @property
@@ -139,7 +143,27 @@ class Plan:
     def kept_numbers(self) -> int:
         """Numbers in a thread's registers."""
         pairs = zip(self.slices, self.in_shared, strict=True)
-        return sum(one.numbers * (self.arrays - in_shared) for one, in_shared in pairs)
+        return sum(one.numbers * (self.arrays - in_shared) for one, in_shared in pairs) - self.streamed_numbers
+
+    @property
+    def streamed_numbers(self) -> int:
+        """Numbers of a thread in global memory."""
+        return sum(one.numbers * many for one, many in zip(self.slices, self.streamed, strict=False))
+
+    @property
+    def streamed_floats(self) -> int:
+        """Floats of global memory per block."""
+        return self.streamed_numbers * self.threads
+
+    @property
+    def streamed_bytes(self) -> int:
+        """Bytes that an update reads and writes in global memory."""
+        total = 0
+        for layer, many in enumerate(self.streamed, start=1):
+            weights = many == self.arrays  # are read once more going forward, and where there is no copy going back
+            reads = weights * (2 if layer > 1 and not self.twice else 1)
+            total += 4 * (2 * many + reads) * (self.network.widths[layer - 1] + 1) * self.network.widths[layer]
+        return total
 
     @property
     def shared_floats(self) -> int:
@@ -194,12 +218,16 @@ class Plan:
         """What is stored where, for messages."""
         shared = sum(one.numbers * many for one, many in zip(self.slices, self.in_shared, strict=True))
         between = f", those between hidden layers {'twice' if self.twice else 'once'}" if self.hidden > 1 else ""
+        streamed = ""
+        if self.streamed_numbers:
+            megabytes = self.streamed_bytes / 1e6
+            streamed = f", {self.streamed_numbers} in global memory, {megabytes:.1f} MB of which pass per update"
         grid = (
             f"{self.blocks} blocks of {self.threads} threads{', two per multiprocessor' if self.resident == 2 else ''}"
         )
         return (
             f"{grid}; weights and moments on the chip{between}: a thread has {self.kept_numbers} numbers in registers, "
-            f"{shared} in shared memory"
+            f"{shared} in shared memory{streamed}"
         )
 
     @property
@@ -225,6 +253,8 @@ class Plan:
             "SHARED_FLOATS": self.shared_floats,
             "TWICE": int(self.twice),
             "RESIDENT_BLOCKS": self.resident,
+            "IN_MEMORY": _list(self.streamed or (0,) * self.hidden),
+            "MEMORY_FLOATS": self.streamed_floats,
             **({"WEIGHTED": 1} if self.weighted else {}),
             **({"L2": 1} if self.network.l2 else {}),
             **dict(self.extra),
@@ -348,9 +378,10 @@ def _place(plan: Plan, hardware: Hardware, working: int) -> Plan:
     """Move arrays from registers to shared memory until the rest fits. Raises DoesNotFitError if it never does."""
     plan = replace(plan, in_shared=(0,) * len(plan.slices))
     slices = sum(one.numbers for one in plan.slices)
-    if slices * plan.arrays > MOST_NUMBERS:
+    most = MOST_NUMBERS_BEFORE_7 if _has_room_for_two(hardware) else MOST_NUMBERS
+    if slices * plan.arrays > most:
         raise DoesNotFitError(
-            f"a thread would have {slices * plan.arrays} weights and moments, {MOST_NUMBERS} at most: "
+            f"a thread would have {slices * plan.arrays} weights and moments, {most} at most: "
             f"{plan.network} is too large for {hardware.multiprocessors} multiprocessors"
         )
     _require_shared(plan, hardware, "activations")
@@ -362,12 +393,30 @@ def _place(plan: Plan, hardware: Hardware, working: int) -> Plan:
         moved = replace(plan, in_shared=_one_more(plan.in_shared, which))
         if moved.shared_bytes <= most_shared:
             plan = moved
+    if plan.batch == 1 and _has_room_for_two(hardware):  # with more examples, the compiler has too few registers
+        plan = _stream(plan, allowed)
     if plan.kept_numbers > allowed:
         raise DoesNotFitError(
             f"{plan.network} with batches of {plan.batch} on {hardware.multiprocessors} multiprocessors: "
             f"a thread would keep {plan.kept_numbers} weights and moments in registers, {allowed} at most, with the "
             f"{most_shared // 1024} KB of shared memory full"
         )
+    return plan
+
+
+def _stream(plan: Plan, allowed: int) -> Plan:
+    """Move arrays of incoming weights from registers to global memory until the rest fits, if it can.
+
+    Slots of the last layers come first: their steps are made while blocks wait for one another. Weights come last.
+    """
+    layers = list(reversed(range(plan.hidden)))
+    slots = [layer for layer in layers for _ in range(plan.arrays - 1)]
+    for which in [*slots, *reversed(layers)]:
+        if plan.kept_numbers <= allowed:
+            break
+        streamed = plan.streamed or (0,) * plan.hidden
+        if streamed[which] + plan.in_shared[which] < plan.arrays:
+            plan = replace(plan, streamed=_one_more(streamed, which))
     return plan
 
 
