@@ -1,8 +1,8 @@
-"""Two workers of one sweep, one of which is killed -9 again and again: `sweepers_killed.py KILLS STORAGE WORDS...`.
+"""Two workers of one sweep, one of which is killed -9 again and again: `sweepers_killed.py KILLS WORDS...`.
 
 The worker that stays keeps in step with the kills, so that they are spread over the whole study however fast the
-machine is. The workers are forks, which start in a moment; a process of its own, because forking needs one that has no
-threads.
+machine is; of many cores, each worker uses one. The workers are forks, which start in a moment; a process of its own,
+because forking needs one that has no threads.
 """
 
 from __future__ import annotations
@@ -72,4 +72,4 @@ def wait(until: Callable[[], object]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main(int(sys.argv[1]), [*sys.argv[2:], "--threads", "1"])
