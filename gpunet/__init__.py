@@ -33,7 +33,7 @@ from gpunet.errors import (
     TrainingDivergedError,
 )
 from gpunet.keras_names import attributes_of, explain_modules
-from gpunet.layers import Activation, Dense, Flatten, Input, Network
+from gpunet.layers import Activation, Dense, Dropout, Flatten, Input, Network
 from gpunet.many import fit_many
 from gpunet.model import Sequential, load
 from gpunet.model import load as load_model
@@ -53,6 +53,7 @@ __all__ = [
     "Dataset",
     "Dense",
     "DeviceError",
+    "Dropout",
     "Examples",
     "Flatten",
     "GpunetError",

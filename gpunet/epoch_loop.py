@@ -17,6 +17,7 @@ from gpunet.arrays import is_finite
 from gpunet.callbacks import Callback, Logs
 from gpunet.engines import Engine
 from gpunet.engines.base import Progress
+from gpunet.engines.dropout import NO_KEY, Key
 from gpunet.errors import DeviceError, TrainingDivergedError
 from gpunet.fit_arguments import Training
 from gpunet.regularizers import penalty
@@ -34,8 +35,16 @@ class EpochTask:
     After `run`, logs holds what the epoch reports, and weights the model's weights.
     """
 
-    def __init__(self, engine: Engine, uploaded: Sequence[Any], order: NDArray[np.int32], batch_size: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        uploaded: Sequence[Any],
+        order: NDArray[np.int32],
+        batch_size: int,
+        key: Key = NO_KEY,
+    ) -> None:
         self._engine, self._uploaded, self._order, self._batch_size = engine, uploaded, order, batch_size
+        self._key = key
         self.logs: Logs = {}
         self.weights: list[NDArray[np.floating]] = []
         engine.keep_epoch()  # earlier epochs are not this task's to undo
@@ -45,7 +54,7 @@ class EpochTask:
         images, labels, *validation = self._uploaded
         try:
             # Inside: Ctrl-C may come when the engine is done, before anything here knows of it.
-            statistics = self._engine.train_epoch(images, labels, self._order, self._batch_size, progress)
+            statistics = self._engine.train_epoch(images, labels, self._order, self._batch_size, progress, self._key)
             self.logs = {
                 "loss": statistics.loss,
                 "accuracy": statistics.accuracy,
@@ -107,7 +116,8 @@ def steps(
         for epoch in training.epochs:
             for hook in hooks:
                 hook.on_epoch_begin(epoch)
-            task = EpochTask(engine, uploaded, _next_order(model, training), training.batch_size)
+            key = seeds.epoch_key(model.seed, model.epochs_trained)
+            task = EpochTask(engine, uploaded, _next_order(model, training), training.batch_size, key)
             try:
                 yield from _counted(model, task, training.scale)
                 for hook in hooks:

@@ -21,7 +21,7 @@ Lines = tuple[tuple[str, str], ...]
 
 DENSE_ONLY = "gpunet trains fully connected networks: a Sequential of Dense layers"
 PENALTIES = "gpunet has L2 on weights, Dense(units, kernel_regularizer=L2(0.0001)), and no other penalty"
-NOISE = "gpunet has no noise; L2 and callbacks.EarlyStopping help against overfitting"
+NOISE = "gpunet has Dropout(rate) after hidden layers, and no other noise"
 START = "a start is a name: Dense(units, kernel_initializer='he_normal'); gpunet.first_weights.NAMES has all"
 LOSSES = "a loss is a name: compile(loss='sparse_categorical_crossentropy') for class numbers, or 'categorical_...'"
 RATE = "callbacks.LearningRateScheduler and ReduceLROnPlateau change the rate between epochs"
@@ -31,7 +31,7 @@ FILES = "model.save(path) and gpunet.load(path) keep layers, weights and, if ask
 NAMES: Lines = (
     ("Reshape Permute", "fit, evaluate and predict flatten images themselves: leave the layer out"),
     ("Rescaling", "bytes (uint8) are scaled to 0..1 when they are used; Normalization scales other numbers"),
-    ("Dropout AlphaDropout SpatialDropout1D SpatialDropout2D GaussianDropout GaussianNoise", NOISE),
+    ("AlphaDropout SpatialDropout1D SpatialDropout2D GaussianDropout GaussianNoise", NOISE),
     ("BatchNormalization LayerNormalization GroupNormalization UnitNormalization", DENSE_ONLY),
     ("Conv1D Conv2D Conv3D SeparableConv2D DepthwiseConv2D Conv2DTranspose ZeroPadding2D UpSampling2D", DENSE_ONLY),
     ("MaxPooling1D MaxPooling2D MaxPool2D AveragePooling2D GlobalAveragePooling2D GlobalMaxPooling2D", DENSE_ONLY),

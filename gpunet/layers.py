@@ -5,11 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from gpunet import first_weights, regularizers
-from gpunet.checks import require_positive_integer
+from gpunet.checks import require_number, require_positive_integer
 from gpunet.errors import ArgumentError, shown
 from gpunet.keras_names import attributes_of, explained, not_callable
 from gpunet.regularizers import L2
@@ -30,14 +30,18 @@ class Network:
                  and stay at 0.
     l2:          for each layer, the factor of the sum of its squared weights (without biases) in the loss; empty if no
                  layer has such a penalty.
+    dropout:     for each layer, the share of its units that are dropped in training (see Dropout); empty if there is
+                 no dropout. 0 for the last layer.
     """
 
     widths: tuple[int, ...]
     activations: tuple[str, ...]
     biases: tuple[bool, ...] = ()
     l2: tuple[float, ...] = ()
+    dropout: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "dropout", tuple(self.dropout) if any(self.dropout) else ())
         object.__setattr__(self, "l2", tuple(self.l2) if any(self.l2) else ())
         object.__setattr__(self, "biases", tuple(self.biases) or (True,) * len(self.activations))
         if len(self.biases) != len(self.activations) or not all(isinstance(bias, bool) for bias in self.biases):
@@ -62,6 +66,10 @@ class Network:
             )
         for penalty in self.l2:
             regularizers.checked("l2", penalty)
+        for rate in self.dropout:
+            _checked_rate(rate)
+        if self.dropout and (len(self.dropout) != len(self.activations) or self.dropout[-1]):
+            raise ArgumentError(f"network: dropout: expected a rate for each layer, 0 for the last; got {self.dropout}")
         if self.activations[-1] != "softmax":
             raise ArgumentError(
                 f"the output layer needs the activation 'softmax', got {shown(self.activations[-1])}; "
@@ -111,6 +119,11 @@ class Network:
     def own_shapes(self) -> list[tuple[int, ...]]:
         """Shapes of the arrays that the network really has, as users and files see them."""
         return [shape for shape, present in zip(self.weight_shapes, self.present, strict=True) if present]
+
+    @property
+    def shape(self) -> Network:
+        """Without what concerns training alone: networks whose shapes are equal can have each other's weights."""
+        return replace(self, l2=(), dropout=())
 
     @property
     def twice_l2(self) -> tuple[float, ...]:
@@ -234,7 +247,23 @@ class Activation:
         return f"Activation({self.activation!r})"
 
 
-Layer = Preparation | Dense | Activation
+class Dropout:
+    """Drops units of the layer before it in training, at random, each with a probability of `rate`; as Keras' layer.
+
+    The others are multiplied by 1 / (1 - rate), so that their mean stays. Nothing is dropped in predict and evaluate.
+    After a hidden Dense layer and its Activation. The model's seed and the number of the epoch decide what is dropped.
+    Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting" (2014).
+    """
+
+    @explained
+    def __init__(self, rate: float) -> None:
+        self.rate = _checked_rate(rate)
+
+    def __repr__(self) -> str:
+        return f"Dropout({self.rate!r})"
+
+
+Layer = Preparation | Dense | Activation | Dropout
 
 
 def network_of(layers: Iterable[Layer], inputs: int | None = None) -> Network:
@@ -247,6 +276,7 @@ def network_of(layers: Iterable[Layer], inputs: int | None = None) -> Network:
     activations: list[str | None] = []
     biases: list[bool] = []
     penalties: list[float] = []
+    dropout: list[float | None] = []  # of each layer, None before there is a Dropout
     prepared: list[Preparation] = []
     for number, layer in enumerate(layers):
         if isinstance(layer, Preparation):
@@ -282,6 +312,15 @@ def network_of(layers: Iterable[Layer], inputs: int | None = None) -> Network:
             activations.append(layer.activation)
             biases.append(layer.use_bias)
             penalties.append(layer.kernel_regularizer.l2 if layer.kernel_regularizer else 0.0)
+            dropout.append(None)
+        elif isinstance(layer, Dropout):
+            if not activations:
+                raise ArgumentError(f"{layer}: expected after a hidden Dense layer; gpunet drops no inputs")
+            if dropout[-1] is not None:
+                raise ArgumentError(f"{layer}: the Dense layer before it already has a Dropout({dropout[-1]!r})")
+            dropout[-1] = layer.rate
+        elif dropout and dropout[-1] is not None:
+            raise ArgumentError(f"{layer}: expected before the Dropout, directly after its Dense layer")
         else:
             if not activations:
                 raise ArgumentError(f"Activation({layer.activation!r}): expected after a Dense layer")
@@ -293,8 +332,18 @@ def network_of(layers: Iterable[Layer], inputs: int | None = None) -> Network:
             activations[-1] = layer.activation
     if not activations:
         raise ArgumentError("the model has no Dense layer; add one with model.add(Dense(units, activation='softmax'))")
+    if dropout[-1] is not None:
+        raise ArgumentError(f"Dropout({dropout[-1]!r}): expected after a hidden layer, not after the last")
     functions = tuple(activation or "linear" for activation in activations)
-    return Network(tuple(widths), functions, tuple(biases), tuple(penalties))
+    rates = tuple(rate or 0.0 for rate in dropout)
+    return Network(tuple(widths), functions, tuple(biases), tuple(penalties), rates)
+
+
+def _checked_rate(rate: object) -> float:
+    share = require_number("Dropout: rate", rate)
+    if not 0 <= share < 1:
+        raise ArgumentError(f"Dropout: rate: expected a share from 0 to below 1, got {shown(rate)}")
+    return share
 
 
 def _known_activation(owner: str, name: object) -> str:

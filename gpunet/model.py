@@ -24,7 +24,7 @@ from gpunet.errors import ArgumentError, NotCompiledError, shown
 from gpunet.example_weights import with_sample_weights
 from gpunet.fit_arguments import Checks, FitArguments, Training, check_verbose, hint_at_class_0
 from gpunet.keras_names import explained, no_attribute, not_callable
-from gpunet.layers import Activation, Dense, Layer, Network, Preparation, network_of
+from gpunet.layers import Activation, Dense, Dropout, Layer, Network, Preparation, network_of
 from gpunet.metrics import checked as check_metrics
 from gpunet.optimizers import Optimizer
 from gpunet.regularizers import L2, penalty
@@ -111,8 +111,8 @@ class Sequential:
     @turns.short
     def add(self, layer: Layer) -> None:
         """Append a layer; possible until the model has weights."""
-        if not isinstance(layer, Preparation | Dense | Activation):
-            raise ArgumentError(f"add: expected an Input, Dense or Activation layer, got {shown(layer)}")
+        if not isinstance(layer, Layer):
+            raise ArgumentError(f"add: expected an Input, Dense, Activation or Dropout layer, got {shown(layer)}")
         if any(layer is other for other in self.layers):
             raise ArgumentError(
                 f"add: this {type(layer).__name__} layer is in the model already; layers do not share weights: make "
@@ -357,8 +357,12 @@ class Sequential:
         """Print the layers with their output shapes and numbers of parameters."""
         network = self.network
         print_fn(f"{'layer':<10}{'activation':<14}{'output':<14}{'parameters':>12}")
-        for (inputs, units), activation, bias in zip(network.sizes, network.activations, network.biases, strict=True):
+        rates = network.dropout or (0.0,) * network.layers
+        rows = zip(network.sizes, network.activations, network.biases, rates, strict=True)
+        for (inputs, units), activation, bias, rate in rows:
             print_fn(f"{'Dense':<10}{activation:<14}{f'(None, {units})':<14}{(inputs + bias) * units:>12,}")
+            if rate:
+                print_fn(f"{'Dropout':<10}{rate:<14g}{f'(None, {units})':<14}{0:>12}")
         print_fn(f"{'total':<38}{network.parameters:>12,}")
 
     def count_params(self) -> int:
@@ -447,5 +451,7 @@ def layers_of(saved: saving.Saved) -> list[Layer]:
         for units, activation, bias, penalty in zip(widths, network.activations, network.biases, penalties, strict=True)
     ]
     layers[0].inputs = inputs
-    before = [] if saved.normalization is None else [saved.normalization]
-    return [*before, *layers]
+    made: list[Layer] = [] if saved.normalization is None else [saved.normalization]
+    for layer, rate in zip(layers, network.dropout or [0.0] * len(widths), strict=True):
+        made += [layer, Dropout(rate)] if rate else [layer]
+    return made

@@ -113,7 +113,7 @@ def _model_to_start_from(options: argparse.Namespace) -> Saved | None:
     path = getattr(options, "from")
     if path is None:
         return None
-    for name in ("hidden", "activation", "l2"):
+    for name in ("hidden", "activation", "l2", "dropout"):
         if getattr(options, name) is not None:
             raise ArgumentError(f"--{name}: not with --from, which takes the network of {path}; leave it out")
     return saving.read(path)

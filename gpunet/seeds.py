@@ -1,4 +1,4 @@
-"""What a model's seed determines: the initial weights, and the order of the examples in every epoch."""
+"""What a model's seed determines: initial weights; in every epoch the examples' order, and what dropout drops."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpunet import first_weights
+from gpunet.engines.dropout import Key
 from gpunet.first_weights import ZEROS
 from gpunet.layers import Network
 
-START, SHUFFLE = 0, 1  # the keys keep the streams of random numbers apart
+START, SHUFFLE, DROP = 0, 1, 2  # the keys keep the streams of random numbers apart
 BIAS = 0
 
 
@@ -36,6 +37,12 @@ def start(network: Network, seed: int, names: Sequence[tuple[str, str]]) -> list
 def epoch_order(seed: int, epoch: int, examples: int) -> NDArray[np.int32]:
     """The shuffled indices of the examples; epoch: how many the model was trained before."""
     return _random(seed, SHUFFLE, epoch).permutation(examples).astype(np.int32)
+
+
+def epoch_key(seed: int, epoch: int) -> Key:
+    """The key of an epoch's random numbers for Dropout; epoch: as in `epoch_order`."""
+    first, second = np.random.SeedSequence(seed, spawn_key=(DROP, epoch)).generate_state(2)
+    return int(first), int(second)
 
 
 def _random(seed: int, *key: int) -> np.random.Generator:

@@ -10,7 +10,6 @@ import contextlib
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -260,7 +259,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     def _continued(self, layers: list[Dense], inputs: int) -> Sequential:
         """The model of the last fit, with the penalty that the layers have."""
         model, network = self.model_, network_of(layers, inputs)
-        if replace(network, l2=()) != replace(model.network, l2=()):
+        if network.shape != model.network.shape:
             raise ArgumentError(
                 f"the network was {model.network} with {', '.join(model.network.activations)}; "
                 "hidden_layer_sizes and activation cannot be changed"

@@ -15,7 +15,7 @@ from gpunet import commandline, losses, optimizers
 from gpunet.commandline import LINEARLY, LOGARITHMICALLY, Option
 from gpunet.data import Dataset
 from gpunet.errors import ArgumentError
-from gpunet.layers import HIDDEN_ACTIVATIONS, Dense
+from gpunet.layers import HIDDEN_ACTIVATIONS, Dense, Dropout
 from gpunet.model import Sequential, layers_of
 from gpunet.normalization import Normalization
 from gpunet.optimizers import Optimizer
@@ -105,7 +105,18 @@ OPTIONS = (
         spread=LOGARITHMICALLY,
     ),
     Option(
-        "--seed", type=commandline.seed, default=0, metavar="N", help="seed of the initial weights and the shuffling"
+        "--dropout",
+        type=float,
+        metavar="RATE",
+        help="share of every hidden layer's units that is dropped in training (none)",
+        spread=LINEARLY,
+    ),
+    Option(
+        "--seed",
+        type=commandline.seed,
+        default=0,
+        metavar="N",
+        help="seed of the initial weights, the shuffling and the dropout",
     ),
 )
 
@@ -182,6 +193,8 @@ def model_of(options: argparse.Namespace, dataset: Dataset) -> Sequential:
     penalty = None if options.l2 is None else L2(options.l2)
     for units in options.hidden:
         model.add(Dense(units, options.activation, input_dim=inputs, kernel_regularizer=penalty))
+        if options.dropout is not None:
+            model.add(Dropout(options.dropout))
         inputs = None
     model.add(Dense(dataset.classes, "softmax", input_dim=inputs, kernel_regularizer=penalty))
     model.class_names = dataset.class_names

@@ -13,14 +13,19 @@
 // Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 2 or 3 for medium, 2 for large.
 #include "activation.cuh"
 #include "batch.cuh"
+#include "dropout.cuh"
 #include "product.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_backward(
         const float* __restrict__ dz, const float* __restrict__ weights,
         const float* __restrict__ y_previous, float* __restrict__ dz_previous,
         const int* __restrict__ cursors, int batch_size, int examples,
+#if DROPOUT
+        const unsigned* __restrict__ drops, int dropped,
+#endif
         int inputs, int units, float* partials, unsigned* arrivals) {
-    const int rows = batch_at(cursors[BACKWARD], batch_size, examples).rows;
+    const Batch batch = batch_at(cursors[BACKWARD], batch_size, examples);
+    const int rows = batch.rows;
     const int first_m = blockIdx.y * TILE_M;
     const int first_n = blockIdx.x * TILE_N;
     if (first_m >= rows) return;  // the whole block, and every block that shares this tile
@@ -39,8 +44,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_bac
         for (int i = 0; i < THREAD_M; ++i) {
             const int m = first_m + tile_row(i);
             if (m >= rows) continue;
-            const float4 y = read_four(y_previous + (size_t)m * padded(inputs) + n);
-            const float4 dx = four_products(products, i, j);
+            float4 y = read_four(y_previous + (size_t)m * padded(inputs) + n);
+            float4 dx = four_products(products, i, j);
+#if DROPOUT
+            const Dropout dropout{drops, dropped};
+            const float scale = dropout.scale();
+            float factors[4];
+            dropout.factors(n / 4, batch.first + m, factors);
+            y = make_float4(undropped(y.x, scale), undropped(y.y, scale), undropped(y.z, scale), undropped(y.w, scale));
+            dx = make_float4(dx.x * factors[0], dx.y * factors[1], dx.z * factors[2], dx.w * factors[3]);
+#endif
             write_four(dz_previous, inputs, m, n, make_float4(
                 dx.x * activation_derivative<ACTIVATION>(y.x), dx.y * activation_derivative<ACTIVATION>(y.y),
                 dx.z * activation_derivative<ACTIVATION>(y.z), dx.w * activation_derivative<ACTIVATION>(y.w)));

@@ -10,6 +10,7 @@
 // Residency  at least 4 blocks an SM.
 #include "activation.cuh"
 #include "batch.cuh"
+#include "dropout.cuh"
 #include "matrix.cuh"
 #include "warp.cuh"
 
@@ -18,8 +19,13 @@ constexpr int WARPS = 8;
 extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) dense_backward_vector(
         const float* __restrict__ dz, const float* __restrict__ weights,
         const float* __restrict__ y_previous, float* __restrict__ dz_previous,
-        const int* __restrict__ cursors, int batch_size, int examples, int inputs, int units) {
-    const int rows = batch_at(cursors[BACKWARD], batch_size, examples).rows;
+        const int* __restrict__ cursors, int batch_size, int examples,
+#if DROPOUT
+        const unsigned* __restrict__ drops, int dropped,
+#endif
+        int inputs, int units) {
+    const Batch batch = batch_at(cursors[BACKWARD], batch_size, examples);
+    const int rows = batch.rows;
     const int lane = threadIdx.x % 32;
     const int n = blockIdx.x * WARPS + threadIdx.x / 32;
     const int m = blockIdx.y;
@@ -35,6 +41,12 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) dense_backward_vecto
     sum = warp_sum(sum);
     if (lane == 0) {
         const size_t at = (size_t)m * padded(inputs) + n;
+#if DROPOUT
+        const Dropout dropout{drops, dropped};
+        const float y = undropped(y_previous[at], dropout.scale()), factor = dropout.factor(n, batch.first + m);
+        dz_previous[at] = sum * factor * activation_derivative<ACTIVATION>(y);
+#else
         dz_previous[at] = sum * activation_derivative<ACTIVATION>(y_previous[at]);
+#endif
     }
 }

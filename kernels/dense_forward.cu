@@ -14,6 +14,7 @@
 // Tiles   small 16 x 64 x 16, 2 x 4 a thread; medium 64 x 64 x 16, 4 x 4; large 128 x 128 x 8, 8 x 8.
 // Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 2 or 3 for medium, 2 for large.
 #include "activation.cuh"
+#include "dropout.cuh"
 #include "input.cuh"
 #include "product.cuh"
 
@@ -21,6 +22,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_for
         const InputElement* __restrict__ x, const int* __restrict__ order, int gather,
         const int* __restrict__ cursors, int batch_size, int examples,
         const float* __restrict__ weights, float* __restrict__ y,
+#if DROPOUT
+        const unsigned* __restrict__ drops, int dropped,
+#endif
         int inputs, int units, float* partials, unsigned* arrivals) {
     const Batch batch = batch_at(cursors[FORWARD], batch_size, examples);
     const int first_m = blockIdx.y * TILE_M;
@@ -44,9 +48,16 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_for
             const int m = first_m + tile_row(i);
             if (m >= batch.rows) continue;
             const float4 z = scaled_input_sums(four_products(products, i, j));
-            write_four(y, units, m, n, make_float4(
+            float4 active = make_float4(
                 activate<ACTIVATION>(z.x + b.x), activate<ACTIVATION>(z.y + b.y),
-                activate<ACTIVATION>(z.z + b.z), activate<ACTIVATION>(z.w + b.w)));
+                activate<ACTIVATION>(z.z + b.z), activate<ACTIVATION>(z.w + b.w));
+#if DROPOUT
+            float factors[4];
+            Dropout{drops, dropped}.factors(n / 4, batch.first + m, factors);
+            active = make_float4(
+                active.x * factors[0], active.y * factors[1], active.z * factors[2], active.w * factors[3]);
+#endif
+            write_four(y, units, m, n, active);
         }
     }
 }

@@ -10,6 +10,7 @@
 //         DRAM of a GTX 980 (224 GB/s). Two operations for 4 bytes: bound by memory.
 // Residency  at least 4 blocks an SM.
 #include "activation.cuh"
+#include "dropout.cuh"
 #include "input.cuh"
 #include "warp.cuh"
 
@@ -27,7 +28,11 @@ __device__ __forceinline__ float sum_of_same_half(float x) {
 extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) dense_forward_vector(
         const InputElement* __restrict__ x, const int* __restrict__ order, int gather,
         const int* __restrict__ cursors, int batch_size, int examples,
-        const float* __restrict__ weights, float* __restrict__ y, int inputs, int units) {
+        const float* __restrict__ weights, float* __restrict__ y,
+#if DROPOUT
+        const unsigned* __restrict__ drops, int dropped,
+#endif
+        int inputs, int units) {
     __shared__ float sums[WARPS][COLUMNS];
     const int first_n = blockIdx.x * COLUMNS;
     const int half = threadIdx.x % 2;  // which four of the eight columns
@@ -80,5 +85,10 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) dense_forward_vector
     float total = 0.0f;
 #pragma unroll
     for (int warp = 0; warp < WARPS; ++warp) total += sums[warp][threadIdx.x];
-    y[(size_t)m * padded(units) + n] = activate<ACTIVATION>(scaled_input_sum(total) + bias);
+#if DROPOUT
+    const float factor = Dropout{drops, dropped}.factor(n, batch.first + m);
+#else
+    constexpr float factor = 1.0f;
+#endif
+    y[(size_t)m * padded(units) + n] = activate<ACTIVATION>(scaled_input_sum(total) + bias) * factor;
 }

@@ -7,7 +7,8 @@
 //         (examples,). weights_in and slots_in are read at the start; weights_out and slots_out are written at the end,
 //         if all went well (persistent_block.cuh has their layout). constants, and twice_l2 (layers,) if -DL2=1:
 //         optimizer.cuh. packets, status, patience: exchange.cuh. losses (examples,) float32 and correct (examples,)
-//         uint8 are written in the epoch's order.
+//         uint8 are written in the epoch's order. drops, if -DDROPOUT=1: dropout.cuh; -DDROPPED=1,0 says which hidden
+//         layers have dropout.
 // Launch  cooperative where the GPU has such launches; BLOCKS blocks of THREADS threads, SHARED_FLOATS floats of dynamic
 //         shared memory; updates first_update to last_update - 1 of the epoch. Where an epoch is split into launches changes no bit.
 // Range   at least one hidden layer, BLOCKS at most the units of the narrowest, at most BATCH examples per batch.
@@ -38,7 +39,10 @@ __device__ __forceinline__ void activate_own(Block& block, const Exchange& excha
         const int copy = i / (BATCH * OWNED), number = i % (BATCH * OWNED), example = number / OWNED, row = number % OWNED;
         if (row >= count_owned<LAYER>()) return;
         const float sum = block.sums.total(number);
-        const float y = activate<activation_of(LAYER)>(LAYER == 1 ? scaled_input_sum(sum) : sum);
+        float y = activate<activation_of(LAYER)>(LAYER == 1 ? scaled_input_sum(sum) : sum);
+#if DROPOUT
+        if (dropped(LAYER)) y *= dropout_of<LAYER>(update).factor(first_owned<LAYER>() + row, update.batch.first + example);
+#endif
         exchange.publish(copy, forward_exchange(LAYER), example, first_owned<LAYER>() + row, y);
         if (copy == 0) layer.own_activations.of(update.turn).at(example, row) = y;
     });
@@ -66,6 +70,17 @@ __device__ __forceinline__ void receive(
     }
 }
 
+#if DROPOUT
+// The derivative of a neuron's activation, times what dropout multiplies it by, from the activation as it was published.
+template <int LAYER>
+__device__ __forceinline__ float dropped_derivative(const Update& update, int example, int neuron, float y) {
+    if (!dropped(LAYER)) return activation_derivative<activation_of(LAYER)>(y);
+    const Dropout dropout = dropout_of<LAYER>(update);
+    const float factor = dropout.factor(neuron, update.batch.first + example);
+    return factor * activation_derivative<activation_of(LAYER)>(undropped(y, dropout.scale()));
+}
+#endif
+
 // Adds the 1 after the numbers of a layer.
 template <int LAYER>
 __device__ __forceinline__ void with_one(float (&numbers)[columns(LAYER)]) {
@@ -89,7 +104,7 @@ __device__ __forceinline__ bool has_own_columns() {
 
 // Gradients of the last hidden layer; possible because the block has the whole output layer. For all its neurons if
 // they are needed here, otherwise for the block's own.
-__device__ __forceinline__ void backward_from_output(Block& block) {
+__device__ __forceinline__ void backward_from_output(Block& block, const Update& update) {
     constexpr int COLUMNS = columns(HIDDEN);
     HiddenLayer<HIDDEN>& layer = block.layer<HIDDEN>();
     constexpr bool ALL = HiddenLayer<HIDDEN>::KEEPS_GRADIENTS;
@@ -103,7 +118,11 @@ __device__ __forceinline__ void backward_from_output(Block& block) {
 #pragma unroll
         for (int column = 0; column < COLUMNS; ++column) {
             const int neuron = column_place(COLUMNS, column), row = neuron - first_owned<HIDDEN>();
+#if DROPOUT
+            gradients[column] *= dropped_derivative<HIDDEN>(update, example, neuron, y[column]);
+#else
             gradients[column] *= activation_derivative<activation_of(HIDDEN)>(y[column]);
+#endif
             if (neuron >= width(HIDDEN)) gradients[column] = 0.0f;
             if (0 <= row && row < count_owned<HIDDEN>()) {
                 const float scale = HIDDEN == 1 ? scaled_input_sum(1.0f) : 1.0f;
@@ -116,9 +135,16 @@ __device__ __forceinline__ void backward_from_output(Block& block) {
 
 // The gradient of a neuron of this block, from the sums of the next layer. In layer 1, scaled like the inputs.
 template <int LAYER>
-__device__ __forceinline__ float own_gradient(const Block& block, const Rows<owned(LAYER)>& activations, int example, int row) {
+__device__ __forceinline__ float own_gradient(
+        const Block& block, const Update& update, const Rows<owned(LAYER)>& activations, int example, int row) {
+#if DROPOUT
+    const float derivative = dropped_derivative<LAYER>(
+        update, example, first_owned<LAYER>() + row, activations.at(example, row));
+    const float gradient = block.sums.total(example * owned(LAYER) + row) * derivative;
+#else
     const float gradient = block.sums.total(example * owned(LAYER) + row)
         * activation_derivative<activation_of(LAYER)>(activations.at(example, row));
+#endif
     return LAYER == 1 ? scaled_input_sum(gradient) : gradient;
 }
 
@@ -130,7 +156,7 @@ __device__ __forceinline__ void backward_own(Block& block, const Exchange& excha
     spread<PUBLISHED * BATCH * OWNED>([&](int i) {
         const int copy = i / (BATCH * OWNED), number = i % (BATCH * OWNED), example = number / OWNED, row = number % OWNED;
         if (row >= count_owned<LAYER>()) return;
-        const float gradient = own_gradient<LAYER>(block, layer.own_activations.of(update.turn), example, row);
+        const float gradient = own_gradient<LAYER>(block, update, layer.own_activations.of(update.turn), example, row);
         if constexpr (HiddenLayer<LAYER>::KEEPS_GRADIENTS) {
             exchange.publish(copy, backward_exchange(LAYER), example, first_owned<LAYER>() + row, gradient);
         }
@@ -210,7 +236,7 @@ __device__ __forceinline__ void step_first(Block& block, const Update& update, X
     HiddenLayer<1>& layer = block.layer<1>();
     if constexpr (GRADIENTS_IN_EVERY_WARP) {  // one neuron per lane
         const int lane = threadIdx.x % 32, row = min(lane, OWNED - 1);
-        const float sum = own_gradient<1>(block, layer.own_activations.of(update.turn), 0, row);
+        const float sum = own_gradient<1>(block, update, layer.own_activations.of(update.turn), 0, row);
         const float own = row < count_owned<1>() ? sum : 0.0f;
         const auto gradients = [&](int, float (&numbers)[OWNED]) {
 #pragma unroll
@@ -278,6 +304,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) persisten
 #if L2
         const float* __restrict__ twice_l2,
 #endif
+#if DROPOUT
+        const unsigned* __restrict__ drops,
+#endif
 #if MEMORY_FLOATS
         float* __restrict__ streamed,
 #endif
@@ -295,6 +324,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) persisten
         images, targets, reinterpret_cast<const Target*>(weights), order, batch_size, examples, constants, losses, correct, first_update};
 #if L2
     epoch.twice_l2 = twice_l2;
+#endif
+#if DROPOUT
+    epoch.drops = drops;
 #endif
     Update update = epoch.update(0), before{};  // there is no update before: its steps must not be made
     Fetched fetched;
@@ -345,7 +377,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) persisten
         block.sums.finish();
         repeat<LOSS_TIMES>([&] { output_and_loss(block, epoch, update); });
 
-        repeat<BACKWARD_TIMES>([&] { backward_from_output(block); });
+        repeat<BACKWARD_TIMES>([&] { backward_from_output(block, update); });
         downward<HIDDEN - 1, 1>([&](auto counter) {
             constexpr int LAYER = counter.value;
             HiddenLayer<LAYER>& layer = block.layer<LAYER>();

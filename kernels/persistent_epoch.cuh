@@ -1,5 +1,6 @@
 // persistent_epoch.cuh: the data of an epoch, the part of one update, and how it gets into shared memory.
 #pragma once
+#include "dropout.cuh"
 #include "persistent_block.cuh"
 
 // An update of the epoch: its examples and its step. Examples that a short last batch lacks are computed all the same,
@@ -10,6 +11,9 @@ struct Update {
     Rule rule;
 #if L2  // only then, so that other updates need no further registers
     const float* twice_l2;  // of every layer
+#endif
+#if DROPOUT
+    const unsigned* drops;
 #endif
 
     // The factor of an example's gradient in the gradient of the mean loss.
@@ -29,14 +33,20 @@ struct Epoch {
 #if L2
     const float* twice_l2;
 #endif
+#if DROPOUT
+    const unsigned* drops;
+#endif
 
     __device__ __forceinline__ Update update(int turn) const {
         const int number = first_update + turn;
+        Update update{turn, batch_at(number, batch_size, examples), read_rule(constants, number)};
 #if L2
-        return {turn, batch_at(number, batch_size, examples), read_rule(constants, number), twice_l2};
-#else
-        return {turn, batch_at(number, batch_size, examples), read_rule(constants, number)};
+        update.twice_l2 = twice_l2;
 #endif
+#if DROPOUT
+        update.drops = drops;
+#endif
+        return update;
     }
 
     // The index of an update's example among all images.
@@ -44,6 +54,18 @@ struct Epoch {
         return order[min(update.batch.first + example, examples - 1)];
     }
 };
+
+#if DROPOUT
+__device__ constexpr bool dropped(int layer) {
+    constexpr int list[] = {DROPPED};
+    return list[layer - 1] != 0;
+}
+
+template <int LAYER>
+__device__ __forceinline__ Dropout dropout_of(const Update& update) {
+    return {update.drops, LAYER - 1};
+}
+#endif
 
 // A thread's columns of an example's input.
 __device__ __forceinline__ void input(

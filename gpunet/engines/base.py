@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpunet import optimizers
+from gpunet.engines.dropout import NO_KEY, Key
 from gpunet.engines.weighted import Weighted
 from gpunet.errors import ArgumentError
 from gpunet.layers import Network
@@ -69,6 +70,7 @@ class Engine(abc.ABC):
         self.network, self.optimizer = network, optimizers.get(optimizer)
         self._rule, self._slots = optimizer.rule, tuple(optimizer.slots)
         self._can_undo = False  # whether there is a backup of what the last `train_epoch` changed
+        self._key: Key = NO_KEY  # of the present epoch
         self._allocate()
         self.weights = list(weights)
 
@@ -162,6 +164,7 @@ class Engine(abc.ABC):
         order: NDArray[np.int32],
         batch_size: int,
         progress: Progress | None = None,
+        key: Key = NO_KEY,
     ) -> EpochStatistics:
         """Make one update per `batch_size` examples of `order`; the last batch may be smaller.
 
@@ -171,6 +174,7 @@ class Engine(abc.ABC):
         labels:  (examples,) int32 classes, or (examples, classes) float32 probabilities; or Weighted ones. From
                  `upload`.
         order:   indices of examples, in the order of training.
+        key:     of the epoch's random numbers, which decide what Dropout drops.
         Raises:  TrainingDivergedError if a batch's loss is not finite.
         """
         self.keep_epoch()
@@ -180,6 +184,7 @@ class Engine(abc.ABC):
                 f"optimizer: its rule was {self._rule} at the start and is now {self.optimizer.rule} (momentum or "
                 "nesterov was switched on or off); call compile again"
             )
+        self._key = key
         self._back_up()
         self._can_undo = True
         try:

@@ -9,13 +9,14 @@ so that results do not depend on the number of cores, and other processes may us
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from gpunet import threads
+from gpunet.engines import dropout
 from gpunet.engines.base import FORWARD_ROWS, Array, Engine, EpochStatistics, OptimizerState, Progress
 from gpunet.engines.weighted import Weighted, without_weights
 from gpunet.errors import TrainingDivergedError
@@ -24,6 +25,7 @@ from gpunet.optimizers import SGD, Adam, AdamW, Optimizer
 
 Floats = NDArray[np.floating]
 
+NO_DROPOUT: Mapping[int, NDArray[np.float32]] = {}
 OPTIMIZER_BLOCK = 32768  # elements; five blocks of float32 are 655 KB, which stays in a second-level cache
 
 
@@ -87,7 +89,7 @@ class ReferenceEngine(Engine):
         for first in range(0, len(order), batch_size):
             started = time.perf_counter()
             batch = order[first : first + batch_size]
-            losses, correct = self.update(images[batch], labels[batch])
+            losses, correct = self.update(images[batch], labels[batch], first)
             seconds += time.perf_counter() - started
             updates += 1
             batch_loss = float(losses.sum(dtype=np.float64))
@@ -98,9 +100,9 @@ class ReferenceEngine(Engine):
             progress(updates)
         return EpochStatistics(total_loss / len(order), total_correct / len(order), updates, seconds)
 
-    def update(self, images: NDArray[Any], labels: Array) -> tuple[Floats, int]:
+    def update(self, images: NDArray[Any], labels: Array, first: int = 0) -> tuple[Floats, int]:
         """One optimizer step on one batch; returns each example's loss and how many were correct, before the step."""
-        losses, correct = self.gradients(images, labels)
+        losses, correct = self.gradients(images, labels, first)
         self._updates += 1
         slots = [vector for vector, _ in self._slot_vectors.values()]
         for block in _blocks(len(self._weights_vector), OPTIMIZER_BLOCK):
@@ -108,9 +110,10 @@ class ReferenceEngine(Engine):
             STEPS[self.optimizer.rule](self.optimizer, self._updates, *arrays)
         return losses, correct
 
-    def gradients(self, images: NDArray[Any], labels: Array) -> tuple[Floats, int]:
+    def gradients(self, images: NDArray[Any], labels: Array, first: int = 0) -> tuple[Floats, int]:
         """Backpropagation: stores d(mean loss + penalty)/d(weights) in `self._gradients`; returns as `update` does."""
-        outputs = self._forward(images)
+        factors = self._dropout(len(images), first)
+        outputs = self._forward(images, factors)
         losses, correct, dz = softmax_cross_entropy(outputs[-1], labels)
         for layer in reversed(range(self.network.layers)):
             np.matmul(outputs[layer].T, dz, out=self._gradients[2 * layer])
@@ -122,7 +125,12 @@ class ReferenceEngine(Engine):
                 self._gradients[2 * layer] += self.network.twice_l2[layer] * self._weights[2 * layer]
             if layer > 0:
                 previous = self.network.activations[layer - 1]
-                dz = dense_backward(dz, self._weights[2 * layer], outputs[layer], previous)
+                y, factor = outputs[layer], factors.get(layer - 1)
+                if factor is not None:  # where a unit was dropped, no gradient is left, whatever its y was
+                    y = np.divide(y, factor, where=factor != 0, out=np.zeros_like(y))
+                dz = dense_backward(dz, self._weights[2 * layer], y, previous)
+                if factor is not None:
+                    dz *= factor
         return losses, correct
 
     @threads.one_blas_thread()
@@ -141,7 +149,16 @@ class ReferenceEngine(Engine):
             total_correct += correct
         return total_loss / len(images), total_correct / len(images)
 
-    def _forward(self, images: NDArray[Any]) -> list[Floats]:
+    def _dropout(self, examples: int, first: int) -> dict[int, NDArray[np.float32]]:
+        """What the units of each layer with dropout are multiplied by. first: the batch's position in the epoch."""
+        rates, widths = self.network.dropout, self.network.widths[1:]
+        return {
+            layer: dropout.factors(self.network, self._key, layer, first, (examples, widths[layer]))
+            for layer, rate in enumerate(rates)
+            if rate
+        }
+
+    def _forward(self, images: NDArray[Any], factors: Mapping[int, NDArray[np.float32]] = NO_DROPOUT) -> list[Floats]:
         """The input and the output of every layer; the last are the logits, before the softmax."""
         x = images.astype(self.dtype)
         if images.dtype == np.uint8:
@@ -151,6 +168,8 @@ class ReferenceEngine(Engine):
             outputs.append(
                 dense_forward(outputs[-1], self._weights[2 * layer], self._weights[2 * layer + 1], activation)
             )
+            if layer in factors:
+                outputs[-1] *= factors[layer]
         return outputs
 
 

@@ -37,7 +37,7 @@ from gpunet.saving.formats import Arrays, Raw
 from gpunet.scale import Scale
 
 FORMAT = 2  # rises when an older gpunet would misread the file
-PLAIN = 1  # format of a file without what came with 2: layers without biases, Normalization, penalties
+PLAIN = 1  # format of a file without what came with 2: layers without biases, Normalization, L2, Dropout
 BEST = "best."  # before the names of the best epoch's weights
 PREPARED = ("normalization.mean", "normalization.variance")
 
@@ -130,7 +130,7 @@ def read_weights(path: str | os.PathLike[str], layers: Iterable[Layer], inputs: 
     network = network_of(layers, inputs)
     if saved is None:
         return Weights(network, _take_arrays(path, raw.arrays, network, ())[""])
-    if saved.network != network:
+    if saved.network.shape != network.shape:
         raise ModelFileError(
             f"{path}: holds {_words(saved.network)}, but the model is {_words(network)}; use gpunet.load instead"
         )
@@ -153,8 +153,8 @@ def _sizes(path: str | os.PathLike[str], text: str | None) -> dict[str, int]:
 
 
 def _network(description: dict[str, Any]) -> Network:
-    biases, l2 = description.get("biases", ()), description.get("l2", ())
-    return Network(tuple(description["widths"]), tuple(description["activations"]), tuple(biases), tuple(l2))
+    later = (tuple(description.get(name, ())) for name in ("biases", "l2", "dropout"))
+    return Network(tuple(description["widths"]), tuple(description["activations"]), *later)
 
 
 def _elements(network: Network, slots: Sequence[str]) -> dict[str, int]:
@@ -216,6 +216,8 @@ def _describe(saved: Saved) -> dict[str, Any]:
         later["biases"] = saved.network.biases
     if saved.network.l2:
         later["l2"] = saved.network.l2
+    if saved.network.dropout:
+        later["dropout"] = saved.network.dropout
     if saved.normalization is not None:
         later["normalized"] = True
     if saved.best_weights is not None:

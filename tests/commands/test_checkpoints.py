@@ -32,6 +32,7 @@ OPTIONS = {
     "sgd": ["--optimizer", "sgd", "--hidden", "6"],
     "nesterov": ["--optimizer", "sgd", "--momentum", "0.9", "--nesterov", "--hidden", "6"],
     "adamw": ["--optimizer", "adamw", "--weight-decay", "0.05", "--hidden", "6"],
+    "regularized": ["--dropout", "0.3", "--l2", "0.001", "--hidden", "6", "5"],
 }
 
 
@@ -70,11 +71,11 @@ def signal_after(updates: int, number: int, monkeypatch: pytest.MonkeyPatch) -> 
     """This process gets a signal when it has made so many updates."""
     update, made = ReferenceEngine.update, []
 
-    def counting_update(self: ReferenceEngine, images: Any, labels: Any) -> Any:
+    def counting_update(self: ReferenceEngine, *batch: Any) -> Any:
         made.append(1)
         if len(made) == updates:
             signal.raise_signal(number)
-        return update(self, images, labels)
+        return update(self, *batch)
 
     monkeypatch.setattr(ReferenceEngine, "update", counting_update)
 

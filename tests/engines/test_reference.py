@@ -160,7 +160,7 @@ def one_weight_engine(optimizer: Adam | SGD) -> tuple[ReferenceEngine, np.ndarra
 
 
 def feed(engine: ReferenceEngine, gradient: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    def gradients(images: object, labels: object) -> tuple[np.ndarray, int]:
+    def gradients(images: object, labels: object, first: int) -> tuple[np.ndarray, int]:
         engine._gradients_vector[:] = gradient
         return np.zeros(1), 0
 

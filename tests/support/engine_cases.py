@@ -114,9 +114,10 @@ def distances(engine, network, optimizer, images, labels, batch_size, epochs) ->
         order = rng.permutation(len(images)).astype(np.int32)
         for first in range(0, len(order), batch_size):
             batch = order[first : first + batch_size]
-            statistics = engine.train_epoch(*uploaded, batch, batch_size=len(batch))
-            expected = truth.train_epoch(images, labels, batch, len(batch))
-            plain.train_epoch(images, labels, batch, len(batch))
+            key = tuple(int(word) for word in rng.integers(2**32, size=2))
+            statistics = engine.train_epoch(*uploaded, batch, batch_size=len(batch), key=key)
+            expected = truth.train_epoch(images, labels, batch, len(batch), key=key)
+            plain.train_epoch(images, labels, batch, len(batch), key=key)
             assert statistics.loss == pytest.approx(expected.loss, rel=1e-5, abs=1e-6)
             far = max(far, distance(engine.weights, truth.weights))
             near = max(near, distance(plain.weights, truth.weights))

@@ -22,6 +22,7 @@ from llvmlite import ir
 from numba.core import config
 
 from gpunet import code_cache
+from gpunet.engines import dropout
 from gpunet.engines.cpu.layout import Work
 from gpunet.engines.cpu.vectors import FLOAT, I32, I64, Code, VectorFunction
 
@@ -164,7 +165,8 @@ def cache_folder() -> Path | None:
 def _key() -> str:
     """A hash of everything that machine code depends on."""
     parts = [*_processor(), llvm.get_process_triple(), version("numba"), version("llvmlite"), sys.version]
-    sources = [source.read_bytes() for source in sorted(Path(__file__).parent.glob("*.py"))]
+    files = [*sorted(Path(__file__).parent.glob("*.py")), Path(dropout.__file__)]
+    sources = [source.read_bytes() for source in files]
     return hashlib.sha256(b"\0".join([*(part.encode() for part in parts), *sources])).hexdigest()[:16]
 
 

@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gpunet import threads
+from gpunet.engines import dropout
 from gpunet.engines.base import FORWARD_ROWS, Array, Engine, EpochStatistics, OptimizerState, Progress, on_host
-from gpunet.engines.cpu import compiler, layout, vectors, waiting
-from gpunet.engines.cpu.formulas import ACTIVATIONS, EXPONENTIALS, RULES, constants_of
+from gpunet.engines.cpu import compiler, drop, layout, vectors, waiting
+from gpunet.engines.cpu.formulas import ACTIVATIONS, EXPONENTIALS, RULES, TIMES, constants_of
 from gpunet.engines.cpu.layout import Floats, Plan, Work, aligned, from_panels, padded, to_panels
 from gpunet.engines.cpu.vectors import VectorFunction
 from gpunet.engines.cpu.workers import Pace, run_aside, run_on_threads
@@ -171,7 +172,7 @@ class CompiledEngine(Engine):
                 else layout.opening_and_stages_in_batches(self.network.layers, job.training)
             )
             plan, pace = (
-                layout.lay_out(self.network, self._starts, job.batch_size, job.threads, stages),
+                layout.lay_out(self.network, self._starts, job.batch_size, job.threads, stages, job.training),
                 Pace(job.threads),
             )
             self._plans[job.training] = job, plan, pace
@@ -210,6 +211,7 @@ class CompiledEngine(Engine):
             layout.EXAMPLE_WEIGHTS: losses if weights_of_examples is None else weights_of_examples,
             layout.CONSTANTS: constants_of(self.optimizer, self._updates, updates, self.network.twice_l2),
             layout.SETS: 1 + len(self.network.l2),
+            layout.DROPS: dropout.table(self.network, self._key),
             layout.LOSSES: losses,
             layout.CORRECT: correct,
             layout.LOGITS: logits,
@@ -224,10 +226,13 @@ class CompiledEngine(Engine):
         rule = RULES[self.optimizer.rule, bool(self.network.l2)]
         functions = {layout.STEP: rule.step, layout.BACKWARD: rule.backward, layout.FORWARD: rule.forward}
         functions.update(SHARED_FUNCTIONS)
+        if self.network.dropout:
+            functions.update(DROPOUT_FUNCTIONS)
         for layer, name in enumerate(self.network.functions):
             row = layout.LAYER_TABLE + layer * layout.LAYER_COLUMNS
             functions[row + layout.ACTIVATE] = ACTIVATIONS[name].rows
-            functions[row + layout.SLOPES] = ACTIVATIONS[name].slopes
+            functions[row + layout.OWN_SLOPES] = ACTIVATIONS[name].slopes
+            functions[row + layout.SLOPES] = TIMES if table[row + layout.DROPPED] else ACTIVATIONS[name].slopes
         table[list(functions)] = [compiler.address(function) for function in functions.values()]
         table[[layout.WAIT, layout.WAKE]] = waiting.addresses()
 
@@ -252,6 +257,8 @@ SHARED_FUNCTIONS: dict[int, VectorFunction] = {
     layout.SUM_PANELS: vectors.SUMS_OVER_PANELS,
 }
 
+DROPOUT_FUNCTIONS: dict[int, VectorFunction] = {layout.DROP: drop.DROP, layout.TIMES: TIMES}
+
 
 def compile_loops(network: Network, rule: str, *loops: str) -> None:
     """Compile what loops need for a network and an optimizer's rule, or load it from the cache. Default: all loops.
@@ -259,6 +266,8 @@ def compile_loops(network: Network, rule: str, *loops: str) -> None:
     Prints a line to stderr before it compiles. Ctrl-C is raised when the function that is being compiled is done.
     """
     needed = [*SHARED_FUNCTIONS.values(), *RULES[rule, bool(network.l2)]]
+    if network.dropout:
+        needed += DROPOUT_FUNCTIONS.values()
     for activation in network.functions:
         needed += ACTIVATIONS[activation]
     loops = loops or ("in_batches", "one_by_one")

@@ -160,6 +160,7 @@ ACTIVATIONS = {
     "softsign": _activation("softsign", _softsign, _softsign_slope),
     "hard_sigmoid": _activation("hard_sigmoid", _hard_sigmoid, _hard_sigmoid_slope),
 }
+TIMES = function_of_slopes("times", lambda code, factor: factor)  # rows *= other rows
 EXPONENTIALS = function_of_rows("exp", _exp)
 
 

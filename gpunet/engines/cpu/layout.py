@@ -31,14 +31,18 @@ WEIGHTS, SLOT_1, SLOT_2, WORKSPACE, ALIVE, AWAKE_ROWS, BYTES, FLOATS, ORDER, CLA
 CONSTANTS, LOSSES, CORRECT, LOGITS, SYNC = range(37, 42)
 NAP_SECONDS, NAP_NANOSECONDS = 42, 43  # how long a thread sleeps at most, in Linux' format
 WEIGHTED, EXAMPLE_WEIGHTS = 44, 45  # whether examples have weights, and these
+DROP, TIMES, DROPS = 47, 48, 49  # dropout's functions, and each layer's numbers (engines/dropout.py)
 SETS = 46  # of constants, an update: 1, or one for biases and one for each layer if there is a penalty
 # Then, for each layer:
-LAYER_TABLE = 47
+LAYER_TABLE = 50
 INPUTS, UNITS, ACTIVATE, SLOPES, FIRST_WEIGHT, X, X_STRIDE, Y, Y_STRIDE, DZ, DZ_TRANSPOSED, SUMS, SUMS_STRIDE = range(
     13
 )
 AFTER_Y = 13  # what follows each example's y: 1, the input whose weight is the next layer's bias, or 0 if that has none
-LAYER_COLUMNS = 14
+# Dropout: an array of what the way back multiplies by, 0 or scale times slope (0 if there is none); the activation's
+# slopes; and what SLOPES reads: that array, or y.
+DROPPED, OWN_SLOPES, SLOPES_FROM = 14, 15, 16
+LAYER_COLUMNS = 17
 # Then, for each stage, a kind of work and a layer for each of its parts:
 PARTS = 3
 STAGE_COLUMNS = 2 * PARTS
@@ -111,11 +115,17 @@ class Plan(NamedTuple):
 
 
 def lay_out(
-    network: Network, starts: Sequence[int], batch_size: int, threads: int, stages: tuple[Stages, Stages]
+    network: Network,
+    starts: Sequence[int],
+    batch_size: int,
+    threads: int,
+    stages: tuple[Stages, Stages],
+    training: bool,
 ) -> Plan:
     """The layout for batches up to a size, with ones for the biases of the layers that have some.
 
-    starts: offsets of each layer's weights. stages: before the first update, and in every update.
+    starts: offsets of each layer's weights. stages: before the first update, and in every update. training: with
+    dropout, if the network has some.
     """
     used = 0
 
@@ -142,7 +152,9 @@ def lay_out(
         row[[INPUTS, UNITS, FIRST_WEIGHT, X, X_STRIDE]] = inputs, units, starts[layer], x, stride
         stride = row_stride(units)
         x = take(batch_size * stride)
-        row[[Y, Y_STRIDE]] = x, stride
+        row[[Y, Y_STRIDE, SLOPES_FROM]] = x, stride, x
+        if training and network.dropout and network.dropout[layer]:
+            row[DROPPED] = row[SLOPES_FROM] = take(batch_size * stride)
         row[AFTER_Y] = int((*network.biases, False)[layer + 1])
         if row[AFTER_Y]:
             ones.append((x + units, stride, batch_size))

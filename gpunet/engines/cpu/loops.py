@@ -51,6 +51,9 @@ from gpunet.engines.cpu.layout import (
     COPY,
     CORRECT,
     DONE,
+    DROP,
+    DROPPED,
+    DROPS,
     DZ,
     DZ_TRANSPOSED,
     EXAMPLE_WEIGHTS,
@@ -77,6 +80,7 @@ from gpunet.engines.cpu.layout import (
     ONE_HOT,
     OPENING,
     ORDER,
+    OWN_SLOPES,
     PARTS,
     PATIENCE,
     PHASE,
@@ -88,6 +92,7 @@ from gpunet.engines.cpu.layout import (
     SLEEPERS,
     SLEEPS,
     SLOPES,
+    SLOPES_FROM,
     SLOT_1,
     SLOT_2,
     SOFTMAX,
@@ -103,6 +108,7 @@ from gpunet.engines.cpu.layout import (
     SYNC,
     TAIL_ONE,
     TARGETS,
+    TIMES,
     TRANSPOSE,
     UNITS,
     UPDATE_LAYER,
@@ -122,6 +128,7 @@ from gpunet.engines.cpu.layout import (
 )
 from gpunet.engines.cpu.vectors import LANES, TILE_ROWS
 from gpunet.engines.cpu.waiting import FUTEX, FUTEX_CALL, KIND_OF_WAITING, NAP_MILLISECONDS, WAIT_ON_ADDRESS
+from gpunet.engines.dropout import NUMBERS as DROP_NUMBERS
 
 TABLE = types.CPointer(types.int64)
 LOOP = (TABLE, types.int64, types.int64)  # table, thread, threads
@@ -413,8 +420,30 @@ def step(table, place, gradient, count, constants):
 
 
 @compiled
-def forward_tile(table, layer, x, first, last, panel, thread):
-    """y = activation(x weights + bias) for examples first to last - 1 and one panel of units."""
+def drop_tile(table, layer, first, count, position, panel, thread):
+    """Multiply a tile of activations by 0 or the scale, and store what the way back multiplies by (layout.DROPPED).
+
+    position: of the first example in the epoch.
+    """
+    workspace = floats(table[WORKSPACE])
+    stride, factors = entry(table, layer, Y_STRIDE), at(workspace, scratch_of(table, thread))
+    key, numbers = ints_of_32(table[DROPS]), at(ints_of_32(table[DROPS]), (1 + layer) * DROP_NUMBERS)
+    for vector in range(vectors_of(entry(table, layer, UNITS), panel)):
+        unit = panel * WIDE + vector * LANES
+        y = at(workspace, entry(table, layer, Y) + first * stride + unit)
+        kept = at(workspace, entry(table, layer, DROPPED) + first * stride + unit)
+        call(table[DROP], factors, count, unit, position, layer, key, numbers)
+        call(table[COPY], kept, stride, factors, count, 1)
+        call(entry(table, layer, OWN_SLOPES), kept, stride, y, stride, count)
+        call(table[TIMES], y, stride, factors, LANES, count)
+
+
+@compiled
+def forward_tile(table, layer, x, first, last, position, panel, thread):
+    """y = activation(x weights + bias) for examples first to last - 1 and one panel of units.
+
+    position: of example `first` in the epoch.
+    """
     workspace = floats(table[WORKSPACE])
     steps, units = entry(table, layer, INPUTS) + 1, entry(table, layer, UNITS)
     vectors, stride = vectors_of(units, panel), entry(table, layer, Y_STRIDE)
@@ -424,6 +453,8 @@ def forward_tile(table, layer, x, first, last, panel, thread):
     call(table[ROWS], z, at(workspace, x + first * x_stride), x_stride, weights, steps, last - first, vectors, 1)
     y = entry(table, layer, Y) + first * stride
     call(entry(table, layer, ACTIVATE), at(workspace, y + panel * WIDE), stride, z, last - first, vectors)
+    if entry(table, layer, DROPPED) != 0:
+        drop_tile(table, layer, first, last - first, position, panel, thread)
     if units < panel * WIDE + vectors * LANES:
         for row in range(last - first):
             workspace[y + row * stride + units] = entry(table, layer, AFTER_Y)
@@ -455,7 +486,7 @@ def backward_tile(table, layer, rows, unit, block, thread):
         )  # fmt: skip
     examples = min(LANES, rows - block * LANES)
     y_stride = entry(table, layer - 1, Y_STRIDE)
-    y = entry(table, layer - 1, Y) + block * LANES * y_stride + unit
+    y = entry(table, layer - 1, SLOPES_FROM) + block * LANES * y_stride + unit
     call(table[TRANSPOSE], straight, LANES, scratch, LANES)
     call(entry(table, layer - 1, SLOPES), straight, LANES, at(workspace, y), y_stride, examples)
     part = unit // WIDE
@@ -578,7 +609,8 @@ def forward_unit(table, layer, update, rows, unit, share, threads, thread):
     index = panels * deep * share // threads + unit - block * each
     tile = block * BLOCK_TILES + index % deep
     first, last = rows * tile // tiles, rows * (tile + 1) // tiles
-    forward_tile(table, layer, inputs_of(table, layer, update), first, last, index // deep, thread)
+    position = update * table[BATCH] + first
+    forward_tile(table, layer, inputs_of(table, layer, update), first, last, position, index // deep, thread)
 
 
 # Batches of one example: the work is to move weights and slots through the processor, so each is read and written once
@@ -602,7 +634,7 @@ def share_one_by_one(table, kind, layer, rows, share, threads):
 def do_one_by_one(table, update, kind, layer, rows, unit, share, threads, thread):
     unit += units_one_by_one(table, kind, layer, rows) * share // threads
     if kind in (FORWARD_ONE, TAIL_ONE):
-        forward_tile(table, layer, entry(table, layer, X), int64(0), int64(1), unit, thread)
+        forward_tile(table, layer, entry(table, layer, X), int64(0), int64(1), max(update, 0), unit, thread)
     if kind in (SOFTMAX_ONE, TAIL_ONE):
         softmax_loss(table, update, int64(0), int64(1), thread)
     if kind in (BACKWARD_ONE, TAIL_ONE):
@@ -637,7 +669,7 @@ def complete_dz(table, layer, panel):
     """Complete a panel of a layer's dz by adding the next layer's parts; the last layer's dz is complete already."""
     if layer < table[LAYERS] - 1:
         workspace, units = floats(table[WORKSPACE]), entry(table, layer, UNITS)
-        dz, y = entry(table, layer, DZ) + panel * WIDE, entry(table, layer, Y) + panel * WIDE
+        dz, y = entry(table, layer, DZ) + panel * WIDE, entry(table, layer, SLOPES_FROM) + panel * WIDE
         sums, stride = entry(table, layer + 1, SUMS) + panel * WIDE, entry(table, layer + 1, SUMS_STRIDE)
         vectors = vectors_of(units, panel)
         panels = panels_in(entry(table, layer + 1, UNITS))
@@ -701,6 +733,8 @@ def update_and_forward_one(table, update, panel, thread):
         for n in range(vectors * LANES):
             z[n] += workspace[next_x + inputs - 1] * bias[n]
     call(entry(table, 0, ACTIVATE), at(workspace, y + panel * WIDE), 0, z, 1, vectors)
+    if entry(table, 0, DROPPED) != 0:
+        drop_tile(table, int64(0), int64(0), int64(1), update + 1, panel, thread)
     if units < panel * WIDE + vectors * LANES:
         workspace[y + units] = entry(table, 0, AFTER_Y)
 

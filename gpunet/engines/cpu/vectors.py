@@ -72,7 +72,11 @@ class Code:
 
     def load_splat(self, pointer: Value, offset: Value | int = 0) -> Value:
         """One float, in every lane."""
-        scalar, nothing = self.builder.load(self.at(pointer, offset)), ir.Constant(VECTOR, ir.Undefined)
+        return self.splat(self.builder.load(self.at(pointer, offset)))
+
+    def splat(self, scalar: Value) -> Value:
+        """One number, in every lane."""
+        nothing = ir.Constant(ir.VectorType(scalar.type, LANES), ir.Undefined)
         first = self.builder.insert_element(nothing, scalar, ir.Constant(I32, 0))
         return self.builder.shuffle_vector(first, nothing, ir.Constant(INTEGERS, [0] * LANES))
 

@@ -14,11 +14,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from gpunet.engines import dropout
 from gpunet.engines.base import Engine, EpochStatistics, OptimizerState, Progress
 from gpunet.engines.cuda.configuration import padded
 from gpunet.engines.cuda.device import Array, Device, Kernels
 from gpunet.engines.cuda.forward import Evaluation, Outcomes, Prediction
 from gpunet.engines.cuda.tiled_launches import DeviceLayer
+from gpunet.engines.dropout import NO_KEY, Key
 from gpunet.engines.reference import softmax
 from gpunet.errors import TrainingDivergedError
 from gpunet.layers import Network
@@ -36,7 +38,7 @@ class Epoch(Protocol):
     def make_ready(self) -> None:
         """Compile, and do what needs the compiled kernels. Raises DeviceError if the device cannot."""
 
-    def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int) -> None:
+    def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int, key: Key = NO_KEY) -> None:
         """Give the device the data of a new epoch."""
 
     def run(self, progress: Progress) -> None:
@@ -136,7 +138,8 @@ class CudaEngine(Engine):
         epoch = evaluation = None
         if self._epoch is None or not self._epoch.data.serves(images, labels, examples, batch_size):
             self._epoch = None  # frees its memory before the next one takes some
-            epoch = self._make_epoch(EpochData(self.device, images, labels, examples, batch_size, self.optimizer))
+            data = EpochData(self.device, self.network, images, labels, examples, batch_size, self.optimizer)
+            epoch = self._make_epoch(data)
         if validation is not None and (self._evaluation is None or not self._evaluation.serves(*validation)):
             self._evaluation = None
             evaluation = Evaluation(self.device, self._layers, *validation)
@@ -152,7 +155,7 @@ class CudaEngine(Engine):
         self.prepare(images, labels, len(order), batch_size)
         self.device.synchronize()
         started = time.perf_counter()
-        self._epoch.load(order, self.optimizer, self._made_updates)
+        self._epoch.load(order, self.optimizer, self._made_updates, self._key)
         self._epoch.run(progress)
         statistics: EpochStatistics = self._epoch.data.statistics(started)
         self._made_updates += statistics.updates
@@ -175,12 +178,22 @@ class EpochData:
 
     order:     (examples,) int32.
     constants: (updates, padded(n)) float32, the optimizer's constants for each update.
+    drops:     (1 + layers, 4) uint32, what dropout needs (kernels/dropout.cuh); None if the network has none.
     losses, correct: (examples,) float32 and uint8, for each example of the last epoch, in that epoch's order.
     """
 
     def __init__(
-        self, device: Device, images: Array, labels: Array, examples: int, batch_size: int, optimizer: Optimizer
+        self,
+        device: Device,
+        network: Network,
+        images: Array,
+        labels: Array,
+        examples: int,
+        batch_size: int,
+        optimizer: Optimizer,
     ) -> None:
+        self._network = network
+        self.drops = device.zeros((1 + network.layers, dropout.NUMBERS), np.uint32) if network.dropout else None
         self._device, self.images, self.labels = device, images, labels
         self.examples, self.batch_size, self.updates = examples, batch_size, -(-examples // batch_size)
         self.order = device.empty(examples, np.int32)
@@ -189,16 +202,23 @@ class EpochData:
         self._outcomes = Outcomes(device, examples)
         self.losses, self.correct = self._outcomes.losses, self._outcomes.correct
 
+    @property
+    def dropped(self) -> list[int]:
+        """The layers with dropout, by number."""
+        return [layer for layer, rate in enumerate(self._network.dropout) if rate]
+
     def serves(self, images: Array, labels: Array, examples: int, batch_size: int) -> bool:
         """Whether an epoch over these arrays can use this object."""
         same_arrays = self.images is images and self.labels is labels
         return same_arrays and (self.examples, self.batch_size) == (examples, batch_size)
 
-    def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int) -> None:
+    def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int, key: Key = NO_KEY) -> None:
         """Give the device the data of a new epoch: the order and the optimizer's constants."""
         self._device.write(self.order, order)
         constants = optimizer.constants(updates_before + 1 + np.arange(self.updates))
         self._device.write(self.constants, pad_columns(constants))
+        if self.drops is not None:
+            self._device.write(self.drops, dropout.table(self._network, key))
 
     def statistics(self, started: float) -> EpochStatistics:
         """Wait for the end of the epoch. started: time.perf_counter() at its start.

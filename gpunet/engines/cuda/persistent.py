@@ -18,6 +18,7 @@ from gpunet.engines.cuda.device import Array, Device, Kernels, Module
 from gpunet.engines.cuda.engine import CudaEngine, EpochData
 from gpunet.engines.cuda.persistent_plan import ATTEMPTS, DoesNotFitError, Plan, make_plan
 from gpunet.engines.cuda.shares import part_of
+from gpunet.engines.dropout import NO_KEY, Key
 from gpunet.engines.weighted import Weighted
 from gpunet.errors import DeviceError
 from gpunet.layers import Network
@@ -126,9 +127,9 @@ class _Epoch:
             module = _loaded(self._device, self.plan)
         return module
 
-    def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int) -> None:
+    def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int, key: Key = NO_KEY) -> None:
         """Give the device the data of a new epoch."""
-        self.data.load(order, optimizer, updates_before)
+        self.data.load(order, optimizer, updates_before, key)
 
     def _try_out(self) -> None:
         """Make an update and discard it: a driver only refuses a launch when it is asked for one.
@@ -154,10 +155,11 @@ class _Epoch:
         device.copy(self._no_packets, self._packets)
         device.write(self._status, np.zeros(4, np.int32))
         numbers = (data.batch_size, data.examples, first, last)
+        drops = [] if data.drops is None else [data.drops]
         arguments = [
             data.images, *_arrays(data.labels), data.order, *map(np.int32, numbers), *self._state, *self._new_state,
-            data.constants, *self._penalties, *self._streamed, self._packets, self._status, np.int32(self.patience),
-            data.losses, data.correct,
+            data.constants, *self._penalties, *drops, *self._streamed, self._packets, self._status,
+            np.int32(self.patience), data.losses, data.correct,
         ]  # fmt: skip
         plan = self.plan
         try:

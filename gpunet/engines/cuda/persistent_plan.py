@@ -51,7 +51,7 @@ REPORTED = (
     ((20, 64, 64, 64, 5), "adam", 1, False, True),
     ((4, 64, 64, 2), "sgd", 32, False, False),
 )
-REPORTED_WITH_EVERYTHING = REPORTED[1]  # again, with weights of examples and a penalty
+REPORTED_WITH_EVERYTHING = REPORTED[1]  # again, with weights of examples, a penalty and dropout
 
 
 class DoesNotFitError(ValueError):
@@ -257,8 +257,16 @@ class Plan:
             "MEMORY_FLOATS": self.streamed_floats,
             **({"WEIGHTED": 1} if self.weighted else {}),
             **({"L2": 1} if self.network.l2 else {}),
+            **self._dropout,
             **dict(self.extra),
         }
+
+    @property
+    def _dropout(self) -> Defines:
+        """Which hidden layers have dropout, if any has."""
+        if not self.network.dropout:
+            return {}
+        return {"DROPOUT": 1, "DROPPED": _list(int(rate > 0) for rate in self.network.dropout[:-1])}
 
     def _layer_parts(self) -> Iterator[int]:
         """For every hidden layer: activations; gradients, if weights are stored twice (not in the first layer); the
@@ -342,7 +350,8 @@ def configurations(hardware: Hardware) -> Iterator[Configuration]:
     rows = [*((row, False) for row in REPORTED), (REPORTED_WITH_EVERYTHING, True)]
     for (widths, optimizer, batch, input_bytes, classes_as_targets), everything in rows:
         l2 = (1e-4,) * (len(widths) - 1) if everything else ()
-        network = Network(widths, ("sigmoid",) * (len(widths) - 2) + ("softmax",), l2=l2)
+        dropout = (*(0.2,) * (len(widths) - 2), 0.0) if everything else ()
+        network = Network(widths, ("sigmoid",) * (len(widths) - 2) + ("softmax",), l2=l2, dropout=dropout)
         try:
             plan = make_plan(network, optimizer, batch, input_bytes, classes_as_targets, hardware, weighted=everything)
         except DoesNotFitError:

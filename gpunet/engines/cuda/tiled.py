@@ -19,7 +19,8 @@ from gpunet.engines.base import Progress
 from gpunet.engines.cuda.configuration import padded
 from gpunet.engines.cuda.device import Array, Device, Graph, Kernels
 from gpunet.engines.cuda.engine import CudaEngine, EpochData
-from gpunet.engines.cuda.tiled_launches import Batches, DeviceLayer, Launches
+from gpunet.engines.cuda.tiled_launches import NO_DROPOUT, Batches, DeviceLayer, Dropout, Launches
+from gpunet.engines.dropout import NO_KEY, Key
 from gpunet.optimizers import Optimizer
 
 GRAPH_UPDATES = 20  # updates a captured graph holds at most; a graph's start costs about as much as one launch
@@ -68,9 +69,9 @@ class _Epoch:
         if self._use_graph:
             self._graphs = self._captured()
 
-    def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int) -> None:
+    def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int, key: Key = NO_KEY) -> None:
         """Hand the device what is new in an epoch, and put the cursors at the start."""
-        self.data.load(order, optimizer, updates_before)
+        self.data.load(order, optimizer, updates_before, key)
         self._device.write(self._cursors, np.zeros(2, np.int32))
 
     def run(self, progress: Progress) -> None:
@@ -99,6 +100,9 @@ class _Epoch:
         for _ in range(updates):
             self._launches.run()
 
+    def _dropout(self, layer: int) -> Dropout:
+        return (self.data.drops, layer) if layer in self.data.dropped else NO_DROPOUT
+
     def _add_launches(self, layers: Sequence[DeviceLayer], optimizer: str) -> None:
         """The launches of one update, in the order of kernels that the module's comment gives."""
         update, batches = self._launches, self._batches
@@ -106,14 +110,17 @@ class _Epoch:
         gradients = [self._device.zeros((batches.batch_size, padded(layer.units)), np.float32) for layer in layers]
         inputs = [self.data.images, *outputs[:-1]]
         for number, layer in enumerate(layers):
-            update.dense_forward(layer, inputs[number], outputs[number], batches, gather=number == 0)
+            update.dense_forward(layer, inputs[number], outputs[number], batches, number == 0, self._dropout(number))
         update.softmax_cross_entropy(
             outputs[-1], self.data.labels, gradients[-1], self.data.losses, self.data.correct, layers[-1].units, batches
         )
         for number, layer in reversed(list(enumerate(layers))):
             if number > 0:
                 before = layers[number - 1].activation
-                update.dense_backward(layer, before, gradients[number], inputs[number], gradients[number - 1], batches)
+                update.dense_backward(
+                    layer, before, gradients[number], inputs[number], gradients[number - 1], batches,
+                    self._dropout(number - 1),
+                )  # fmt: skip
             update.dense_update(
                 layer, optimizer, inputs[number], gradients[number], self.data.constants, batches,
                 gather=number == 0, last_of_update=number == 0,

@@ -52,6 +52,10 @@ class Batches:
     examples: int
 
 
+Dropout = tuple[()] | tuple[Array, int]  # of a layer with dropout: `drops` (kernels/dropout.cuh), and its number there
+NO_DROPOUT: Dropout = ()
+
+
 class Launches:
     """Launches in a fixed order, to be run again and again; owns the workspace that the blocks of a split share."""
 
@@ -102,14 +106,17 @@ class Launches:
         scalars = [np.int32(value) if isinstance(value, int) else value for value in arguments]
         self._launches.append((launch, scalars))
 
-    def dense_forward(self, layer: DeviceLayer, x: Array, y: Array, batches: Batches, gather: bool) -> None:
+    def dense_forward(
+        self, layer: DeviceLayer, x: Array, y: Array, batches: Batches, gather: bool, dropout: Dropout = NO_DROPOUT
+    ) -> None:
         """y (batch, units) from x: all images if `gather`, else the layer's input for the batch."""
         launch = tiled_plan.dense_forward(
-            x.dtype == np.uint8, layer.activation, batches.batch_size, layer.inputs, layer.units, self.device
-        )
+            x.dtype == np.uint8, layer.activation, batches.batch_size, layer.inputs, layer.units, self.device,
+            bool(dropout),
+        )  # fmt: skip
         self._add(
             launch, x, batches.order, gather, batches.cursors, batches.batch_size, batches.examples,
-            layer.weights, y, layer.inputs, layer.units,
+            layer.weights, y, *dropout, layer.inputs, layer.units,
         )  # fmt: skip
 
     def softmax_cross_entropy(
@@ -124,13 +131,22 @@ class Launches:
         )  # fmt: skip
 
     def dense_backward(
-        self, layer: DeviceLayer, activation: str, dz: Array, y_previous: Array, dz_previous: Array, batches: Batches
+        self,
+        layer: DeviceLayer,
+        activation: str,
+        dz: Array,
+        y_previous: Array,
+        dz_previous: Array,
+        batches: Batches,
+        dropout: Dropout = NO_DROPOUT,
     ) -> None:
-        """dz_previous (batch, inputs) from dz (batch, units). activation: the previous layer's."""
-        launch = tiled_plan.dense_backward(activation, batches.batch_size, layer.inputs, layer.units, self.device)
+        """dz_previous (batch, inputs) from dz (batch, units). activation, dropout: the previous layer's."""
+        launch = tiled_plan.dense_backward(
+            activation, batches.batch_size, layer.inputs, layer.units, self.device, bool(dropout)
+        )
         self._add(
             launch, dz, layer.weights, y_previous, dz_previous, batches.cursors, batches.batch_size,
-            batches.examples, layer.inputs, layer.units,
+            batches.examples, *dropout, layer.inputs, layer.units,
         )  # fmt: skip
 
     def dense_update(

@@ -30,6 +30,7 @@ VECTOR_WARPS = 8  # inputs a block of kernels/dense_backward_vector.cu computes
 SOFTMAX_ROWS = 4  # rows a block of kernels/softmax_cross_entropy.cu computes
 VECTOR_UPDATE_BATCH = 16  # up to this many, the optimizer's step without tiles: it is bound by the weights' bytes
 SPLITS = tuple(range(1, 17))
+MOST_ARITHMETIC = "softplus"  # the activation with the longest code, forward and back
 # The rule whose step needs the most: that with the most constants.
 MOST_REGISTERS = max(RULES, key=lambda name: RULES[name].constants(np.ones(1, np.int64)).shape[1])
 
@@ -87,13 +88,19 @@ def tiles_for(capability: tuple[int, int], optimizer_step: bool = False) -> tupl
 
 
 def dense_forward(
-    input_bytes: bool, activation: str, batch: int, inputs: int, units: int, hardware: Hardware
+    input_bytes: bool,
+    activation: str,
+    batch: int,
+    inputs: int,
+    units: int,
+    hardware: Hardware,
+    dropout: bool = False,
 ) -> Launch:
-    """For y (batch, units) = activation(x (batch, inputs) weights + bias). input_bytes: x is uint8."""
+    """For y (batch, units) = activation(x (batch, inputs) weights + bias). input_bytes: x is uint8. dropout: of y."""
     if batch <= profile(hardware.capability).vector_batch:
-        return Launch(_forward_vector(input_bytes, activation), (ceil_div(units, VECTOR_COLUMNS), batch, 1))
+        return Launch(_forward_vector(input_bytes, activation, dropout), (ceil_div(units, VECTOR_COLUMNS), batch, 1))
     tile, grid = choose_tiling(batch, units, inputs, tiles_for(hardware.capability), hardware)
-    return Launch(_forward(input_bytes, activation, tile), grid)
+    return Launch(_forward(input_bytes, activation, tile, dropout), grid)
 
 
 def softmax_cross_entropy(classes_as_targets: bool, batch: int, weighted: bool = False) -> Launch:
@@ -103,12 +110,14 @@ def softmax_cross_entropy(classes_as_targets: bool, batch: int, weighted: bool =
     return Launch(_softmax_cross_entropy(classes_as_targets, weighted), (ceil_div(batch, SOFTMAX_ROWS), 1, 1))
 
 
-def dense_backward(activation: str, batch: int, inputs: int, units: int, hardware: Hardware) -> Launch:
-    """For dz_previous (batch, inputs) from dz (batch, units). activation: the previous layer's."""
+def dense_backward(
+    activation: str, batch: int, inputs: int, units: int, hardware: Hardware, dropout: bool = False
+) -> Launch:
+    """For dz_previous (batch, inputs) from dz (batch, units). activation, dropout: the previous layer's."""
     if batch <= profile(hardware.capability).vector_batch:
-        return Launch(_backward_vector(activation), (ceil_div(inputs, VECTOR_WARPS), batch, 1))
+        return Launch(_backward_vector(activation, dropout), (ceil_div(inputs, VECTOR_WARPS), batch, 1))
     tile, grid = choose_tiling(batch, inputs, units, tiles_for(hardware.capability), hardware)
-    return Launch(_backward(activation, tile), grid)
+    return Launch(_backward(activation, tile, dropout), grid)
 
 
 def dense_update(
@@ -165,7 +174,7 @@ def estimated_cycles(tile: Tile, split: int, m: int, n: int, k: int, hardware: H
 def configurations(capability: tuple[int, int]) -> Iterator[Configuration]:
     """Every kernel in every configuration that the engine can ask for on a device of this compute capability.
 
-    With a penalty, a multiply-add more, only what needs the most registers without one.
+    With a penalty or dropout only what needs the most registers without.
     """
     for activation in HIDDEN_ACTIVATIONS:
         for input_bytes in (False, True):
@@ -175,6 +184,11 @@ def configurations(capability: tuple[int, int]) -> Iterator[Configuration]:
         yield _backward_vector(activation)
         for tile in tiles_for(capability):
             yield _backward(activation, tile)
+    yield _forward_vector(False, MOST_ARITHMETIC, dropout=True)
+    yield _backward_vector(MOST_ARITHMETIC, dropout=True)
+    for tile in tiles_for(capability):
+        yield _forward(False, MOST_ARITHMETIC, tile, dropout=True)
+        yield _backward(MOST_ARITHMETIC, tile, dropout=True)
     updates = [(input_bytes, optimizer, True, False) for optimizer in RULES for input_bytes in (False, True)]
     for input_bytes, optimizer, bias, l2 in [
         *updates,
@@ -189,21 +203,27 @@ def configurations(capability: tuple[int, int]) -> Iterator[Configuration]:
             yield _softmax_cross_entropy(classes_as_targets, weighted)
 
 
-def _forward(input_bytes: bool, activation: str, tile: Tile) -> Configuration:
-    return _tiled("dense_forward", tile, ACTIVATION=ACTIVATION_NAMES[activation], INPUT_BYTES=int(input_bytes))
+def _activated(activation: str, dropout: bool) -> Defines:
+    """A layer without dropout says nothing of it."""
+    defines: Defines = {"ACTIVATION": ACTIVATION_NAMES[activation]}
+    return defines if not dropout else {**defines, "DROPOUT": 1}
 
 
-def _forward_vector(input_bytes: bool, activation: str) -> Configuration:
-    defines: Defines = {"ACTIVATION": ACTIVATION_NAMES[activation], "INPUT_BYTES": int(input_bytes)}
+def _forward(input_bytes: bool, activation: str, tile: Tile, dropout: bool = False) -> Configuration:
+    return _tiled("dense_forward", tile, **_activated(activation, dropout), INPUT_BYTES=int(input_bytes))
+
+
+def _forward_vector(input_bytes: bool, activation: str, dropout: bool = False) -> Configuration:
+    defines: Defines = {**_activated(activation, dropout), "INPUT_BYTES": int(input_bytes)}
     return Configuration("dense_forward_vector", in_order(defines), VECTOR_THREADS, resident_blocks=4)
 
 
-def _backward(activation: str, tile: Tile) -> Configuration:
-    return _tiled("dense_backward", tile, ACTIVATION=ACTIVATION_NAMES[activation])
+def _backward(activation: str, tile: Tile, dropout: bool = False) -> Configuration:
+    return _tiled("dense_backward", tile, **_activated(activation, dropout))
 
 
-def _backward_vector(activation: str) -> Configuration:
-    defines: Defines = {"ACTIVATION": ACTIVATION_NAMES[activation]}
+def _backward_vector(activation: str, dropout: bool = False) -> Configuration:
+    defines = _activated(activation, dropout)
     return Configuration("dense_backward_vector", in_order(defines), VECTOR_THREADS, resident_blocks=4)
 
 
