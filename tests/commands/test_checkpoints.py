@@ -119,20 +119,18 @@ def test_a_checkpoint_holds_exactly_the_options_that_affect_the_weights(run) -> 
 def test_an_option_is_added_in_one_place(run, monkeypatch) -> None:
     """And a checkpoint that is older than the option goes on as it was begun: without it."""
     run("--epochs", 2, "--checkpoint", "old.npz")
-    newcomer = Option("--dropout", type=float, metavar="SHARE", help="of the hidden units")
+    newcomer = Option("--noise", type=float, metavar="SHARE", help="of the hidden units")
     monkeypatch.setattr(training_options, "OPTIONS", (*training_options.OPTIONS, newcomer))
-    run("--epochs", 2, "--checkpoint", "a.npz", "--dropout", "0.25")
-    assert saving.read("a.npz").training["settings"]["dropout"] == 0.25
+    run("--epochs", 2, "--checkpoint", "a.npz", "--noise", "0.25")
+    assert saving.read("a.npz").training["settings"]["noise"] == 0.25
     taken = []
     monkeypatch.setattr(
-        training_options, "model_of", lambda options, data: (taken.append(options.dropout), model_of(options, data))[1]
+        training_options, "model_of", lambda options, data: (taken.append(options.noise), model_of(options, data))[1]
     )
     assert run("--resume", "a.npz", data=False)[0] == 0
     assert run("--resume", "old.npz", data=False)[0] == 0
     assert taken == [0.25, None]
-    assert (
-        "--dropout: 0.5 contradicts a.npz, which was started with 0.25" in run("--resume", "a.npz", "--dropout=0.5")[2]
-    )
+    assert "--noise: 0.5 contradicts a.npz, which was started with 0.25" in run("--resume", "a.npz", "--noise=0.5")[2]
 
 
 def test_a_finished_training_only_reports_its_result_again(run) -> None:
