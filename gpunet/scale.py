@@ -2,7 +2,7 @@
 
 Bytes (uint8) are used as x / 255, so bytes and floats from 0 to 1 are equivalent. Floats from 0 to 255, or standardized
 ones, are not: a network trained on one kind silently fails on the other. Where bytes and floats meet, a mistake is
-certain, and an error. Between floats and floats it is a warning, and only where one range is that of grey levels.
+certain, and an error. Between floats and floats it is a warning, and only for a model that was trained on grey levels.
 """
 
 from __future__ import annotations
@@ -53,15 +53,14 @@ class Scale:
     def require(self, name: str, known: Scale | None, whose: str = "the model was trained on") -> None:
         """Raise ArgumentError, naming the argument, if this scale differs from the known one; warn if that is likely.
 
-        It is likely for floats if one range is 0 to 1 and the other one goes up to white, or far above 1. Zeros alone
-        are a blank image on any scale.
+        It is likely for floats from 0 to 1 if the model was trained on grey levels up to white. Zeros alone are a blank
+        image on any scale. The reverse is no sign of a mistake: scikit-learn's MinMaxScaler does not scale a pixel that
+        was blank in all images it was fitted on.
         """
         if known is None or (self.from_0_to_1 and known.from_0_to_1):
             return
         if self.in_bytes == known.in_bytes:
-            darker = known.from_0_to_white and self.low >= 0 and 0 < self.high <= 1
-            brighter = known.from_0_to_1 and self.low >= 0 and self.high > 100
-            if not self.in_bytes and (darker or brighter):
+            if not self.in_bytes and known.from_0_to_white and self.low >= 0 and 0 < self.high <= 1:
                 warn(
                     f"{name}: numbers from {self.low:g} to {self.high:g}, but {whose} numbers from {known.low:g} to "
                     f"{known.high:g}; if both are images, scale them alike"
