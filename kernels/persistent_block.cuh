@@ -78,7 +78,7 @@ struct Columns {
     __device__ __forceinline__ void put_ones() const {
 #pragma unroll 1
         for (int example = threadIdx.x; example < BATCH; example += THREADS) {
-            elements[example * COLUMNS * THREADS + width(LAYER)] = 1.0f;
+            elements[example * COLUMNS * THREADS + width(LAYER)] = one_after(LAYER);
         }
     }
 };

@@ -86,7 +86,7 @@ template <int LAYER>
 __device__ __forceinline__ void with_one(float (&numbers)[columns(LAYER)]) {
 #pragma unroll
     for (int column = 0; column < columns(LAYER); ++column) {
-        if (column_place(columns(LAYER), column) == width(LAYER)) numbers[column] = 1.0f;
+        if (column_place(columns(LAYER), column) == width(LAYER)) numbers[column] = one_after(LAYER);
     }
 }
 

@@ -9,7 +9,7 @@
 constexpr int WORD = 4 / (int)sizeof(InputElement);    // elements per word
 constexpr int ROW_WORDS = padded(INPUTS) / WORD;       // words per example in global memory
 constexpr int ONE_WORD = INPUTS / WORD;                // the word with the 1
-constexpr unsigned ONE_BITS = INPUT_BYTES ? 255u << 8 * (INPUTS % 4) : 0x3f800000u;
+constexpr unsigned ONE_BITS = !BIAS ? 0 : INPUT_BYTES ? 255u << 8 * (INPUTS % 4) : 0x3f800000u;
 
 // Reads LENGTH adjacent inputs, from an address that is a multiple of their size.
 template <int LENGTH>

@@ -2,6 +2,7 @@
 //
 //   -DWIDTHS=784,500,500,10        inputs, units of the hidden layers, classes
 //   -DACTIVATIONS=sigmoid,sigmoid  of the hidden layers (activation.cuh)
+//   -DBIASES=1,0,1                 whether each layer has biases; all have, if nothing is said
 //   -DBLOCKS=125 -DTHREADS=256     the launch
 //   -DBATCH=1                      the most examples per update
 //   -DTWICE=1                      weights between hidden layers are in two blocks (persistent_block.cuh); 0: in one
@@ -25,6 +26,16 @@ __device__ constexpr Activation activation_of(int layer) {
     constexpr Activation activations[] = {ACTIVATIONS};
     return activations[layer - 1];
 }
+
+// The constant after a layer's neurons: 1, or 0 where the next layer has no biases, so that those stay 0 (input.cuh).
+#ifdef BIASES
+__device__ constexpr float one_after(int layer) {
+    constexpr bool biases[] = {BIASES};
+    return biases[layer] ? 1.0f : 0.0f;
+}
+#else
+__device__ constexpr float one_after(int) { return 1.0f; }
+#endif
 
 constexpr Activation HIDDEN_ACTIVATIONS[] = {ACTIVATIONS};
 constexpr int HIDDEN = sizeof(HIDDEN_ACTIVATIONS) / sizeof(Activation);  // layers

@@ -7,10 +7,11 @@ import pytest
 
 from gpunet import engines
 from gpunet.engines import Engine
+from gpunet.engines.cuda.persistent import PersistentEngine
 from gpunet.engines.cuda.tiled import TiledEngine
 from gpunet.engines.reference import ReferenceEngine
 from gpunet.layers import Network
-from support.devices import PLAIN, open_device
+from support.devices import PLAIN, open_device, open_device_that_fits
 from support.engine_cases import OPTIMIZERS, assert_follows_the_reference, problem
 
 NETWORKS = [
@@ -71,5 +72,19 @@ def test_the_tiled_engine_follows_the_reference(kind: str, network: Network, opt
     images, labels, weights = start(network)
     rule = OPTIMIZERS[optimizer]()
     engine = TiledEngine(network, rule, weights, open_device(kind))
+    assert_follows_the_reference(engine, network, rule, images, labels, batch_size, epochs=1)
+    assert_only_present_biases_moved(engine)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize(
+    ("network", "optimizer", "batch_size"), [(NETWORKS[0], "adam", 5), (NETWORKS[2], "momentum", 1)], ids=str
+)
+def test_the_persistent_engine_follows_the_reference(
+    kind: str, network: Network, optimizer: str, batch_size: int
+) -> None:
+    images, labels, weights = start(network)
+    rule = OPTIMIZERS[optimizer]()
+    engine = PersistentEngine(network, rule, weights, open_device_that_fits(kind, network, batch_size))
     assert_follows_the_reference(engine, network, rule, images, labels, batch_size, epochs=1)
     assert_only_present_biases_moved(engine)

@@ -48,6 +48,17 @@ def test_the_persistent_kernel_compiles_with_every_optimizer(optimizer: str) -> 
     compile_kernel("persistent_epoch", plan.defines, H100.number)
 
 
+def test_the_persistent_kernel_without_biases_needs_no_more_registers() -> None:
+    def resources(biases: tuple[bool, ...]) -> Resources:
+        network = Network((20, 40, 40, 5), ("sigmoid", "sigmoid", "softmax"), biases)
+        plan = make_plan(network, "adam", 1, True, True, H100)
+        return compile_kernel("persistent_epoch", plan.defines, H100.number)["persistent_epoch"]
+
+    without, whole = resources((False, False, False)), resources(())
+    assert (without.spill_bytes, without.stack_bytes) == (0, 0)
+    assert without.registers <= whole.registers
+
+
 def test_every_kernel_source_is_compiled() -> None:
     used = {configuration.kernel for configuration in configurations(H100)}
     assert used == {path.stem for path in source_folder().glob("*.cu")}

@@ -238,7 +238,7 @@ class Plan:
     @property
     def defines(self) -> Defines:
         """The compile-time parameters of kernels/persistent_epoch.cu."""
-        hidden = self.network.activations[:-1]
+        hidden, biases = self.network.activations[:-1], self.network.biases
         return {
             "WIDTHS": _list(self.network.widths),
             "ACTIVATIONS": _list(ACTIVATION_NAMES[name] for name in hidden),
@@ -256,6 +256,7 @@ class Plan:
             "IN_MEMORY": _list(self.streamed or (0,) * self.hidden),
             "MEMORY_FLOATS": self.streamed_floats,
             **({"WEIGHTED": 1} if self.weighted else {}),
+            **({} if all(biases) else {"BIASES": _list(map(int, biases)), "BIAS": int(biases[0])}),
             **({"L2": 1} if self.network.l2 else {}),
             **self._dropout,
             **dict(self.extra),
@@ -317,8 +318,6 @@ def make_plan(
     attempt:   how many plans before this one needed more registers than the compiler had; up to ATTEMPTS - 1.
     weighted:  examples have weights.
     """
-    if not all(network.biases):
-        raise DoesNotFitError("the network has a layer without biases")
     if network.layers < 2:
         raise DoesNotFitError("the network has no hidden layer to spread over the blocks")
     allowances = WORKING_REGISTERS_BEFORE_7 if _has_room_for_two(hardware) else WORKING_REGISTERS
