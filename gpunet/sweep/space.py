@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gpunet import commandline, training_options
@@ -28,7 +28,15 @@ LAYERS = Option(
     spread=LINEARLY,
 )
 NOT_VARIED = "seed"
-OPTIONS = (*(option for option in training_options.OPTIONS if option.name != NOT_VARIED), LAYERS)
+OPTIONS = (
+    *(
+        # A trial without an epoch has no validation figures.
+        replace(option, type=commandline.whole_number) if option.name == "epochs" else option
+        for option in training_options.OPTIONS
+        if option.name != NOT_VARIED
+    ),
+    LAYERS,
+)
 NAMED = {option.name: option for option in OPTIONS}
 
 

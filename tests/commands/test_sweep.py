@@ -309,6 +309,7 @@ def test_a_report_needs_no_more_than_the_study(run: Run, capsys) -> None:
         ("--learning-rate 0.1 -1", "Adam: learning_rate: expected a number from 0 on, got -1.0"),
         ("--learning-rate", "--learning-rate: expected a value, several, or a range a..b"),
         ("--batch-size 10 0", "--batch-size: expected a whole number, 1 or above; got '0'"),
+        ("--epochs 0 2", "--epochs: expected a whole number, 1 or above; got '0'"),
         ("--batch-size 10 10", "--batch-size: 10 is given twice"),
         ("--activation relu..tanh --trials 3", "--activation: relu..tanh: only numbers have ranges"),
         ("--activation relu tanhh", "--activation: expected one of sigmoid, "),
