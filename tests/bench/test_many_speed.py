@@ -89,7 +89,7 @@ def test_scikit_learns_processes_train(job: many_peer.Job) -> None:
 
 
 def test_a_process_reports_times_and_what_is_missing(runner: ManyRunner) -> None:
-    (report,) = runner.run(OURS[0], [CASE], 30)
+    (report,) = runner.run(OURS[0], [CASE], 200)
     assert (report["name"], report["networks"], report["case"]) == ("gpunet fit_many", 16, CASE)
     us = many_runs.us_a_network_update(report)
     assert us == pytest.approx(1e6 * np.median(report["seconds"]) / (16 * report["updates"] * report["calls"]))

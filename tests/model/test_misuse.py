@@ -159,9 +159,9 @@ def test_pairs_in_place_of_x_get_a_line(blobs) -> None:
     assert refusal(lambda: new_model().fit(x)) == "y: no targets; expected one for each of the 60 examples"
     assert refusal(lambda: new_model().evaluate(x)) == "y: no targets; expected one for each of the 60 examples"
     assert new_model().predict((x[0], x[1])).shape == (2, 3)  # a tuple of examples
-    weights = np.ones(60)
-    assert "validation_data: expected a pair (x, y), got tuple of 3" in refusal(
-        lambda: new_model().fit(x, y, validation_data=(x, y, weights))
+    ones = np.ones(60)
+    assert "validation_data: expected (x, y) or (x, y, sample_weight), got tuple of 4" in refusal(
+        lambda: new_model().fit(x, y, validation_data=(x, y, ones, ones))
     )
 
 
@@ -193,7 +193,7 @@ def test_pytorchs_loaders_and_datasets_get_a_line(blobs) -> None:
     )
     assert "x: is a TensorDataset; " in refusal(lambda: new_model().fit(tensors))
     assert "x: is a Own; " in refusal(lambda: new_model().fit(Own()))
-    assert "validation_data: expected a pair (x, y), got DataLoader" in refusal(
+    assert "validation_data: expected (x, y) or (x, y, sample_weight), got DataLoader" in refusal(
         lambda: new_model().fit(x, y, validation_data=loader)
     )
     new_model().fit(*tensors.tensors, verbose=0)  # as the advice says

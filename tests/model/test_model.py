@@ -354,7 +354,7 @@ FIT_FAULTS = {
     "epochs": (lambda m, x, y: m.fit(x, y, epochs=-1), ["epochs: expected a whole number from 0 on, got -1"]),
     "verbose": (lambda m, x, y: m.fit(x, y, verbose=7), ["verbose", "7"]),
     "split": (lambda m, x, y: m.fit(x, y, validation_split=1), ["validation_split", "1"]),
-    "validation-pair": (lambda m, x, y: m.fit(x, y, validation_data=x), ["validation_data: expected a pair"]),
+    "validation-pair": (lambda m, x, y: m.fit(x, y, validation_data=x), ["validation_data: expected (x, y)"]),
     "validation-labels": (
         lambda m, x, y: m.fit(x, y, validation_data=(x, y + 1)),
         ["validation_data y: label 3 is out of range"],
@@ -379,7 +379,7 @@ FIT_FAULTS = {
         lambda m, x, y: m.fit(x, y, validation_data=(np.zeros((60, 8), np.uint8), y)),
         ["validation_data x: bytes (uint8), which are used as x / 255, but x is numbers from -"],
     ),
-    "metrics-number": (lambda m, x, y: m.compile("adam", ONE_HOT, 5), ["metrics: expected ['accuracy']", "5"]),
+    "metrics-number": (lambda m, x, y: m.compile("adam", ONE_HOT, 5), ["metrics: expected a list of 'accuracy'", "5"]),
     "weights-nan": (
         lambda m, x, y: m.set_weights([w * np.nan for w in m.get_weights()]),
         ["weights: array 0 has NaN"],
@@ -391,7 +391,7 @@ FIT_FAULTS = {
         lambda m, x, y: m.compile("rmsprop", ONE_HOT),
         ["optimizer: expected one of adam, adamw, sgd", "'rmsprop'"],
     ),
-    "metrics": (lambda m, x, y: m.compile("adam", ONE_HOT, ["auc"]), ["metrics: expected ['accuracy']", "['auc']"]),
+    "metrics": (lambda m, x, y: m.compile("adam", ONE_HOT, ["auc"]), ["metrics: expected 'accuracy'", "'auc'"]),
     "device": (lambda m, x, y: m.compile("adam", ONE_HOT, device="tpu"), ["device: expected one of auto", "'tpu'"]),
     "engine": (lambda m, x, y: m.compile("adam", ONE_HOT, engine="x"), ["engine: expected one of auto", "'x'"]),
     "validation-width": (

@@ -158,7 +158,7 @@ def fight(how: str, count: int) -> None:
 
 def interrupt_in_the_end(calls: int, writing: int, frame: Any) -> None:
     """At the first update of the second epoch, so that the rest is still to come."""
-    model = frame.f_locals.get("self")
+    model = frame.f_locals.get("model")
     if frame.f_code.co_name == "_counted" and getattr(model, "epochs_trained", 0) == 1:
         os.kill(os.getpid(), signal.SIGTERM)
 
