@@ -499,7 +499,7 @@ LAYER_FAULTS = {
     "rate-text": (lambda: SGD("fast"), "SGD: learning_rate: expected a finite number, got 'fast'"),
     "beta": (lambda: Adam(beta_1=1), r"beta_1: expected a number in \[0, 1\), got 1"),
     "momentum": (lambda: SGD(momentum=-1), r"momentum: expected a number in \[0, 1\), got -1"),
-    "not-a-layer": (lambda: Sequential([3]), "add: expected an Input, Dense or Activation layer, got 3"),
+    "not-a-layer": (lambda: Sequential([3]), "add: expected an Input, Dense, Activation or Dropout layer, got 3"),
     "seed": (lambda: Sequential(seed=-1), "seed: expected a whole number from 0 on, got -1"),
     "seed-fraction": (lambda: Sequential(seed=0.5), "seed: expected a whole number from 0 on, got 0.5"),
     "units-array": (lambda: Dense(np.zeros(3)), "units: expected a whole number above 0"),
