@@ -4,12 +4,12 @@
 //
 // Arrays  row-major, rows padded to a multiple of 4 (matrix.cuh), no overlap: x as in dense_forward.cu; dz (batch_size,
 //         units), weights (inputs + 1, units), the last row being the bias, and state (slots, inputs + 1, units)
-//         float32; constants, twice_l2 (-DL2=1): see optimizer.cuh; cursors: see batch.cuh; last_of_update: 1 in the kernel that
-//         ends an update. partials, arrivals: see product.cuh; used if gridDim.z > 1.
+//         float32; constants, twice_l2 (-DL2=1): see optimizer.cuh; cursors: see batch.cuh; last_of_update: 1 in the
+//         kernel that ends an update. partials, arrivals: see product.cuh; used if gridDim.z > 1.
 // Launch  THREADS threads; grid (ceil(units / TILE_N), ceil((inputs + 1) / TILE_M), blocks that split the examples).
 // Range   any sizes >= 1.
 // Cost    2 batch inputs units operations; weights, m and v are read and written once: 24 bytes a weight with Adam.
-//         784 -> 500: 9.4 MB an update, which takes 42 us from the DRAM of a GTX 980; 78 million operations at batch 100.
+//         784 -> 500: 9.4 MB an update, 42 us from the DRAM of a GTX 980; 78 million operations at batch 100.
 // Tiles   as in dense_forward.cu.
 // Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 2 or 3 for medium, 1 or 2 for large.
 #include "input.cuh"

@@ -3,10 +3,10 @@
 //   -DDROPOUT=1  the layer has dropout
 //   drops        (1 + layers, 4): the epoch's key, 2 words, then each layer's threshold and the bits of its scale
 //
-// A unit's word decides: dropped if it is below the threshold. It depends on the key, the layer, the unit and the example's
-// position in the epoch, and on nothing else, so that every kernel, launch and split of the work drops the same. Four
-// neighbouring units share one call of Philox4x32-10, whose counter is (unit / 4, position, layer, 0). The way back works
-// the words out again: memory would be slower. Layers count from 0 here.
+// A unit's word decides: dropped if it is below the threshold. It depends on the key, the layer, the unit and the
+// example's position in the epoch, and on nothing else, so that every kernel, launch and split of the work drops the
+// same. Four neighbouring units share one call of Philox4x32-10, whose counter is (unit / 4, position, layer, 0). The
+// way back works the words out again: memory would be slower. Layers count from 0 here.
 // Source  Salmon, Moraes, Dror & Shaw, Parallel random numbers: as easy as 1, 2, 3 (2011).
 #pragma once
 #ifndef DROPOUT

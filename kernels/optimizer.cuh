@@ -103,7 +103,7 @@ template <class Named>
 constexpr bool steps_in_pairs(...) { return false; }
 
 constexpr int SLOTS = OPTIMIZER::SLOTS;
-constexpr int CONSTANTS_STRIDE = padded(OPTIMIZER::CONSTANTS);  // floats from one update's constants to the next update's
+constexpr int CONSTANTS_STRIDE = padded(OPTIMIZER::CONSTANTS);  // floats from one update's constants to the next
 
 // What all steps of an update share.
 struct Rule {

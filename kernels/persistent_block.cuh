@@ -4,7 +4,7 @@
 //                         incoming weights of hidden layers 1, 2, ...; output; outgoing weights of hidden layers 1, ...
 //   -DIN_MEMORY=2,0       for the incoming weights of each hidden layer, how many of their arrays are in global memory;
 //                         each block has MEMORY_FLOATS there
-//   -DSTAGED=1            the next batch's inputs are loaded into shared memory ahead of time; 0: read from global memory
+//   -DSTAGED=1            the next batch's inputs are loaded into shared memory in advance; 0: read from global memory
 //   -DTWICE=1             weights between hidden layers are in two blocks; 0: in one
 //   -DSTORE_OUTGOING=1    for tests: the other copy of weights between hidden layers is stored too, over the first
 //   -DSHARED_FLOATS=...   dynamic shared memory as the host counts it (gpunet/engines/cuda/persistent_plan.py)
@@ -34,7 +34,7 @@ __device__ constexpr int arrays_streamed(int slice) {
     return list[slice];
 }
 
-constexpr int TARGET_SIZE = (TARGETS_ARE_CLASSES ? 1 : padded(CLASSES)) + WEIGHTED;  // in shared memory, with the weight
+constexpr int TARGET_SIZE = (TARGETS_ARE_CLASSES ? 1 : padded(CLASSES)) + WEIGHTED;  // in shared memory, with a weight
 
 // The weight of an example whose target is in shared memory: it follows the target.
 __device__ __forceinline__ float weight_after(const Target* target) {

@@ -9,13 +9,14 @@
 //         optimizer.cuh. packets, status, patience: exchange.cuh. losses (examples,) float32 and correct (examples,)
 //         uint8 are written in the epoch's order. drops, if -DDROPOUT=1: dropout.cuh; -DDROPPED=1,0 says which hidden
 //         layers have dropout.
-// Launch  cooperative where the GPU has such launches; BLOCKS blocks of THREADS threads, SHARED_FLOATS floats of dynamic
-//         shared memory; updates first_update to last_update - 1 of the epoch. Where an epoch is split into launches changes no bit.
+// Launch  cooperative where the GPU has such launches; BLOCKS blocks of THREADS threads, SHARED_FLOATS floats of
+//         dynamic shared memory; updates first_update to last_update - 1 of the epoch. Where an epoch is split into
+//         launches changes no bit.
 // Range   at least one hidden layer, BLOCKS at most the units of the narrowest, at most BATCH examples per batch.
-// Cost    batch 1, 784-500-500-10, Adam, 125 blocks: 29,000 multiply-adds and 13,312 optimizer steps per block, each with a
-//         square root and half or all of a quotient: 1,380 cycles in the special function units, most of them while blocks
-//         wait for one another; 2 exchanges of 500 packets. Bound by latency: an H100 is expected to take about 2.6 us per
-//         update. An update has 23 KB of instructions at batch size 1, 48 KB at 10.
+// Cost    batch 1, 784-500-500-10, Adam, 125 blocks: 29,000 multiply-adds and 13,312 optimizer steps per block, each
+//         with a square root and half or all of a quotient: 1,380 cycles in the special function units, most of them
+//         while blocks wait for one another; 2 exchanges of 500 packets. Bound by latency: an H100 is expected to take
+//         about 2.6 us per update. An update has 23 KB of instructions at batch size 1, 48 KB at 10.
 // Residency  RESIDENT_BLOCKS, 1 or 2, blocks an SM.
 #include "persistent_output.cuh"
 
@@ -71,7 +72,7 @@ __device__ __forceinline__ void receive(
 }
 
 #if DROPOUT
-// The derivative of a neuron's activation, times what dropout multiplies it by, from the activation as it was published.
+// The derivative of a neuron's activation, times what dropout multiplies it by, from the activation as published.
 template <int LAYER>
 __device__ __forceinline__ float dropped_derivative(const Update& update, int example, int neuron, float y) {
     if (!dropped(LAYER)) return activation_derivative<activation_of(LAYER)>(y);

@@ -64,6 +64,11 @@ def test_every_kernel_source_is_compiled() -> None:
     assert used == {path.stem for path in source_folder().glob("*.cu")}
 
 
+def test_comments_end_within_120_columns() -> None:
+    lines = [(path.name, line) for path in source_folder().glob("*.cu*") for line in path.read_text().splitlines()]
+    assert not [(name, line) for name, line in lines if "//" in line and len(line) > 120]
+
+
 def test_configurations_differ_from_one_another() -> None:
     listed = list(configurations(H100))
     assert len(set(listed)) == len(listed)
