@@ -32,6 +32,7 @@ SYSTEM_BYTES = 1024  # of a multiprocessor's shared memory, which the system may
 # which nothing spills is used.
 WORKING_REGISTERS = {1: (58, 84, 110), 2: (96, 112, 132)}
 WORKING_REGISTERS_BEFORE_7 = {1: (58, 84, 110), 2: (116, 132, 150)}  # compute capability
+DROPOUT_REGISTERS = 10  # more, for the words of its random numbers
 ATTEMPTS = 3
 MOST_NUMBERS = 512  # per thread, because its code is unrolled over all of them
 MOST_NUMBERS_BEFORE_7 = 640  # those in global memory among them
@@ -321,7 +322,7 @@ def make_plan(
     if network.layers < 2:
         raise DoesNotFitError("the network has no hidden layer to spread over the blocks")
     allowances = WORKING_REGISTERS_BEFORE_7 if _has_room_for_two(hardware) else WORKING_REGISTERS
-    working = allowances[min(batch, 2)][attempt]
+    working = allowances[min(batch, 2)][attempt] + (DROPOUT_REGISTERS if network.dropout else 0)
     plans: list[Plan] = []
     reasons: list[DoesNotFitError] = []
     for twice in (True, False) if network.layers > 2 else (True,):
