@@ -84,13 +84,18 @@ SLOW_FILES = {
 TRAINING = {"commands", "docs", "engines", "model", "page"}
 
 
+def is_slow(path: Path) -> bool:
+    return path.parent.name in SLOW or path.name in SLOW_FILES
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Files with nothing but slow tests are not even imported where these are left out."""
+    return True if "not slow" in config.option.markexpr and is_slow(collection_path) else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
-        if (
-            item.path.parent.name in SLOW
-            or item.path.name in SLOW_FILES
-            or "command" in getattr(item, "fixturenames", ())
-        ):
+        if is_slow(item.path) or "command" in getattr(item, "fixturenames", ()):
             item.add_marker("slow")
 
 
