@@ -20,7 +20,7 @@ from scipy import ndimage
 import gpunet
 from gpunet import ArgumentError, DataError, digits
 from gpunet.digits import images as image_files
-from gpunet.digits.normalize import _stroke_width
+from gpunet.digits.normalize import _parts, _stroke_width
 
 PICTURES = 25  # of each kind
 
@@ -126,6 +126,15 @@ def test_photographed_digits_are_recognized_nearly_as_well_as_the_originals(
     right = model.predict(np.array(read)).argmax(axis=1) == mnist.test.labels[chosen]
     assert len(right) == PICTURES
     assert right.sum() >= PICTURES - 2
+
+
+def test_a_part_without_definite_ink_is_no_part_of_a_digit() -> None:
+    """However large it is; beside a stroke, it would otherwise be the digit."""
+    strokes = np.zeros((60, 60))
+    strokes[10:20, 10:30], strokes[25:40, 30:33] = 0.45, 1.0
+    digit, inside = _parts(strokes, 0.2)
+    np.testing.assert_array_equal(digit, strokes == 1)
+    assert inside
 
 
 @pytest.mark.parametrize("font", ["DejaVuSans.ttf", "DejaVuSerif.ttf", "DejaVuSansMono-Oblique.ttf"])
