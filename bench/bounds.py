@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from gpunet import commandline
@@ -47,26 +47,55 @@ H100 = Gpu("H100 SXM", 3.35e12, 66.9e12)
 
 
 def costs(widths: tuple[int, ...], batch: int, input_bytes: int = BYTE) -> Iterator[Cost]:
-    """The launches of one update with Adam, in order. input_bytes: bytes per number in the first layer's input."""
+    """The operations of one update with Adam, in the tiled engine's order, as if each were a launch of its own.
+
+    input_bytes: bytes per number in the first layer's input.
+    """
     layers = list(itertools.pairwise(widths))
     sizes = [input_bytes, *[FLOAT] * (len(layers) - 1)]
     for size, (inputs, units) in zip(sizes, layers, strict=True):
         moved = size * batch * inputs + FLOAT * ((inputs + 1) * units + batch * units)
         yield Cost(f"dense_forward {inputs}-{units}", moved, 2 * batch * inputs * units)
     yield Cost(f"softmax_cross_entropy {widths[-1]}", FLOAT * (2 * batch * widths[-1] + batch), 5 * batch * widths[-1])
-    for number, (inputs, units) in reversed(list(enumerate(layers))):
-        if number:
-            moved = FLOAT * (batch * units + inputs * units + 2 * batch * inputs)
-            yield Cost(f"dense_backward {inputs}-{units}", moved, 2 * batch * inputs * units)
-        weights = (inputs + 1) * units
-        moved = sizes[number] * batch * inputs + FLOAT * (batch * units + ADAM_ARRAYS * weights)
-        yield Cost(f"dense_update {inputs}-{units}", moved, (2 * batch + ADAM_OPERATIONS) * weights)
+    backward = [_backward(batch, *layer) for layer in layers]
+    update = [_update(batch, *layer, size) for size, layer in zip(sizes, layers, strict=True)]
+    for number in range(len(layers) - 1, 0, -1):  # the update of a layer comes with the backward step below it
+        yield backward[number]
+        yield from update[number + 1 : number + 2]
+    yield from reversed(update[:2])
+
+
+def _backward(batch: int, inputs: int, units: int) -> Cost:
+    moved = FLOAT * (batch * units + inputs * units + 2 * batch * inputs)
+    return Cost(f"dense_backward {inputs}-{units}", moved, 2 * batch * inputs * units)
+
+
+def _update(batch: int, inputs: int, units: int, size: int) -> Cost:
+    weights = (inputs + 1) * units
+    moved = size * batch * inputs + FLOAT * (batch * units + ADAM_ARRAYS * weights)
+    return Cost(f"dense_update {inputs}-{units}", moved, (2 * batch + ADAM_OPERATIONS) * weights)
+
+
+# Of launches that make several operations; see kernels/.
+OPERATIONS = {"dense_output": 3, "dense_backward_update": 2, "dense_update_pair": 2}
+
+
+def costs_of(kernels: Iterable[str], widths: tuple[int, ...], batch: int) -> Iterator[Cost]:
+    """What each launch of an update moves and computes, given its kernel: the sum over its operations."""
+    operations = costs(widths, batch)
+    for kernel in kernels:
+        together = list(itertools.islice(operations, OPERATIONS.get(kernel.removesuffix("_vector"), 1)))
+        layers = list(dict.fromkeys(cost.kernel.split()[1] for cost in together))
+        which = layers[0] if kernel == "dense_output" else "+".join(layers)
+        yield Cost(f"{kernel} {which}", sum(c.bytes for c in together), sum(c.operations for c in together))
+    if left := list(operations):
+        raise ValueError(f"the launches leave out {', '.join(cost.kernel for cost in left)}")
 
 
 def kernel_table(batch: int) -> str:
-    """The launches of one update, as Markdown."""
+    """The operations of one update, as Markdown."""
     lines = [
-        f"| launch, batch {batch:,} | KB | million operations | GTX 980, us | H100 from DRAM, us |",
+        f"| operation, batch {batch:,} | KB | million operations | GTX 980, us | H100 from DRAM, us |",
         "|---|---|---|---|---|",
     ]
     for cost in costs(LECTURE.widths, batch):

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from bounds import BATCH_SIZES, Cost, costs
+from bounds import BATCH_SIZES, Cost, costs_of
 from gpunet import commandline, engines
 from gpunet.engines.cuda.device import CudaDevice, Device
 from gpunet.engines.cuda.tiled import TiledEngine
@@ -80,7 +80,8 @@ def _of_batch_size(
         return engine.each_launch(*uploaded, work.order, batch_size)
 
     every = launches()
-    for (kernel, launch), cost in zip(every, costs(workload.NETWORK.widths, batch_size), strict=True):
+    every_cost = costs_of([kernel for kernel, _ in every], workload.NETWORK.widths, batch_size)
+    for (kernel, launch), cost in zip(every, every_cost, strict=True):
         repeats = most if launch is every[-1][1] else REPEATS
         us = microseconds(device, launch, repeats, launches)
         record = {"batch_size": batch_size, "kernel": kernel, "layer": cost.kernel.split()[1], "us": us}

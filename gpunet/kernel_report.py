@@ -13,19 +13,19 @@ from gpunet.engines.cuda import persistent_plan, tiled_plan
 from gpunet.engines.cuda.architectures import ARCHITECTURES, Architecture
 from gpunet.engines.cuda.compiler import Resources, compile_kernel, compile_to_cubin
 from gpunet.engines.cuda.configuration import Configuration
-from gpunet.engines.cuda.machine_code import OLDEST, DisassemblerError, Loop, disassembler, loop_over_panels
+from gpunet.engines.cuda.machine_code import OLDEST, DisassemblerError, Loop, disassembler, loops_over_panels
 
 PROGRAM = "gpunet.kernel_report"
 SHAPE_DEFINES = ("TILE_M", "TILE_N", "TILE_K")
 
 
 class Row(NamedTuple):
-    """A configuration compiled for an architecture. loop: of a tiled product, if its machine code was read."""
+    """A configuration compiled for an architecture. loops: of its tiled products, if the machine code was read."""
 
     configuration: Configuration
     architecture: Architecture
     resources: Resources
-    loop: Loop | None = None
+    loops: Sequence[Loop] = ()
 
     @property
     def resident_blocks(self) -> int:
@@ -68,7 +68,7 @@ def compile_jobs(jobs: Iterable[Job], code: bool = False) -> Iterator[Row]:
             resources = compile_kernel(kernel, dict(configuration.defines), architecture.number)
             return Row(configuration, architecture, resources[kernel])
         resources, cubin = compile_to_cubin(kernel, dict(configuration.defines), architecture.number)
-        return Row(configuration, architecture, resources[kernel], loop_over_panels(cubin, tile.multiply_adds))
+        return Row(configuration, architecture, resources[kernel], loops_over_panels(cubin, tile.multiply_adds))
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # the compiler runs outside Python's lock
         yield from pool.map(row, jobs)
@@ -98,7 +98,7 @@ def _report(argv: Sequence[str] | None) -> int:
         print(
             f"{row.configuration.kernel:<24}{_describe(row.configuration):<62}{row.architecture.number:>4}"
             f"{row.configuration.threads:>9}{needs.registers:>11}{shared:>10}{needs.spill_bytes:>11}"
-            f"{row.resident_blocks:>11}{_loop(row.loop)}",
+            f"{row.resident_blocks:>11}{_worst(row.loops)}",
             flush=True,
         )
     print(
@@ -117,10 +117,13 @@ def _disassembler_is_there() -> tuple[bool, str]:
     return True, ""
 
 
-def _loop(loop: Loop | None) -> str:
-    if loop is None:
+def _worst(loops: Sequence[Loop]) -> str:
+    """Of a kernel's loops, the worst of each."""
+    if not loops:
         return f"{'-':>7}{'-':>5}{'-':>10}{'-':>7}"
-    return f"{loop.ahead / loop.multiply_adds:>7.0%}{loop.conversions:>5}{loop.shared_bits:>10}{loop.local:>7}"
+    ahead = min(loop.ahead / loop.multiply_adds for loop in loops)
+    conversions, local = (max(getattr(loop, name) for loop in loops) for name in ("conversions", "local"))
+    return f"{ahead:>7.0%}{conversions:>5}{min(loop.shared_bits for loop in loops):>10}{local:>7}"
 
 
 def _describe(configuration: Configuration) -> str:

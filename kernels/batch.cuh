@@ -2,7 +2,8 @@
 // every update of an epoch.
 //
 //   cursors     two counters of updates in the epoch, from 0: the one in its forward pass, and the one in its backward
-//               pass. softmax_cross_entropy copies the first to the second; the last dense_update advances the first.
+//               pass. dense_output, or softmax_cross_entropy, copies the first to the second; an update's last launch
+//               advances the first.
 //               No kernel reads a cursor that it writes, so no block can be ahead of another.
 //   batch_size  examples per update; the last batch of an epoch may be smaller
 //   examples    examples per epoch

@@ -6,6 +6,8 @@
 //                                    a GPU, the point where the emulator lets the others run
 //   load_relaxed, store_relaxed      8 bytes of global memory at once, seen by all blocks, ordered with nothing else
 //   load_two_, store_two_relaxed     16 bytes, of which each half is read or written at once; the halves in any order
+//   arrive                           counts a block in: how many came before. What it wrote before is there for all who
+//                                    come after it (its other threads' writes too, with a barrier between)
 //
 // The emulator defines GPUNET_EMULATOR and its own version of the first two; to it, volatile says the third.
 #pragma once
@@ -36,6 +38,11 @@ __device__ __forceinline__ Packet load_relaxed(const Packet* from) {
 __device__ __forceinline__ void load_two_relaxed(const Packet* from, Packet& first, Packet& second) {
     asm volatile("ld.relaxed.gpu.global.v2.u64 {%0, %1}, [%2];" : "=l"(first), "=l"(second) : "l"(from) : "memory");
 }
+__device__ __forceinline__ unsigned arrive(unsigned* counter) {
+    unsigned before;
+    asm volatile("atom.acq_rel.gpu.global.add.u32 %0, [%1], 1;" : "=r"(before) : "l"(counter) : "memory");
+    return before;
+}
 __device__ __forceinline__ void store_relaxed(Packet* to, Packet value) {
     asm volatile("st.relaxed.gpu.global.u64 [%0], %1;" ::"l"(to), "l"(value) : "memory");
 }
@@ -46,6 +53,12 @@ __device__ __forceinline__ void store_two_relaxed(Packet* to, Packet first, Pack
 __device__ __forceinline__ Packet load_relaxed(const Packet* from) { return *(const volatile Packet*)from; }
 __device__ __forceinline__ void load_two_relaxed(const Packet* from, Packet& first, Packet& second) {
     first = load_relaxed(from), second = load_relaxed(from + 1);
+}
+__device__ __forceinline__ unsigned arrive(unsigned* counter) {
+    __threadfence();
+    const unsigned before = atomicAdd(counter, 1u);
+    __threadfence();
+    return before;
 }
 __device__ __forceinline__ void store_relaxed(Packet* to, Packet value) { *(volatile Packet*)to = value; }
 __device__ __forceinline__ void store_two_relaxed(Packet* to, Packet first, Packet second) {

@@ -11,10 +11,8 @@
 //         500 -> 500: 1 MB of weights a batch; at batch 100 50 million operations.
 // Tiles   as in dense_forward.cu.
 // Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 2 or 3 for medium, 2 for large.
-#include "activation.cuh"
+#include "backward_tile.cuh"
 #include "batch.cuh"
-#include "dropout.cuh"
-#include "product.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_backward(
         const float* __restrict__ dz, const float* __restrict__ weights,
@@ -24,39 +22,12 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_bac
         const unsigned* __restrict__ drops, int dropped,
 #endif
         int inputs, int units, float* partials, unsigned* arrivals) {
-    const Batch batch = batch_at(cursors[BACKWARD], batch_size, examples);
-    const int rows = batch.rows;
-    const int first_m = blockIdx.y * TILE_M;
-    const int first_n = blockIdx.x * TILE_N;
-    if (first_m >= rows) return;  // the whole block, and every block that shares this tile
-
-    Products products{};
-    multiply_tile<K_ALONG_ROWS, K_ALONG_ROWS>(
-        Matrix{dz, rows, units}, Matrix{weights, inputs, units},
-        first_m, first_n, first_of_share(units), last_of_share(units), products);
-    if (!sum_over_split(partials, arrivals, products)) return;
-
-#pragma unroll
-    for (int j = 0; j < THREAD_N; j += 4) {
-        const int n = first_n + tile_column(j);
-        if (n >= inputs) continue;
-#pragma unroll
-        for (int i = 0; i < THREAD_M; ++i) {
-            const int m = first_m + tile_row(i);
-            if (m >= rows) continue;
-            float4 y = read_four(y_previous + (size_t)m * padded(inputs) + n);
-            float4 dx = four_products(products, i, j);
-#if DROPOUT
-            const Dropout dropout{drops, dropped};
-            const float scale = dropout.scale();
-            float factors[4];
-            dropout.factors(n / 4, batch.first + m, factors);
-            y = make_float4(undropped(y.x, scale), undropped(y.y, scale), undropped(y.z, scale), undropped(y.w, scale));
-            dx = make_float4(dx.x * factors[0], dx.y * factors[1], dx.z * factors[2], dx.w * factors[3]);
+#if !DROPOUT
+    constexpr unsigned* drops = nullptr;
+    constexpr int dropped = 0;
 #endif
-            write_four(dz_previous, inputs, m, n, make_float4(
-                dx.x * activation_derivative<ACTIVATION>(y.x), dx.y * activation_derivative<ACTIVATION>(y.y),
-                dx.z * activation_derivative<ACTIVATION>(y.z), dx.w * activation_derivative<ACTIVATION>(y.w)));
-        }
-    }
+    const Batch batch = batch_at(cursors[BACKWARD], batch_size, examples);
+    backward_tile(
+        part_of_grid(), Workspace{partials, arrivals}, batch, Dropout{drops, dropped}, dz, weights, y_previous,
+        dz_previous, inputs, units);
 }

@@ -27,25 +27,23 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_for
 #endif
         int inputs, int units, float* partials, unsigned* arrivals) {
     const Batch batch = batch_at(cursors[FORWARD], batch_size, examples);
-    const int first_m = blockIdx.y * TILE_M;
-    const int first_n = blockIdx.x * TILE_N;
-    if (first_m >= batch.rows) return;  // the whole block, and every block that shares this tile
+    const Part part = part_of_grid();
+    if (part.first_m() >= batch.rows) return;  // the whole block, and every block that shares this tile
 
     Products products{};
     multiply_tile<K_ALONG_ROWS, K_ALONG_COLUMNS>(
-        input_of(x, order, gather, batch, inputs), Matrix{weights, inputs, units},
-        first_m, first_n, first_of_share(inputs), last_of_share(inputs), products);
-    if (!sum_over_split(partials, arrivals, products)) return;
+        input_of(x, gather ? order : nullptr, batch, inputs), Matrix{weights, inputs, units}, part, inputs, products);
+    if (!sum_over_shares(Workspace{partials, arrivals}, part, products)) return;
 
     const float* bias = weights + (size_t)inputs * padded(units);
 #pragma unroll
     for (int j = 0; j < THREAD_N; j += 4) {
-        const int n = first_n + tile_column(j);
+        const int n = part.first_n() + tile_column(j);
         if (n >= units) continue;
         const float4 b = read_four(bias + n);
 #pragma unroll
         for (int i = 0; i < THREAD_M; ++i) {
-            const int m = first_m + tile_row(i);
+            const int m = part.first_m() + tile_row(i);
             if (m >= batch.rows) continue;
             const float4 z = scaled_input_sums(four_products(products, i, j));
             float4 active = make_float4(

@@ -56,7 +56,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) dense_forward_vector
 
     const Batch batch = batch_at(__ldcg(cursors + FORWARD), batch_size, examples);
     const int m = blockIdx.y;  // of a smaller batch too many: they compute the last row, and do not write it
-    const Input input = input_of(x, order, gather, batch, inputs);
+    const Input<InputElement> input = input_of(x, gather ? order : nullptr, batch, inputs);
     const InputElement* row = input.row(input.place(m));
 
     float4 sum = make_float4(0.0f, 0.0f, 0.0f, 0.0f);

@@ -12,11 +12,7 @@
 //         784 -> 500: 9.4 MB an update, 42 us from the DRAM of a GTX 980; 78 million operations at batch 100.
 // Tiles   as in dense_forward.cu.
 // Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 2 or 3 for medium, 1 or 2 for large.
-#include "input.cuh"
-#include "optimizer.cuh"
-#include "product.cuh"
-
-constexpr int ROWS_AT_ONCE = 2;  // of a thread: read together, to wait for memory once
+#include "update_tile.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_update(
         const InputElement* __restrict__ x, const int* __restrict__ order, int gather,
@@ -26,44 +22,13 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_upd
         float twice_l2,
 #endif
         int inputs, int units, float* partials, unsigned* arrivals) {
-    const int update = cursors[BACKWARD];
-    const Batch batch = batch_at(update, batch_size, examples);
-    const int first_m = blockIdx.y * TILE_M;
-    const int first_n = blockIdx.x * TILE_N;
-    if (last_of_update && blockIdx.x + blockIdx.y + blockIdx.z + threadIdx.x == 0) cursors[FORWARD] = update + 1;
-
-    Products products{};
-    multiply_tile<K_ALONG_COLUMNS, K_ALONG_COLUMNS>(
-        InputWithOne{input_of(x, order, gather, batch, inputs)}, Matrix{dz, batch.rows, units},
-        first_m, first_n, first_of_share(batch.rows), last_of_share(batch.rows), products);
-    if (!sum_over_split(partials, arrivals, products)) return;
-
 #if !L2
     constexpr float twice_l2 = 0.0f;
 #endif
-    const Rule rule = read_rule(constants, update);  // not before: it would take registers of the product
-    const size_t slot_size = (size_t)(inputs + 1) * padded(units);
-#pragma unroll
-    for (int j = 0; j < THREAD_N; j += 4) {
-        const int n = first_n + tile_column(j);
-        if (n >= units) continue;
-#pragma unroll
-        for (int i = 0; i < THREAD_M; i += ROWS_AT_ONCE) {
-            FourWeights rows[ROWS_AT_ONCE];
-#pragma unroll
-            for (int r = 0; r < ROWS_AT_ONCE; ++r) {
-                const int m = first_m + tile_row(i + r);
-                const size_t at = (size_t)m * padded(units) + n;
-                if (m <= inputs) rows[r].read(weights + at, state + at, slot_size);
-            }
-#pragma unroll
-            for (int r = 0; r < ROWS_AT_ONCE; ++r) {
-                const int m = first_m + tile_row(i + r);
-                const size_t at = (size_t)m * padded(units) + n;
-                if (m > inputs) continue;
-                rows[r].step(scaled_input_sums(four_products(products, i + r, j)), m < inputs ? twice_l2 : 0.0f, rule);
-                rows[r].write(weights + at, state + at, slot_size);
-            }
-        }
-    }
+    const int update = cursors[BACKWARD];
+    const Batch batch = batch_at(update, batch_size, examples);
+    if (last_of_update && blockIdx.x + blockIdx.y + blockIdx.z + threadIdx.x == 0) cursors[FORWARD] = update + 1;
+    update_tile(
+        part_of_grid(), Workspace{partials, arrivals}, input_of(x, gather ? order : nullptr, batch, inputs), dz, update,
+        weights, state, constants, twice_l2, units);
 }

@@ -8,8 +8,7 @@
 // Cost    weights, m and v are read and written once: 24 bytes a weight with Adam. 784 -> 500: 9.4 MB an update, which
 //         takes 42 us from the DRAM of a GTX 980. Bound by memory.
 // Residency  at least 4 blocks an SM.
-#include "input.cuh"
-#include "optimizer.cuh"
+#include "update_four.cuh"
 
 extern "C" __global__ void __launch_bounds__(256, 4) dense_update_vector(
         const InputElement* __restrict__ x, const int* __restrict__ order, int gather,
@@ -22,31 +21,10 @@ extern "C" __global__ void __launch_bounds__(256, 4) dense_update_vector(
 #if !L2
     constexpr float twice_l2 = 0.0f;
 #endif
-    const int fours = padded(units) / 4;
-    const int index = blockIdx.x * blockDim.x + threadIdx.x;
-    const int m = index / fours;
-    const int n = index % fours * 4;
-    if (m > inputs) return;
-    const size_t at = (size_t)m * padded(units) + n;
-    const size_t slot_size = (size_t)(inputs + 1) * padded(units);
-    FourWeights four;
-    four.read(weights + at, state + at, slot_size);  // on its way while the gradient is made
-    const int update = cursors[BACKWARD];
-    const Rule rule = read_rule(constants, update);
-    const Batch batch = batch_at(update, batch_size, examples);
-
-    const Input input = input_of(x, order, gather, batch, inputs);
-    float4 g = make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-#pragma unroll 2
-    for (int k = 0; k < batch.rows; ++k) {
-        const float a = m < inputs ? input.row(input.place(k))[m] : ONE;
-        const float4 b = read_four(dz + (size_t)k * padded(units) + n);
-        g.x = fmaf(a, b.x, g.x);
-        g.y = fmaf(a, b.y, g.y);
-        g.z = fmaf(a, b.z, g.z);
-        g.w = fmaf(a, b.w, g.w);
-    }
-    four.step(scaled_input_sums(g), m < inputs ? twice_l2 : 0.0f, rule);
-    four.write(weights + at, state + at, slot_size);
-    if (last_of_update && index == 0) cursors[FORWARD] = update + 1;  // last: the reads above need not wait for it
+    const int number = blockIdx.x * blockDim.x + threadIdx.x;
+    update_four(
+        number, x, gather ? order : nullptr, dz, cursors, batch_size, examples, weights, state, constants,
+        twice_l2, inputs, units);
+    // Last: the reads above need not wait for it.
+    if (last_of_update && number == 0) cursors[FORWARD] = cursors[BACKWARD] + 1;
 }

@@ -12,14 +12,28 @@ using InputElement = unsigned char;
 using InputElement = float;
 #endif
 
+// Of a kind of number: four of them as they lie in memory, and what counts as 1.
+template <class Element>
+struct Kind {
+    using Four = float4;
+    static constexpr float ONE = 1.0f;
+};
+template <>
+struct Kind<unsigned char> {
+    using Four = unsigned;
+    static constexpr float ONE = 255.0f;
+};
+
 // Bytes are scaled once a sum instead of once a byte; until then they are exact.
+template <class Element = InputElement>
 __device__ __forceinline__ float scaled_input_sum(float sum) {
-    return INPUT_BYTES ? sum * (1.0f / 255.0f) : sum;
+    return Kind<Element>::ONE == 1.0f ? sum : sum * (1.0f / Kind<Element>::ONE);
 }
 
+template <class Element = InputElement>
 __device__ __forceinline__ float4 scaled_input_sums(float4 sums) {
-    return make_float4(scaled_input_sum(sums.x), scaled_input_sum(sums.y),
-                       scaled_input_sum(sums.z), scaled_input_sum(sums.w));
+    return make_float4(scaled_input_sum<Element>(sums.x), scaled_input_sum<Element>(sums.y),
+                       scaled_input_sum<Element>(sums.z), scaled_input_sum<Element>(sums.w));
 }
 
 // After its last number, every example has one more, which is 1: the input whose weight is the bias. In a layer without
@@ -27,16 +41,15 @@ __device__ __forceinline__ float4 scaled_input_sums(float4 sums) {
 #ifndef BIAS
 #define BIAS 1
 #endif
-constexpr float ONE = BIAS ? (INPUT_BYTES ? 255.0f : 1.0f) : 0.0f;
+template <class Element>
+constexpr float ONE_OF = BIAS ? Kind<Element>::ONE : 0.0f;
+constexpr float ONE = ONE_OF<InputElement>;
 
 // Row r of a batch is row order[r] of x; without an order, row r. Rows are padded, and read, as in matrix.cuh.
+template <class Element>
 struct Input {
-#if INPUT_BYTES
-    using Four = unsigned;
-#else
-    using Four = float4;
-#endif
-    const InputElement* x;
+    using Four = typename Kind<Element>::Four;
+    const Element* x;
     const int* order;
     int rows, columns;
 
@@ -45,41 +58,42 @@ struct Input {
         return order ? order[row] : row;
     }
 
-    __device__ __forceinline__ const InputElement* row(int place) const { return x + (size_t)place * padded(columns); }
+    __device__ __forceinline__ const Element* row(int place) const { return x + (size_t)place * padded(columns); }
 
     __device__ __forceinline__ Four fetch(int place, int column) const {
         return *reinterpret_cast<const Four*>(row(place) + min(column, padded(columns) - 4));
     }
 
     __device__ __forceinline__ float4 values(Four four, bool inside, int) const {
-#if INPUT_BYTES
-        return bytes_as_floats(inside ? four : 0);
-#else
-        return inside ? four : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
-#endif
+        if constexpr (sizeof(Element) == 1) return bytes_as_floats(inside ? four : 0);
+        else return inside ? four : make_float4(0.0f, 0.0f, 0.0f, 0.0f);
     }
 };
 
 // The same with the 1 after every row, for the sum that is the bias' gradient. What follows the 1 is of no use, and
 // beyond the last row the other factor's 0 is enough.
-struct InputWithOne : Input {
+template <class Element>
+struct InputWithOne : Input<Element> {
+    using typename Input<Element>::Four;
+
     __device__ __forceinline__ float4 values(Four four, bool inside, int column) const {
-        const int ahead = columns - column;  // where the 1 is, counted from here
-#if INPUT_BYTES
-        const unsigned one = 0 <= ahead && ahead < 4 ? (BIAS ? 255u : 0u) << 8 * ahead : 0;
-        return bytes_as_floats((inside && ahead > 0 ? four : 0) | one);
-#else
-        four = Input::values(four, inside, column);
-        if (ahead == 0) four.x = ONE;
-        if (ahead == 1) four.y = ONE;
-        if (ahead == 2) four.z = ONE;
-        if (ahead == 3) four.w = ONE;
-        return four;
-#endif
+        const int ahead = this->columns - column;  // where the 1 is, counted from here
+        if constexpr (sizeof(Element) == 1) {
+            const unsigned one = 0 <= ahead && ahead < 4 ? (BIAS ? 255u : 0u) << 8 * ahead : 0;
+            return bytes_as_floats((inside && ahead > 0 ? four : 0) | one);
+        } else {
+            four = Input<Element>::values(four, inside, column);
+            if (ahead == 0) four.x = ONE_OF<Element>;
+            if (ahead == 1) four.y = ONE_OF<Element>;
+            if (ahead == 2) four.z = ONE_OF<Element>;
+            if (ahead == 3) four.w = ONE_OF<Element>;
+            return four;
+        }
     }
 };
 
-__device__ __forceinline__ Input input_of(
-        const InputElement* x, const int* order, int gather, Batch batch, int inputs) {
-    return {x, gather ? order + batch.first : nullptr, batch.rows, inputs};
+// order: all examples', or none, to take the rows as they lie.
+template <class Element>
+__device__ __forceinline__ Input<Element> input_of(const Element* x, const int* order, Batch batch, int inputs) {
+    return {x, order ? order + batch.first : nullptr, batch.rows, inputs};
 }

@@ -35,6 +35,51 @@ __device__ __forceinline__ int tile_column(int j) {
 
 enum Direction { K_ALONG_ROWS, K_ALONG_COLUMNS };  // where k counts in the matrix as stored: (x, k) or (k, x)
 
+// Which part of a product a block computes: a tile, or a share of a tile's terms.
+struct Part {
+    int tile_m, tile_n;               // the tile's place among the result's
+    int tile, tiles;                  // its number; how many there are
+    int share, shares;                // which share of its terms; how many blocks divide them among themselves
+    int tiles_before, shares_before;  // of the launch's other products: what is taken of the workspace
+
+    __device__ __forceinline__ int first_m() const { return tile_m * TILE_M; }
+    __device__ __forceinline__ int first_n() const { return tile_n * TILE_N; }
+
+    // First and last of this block's terms: whole panels, so that only the last share is ragged.
+    __device__ __forceinline__ int first_k(int terms) const { return end_of(share, terms); }
+    __device__ __forceinline__ int last_k(int terms) const { return end_of(share + 1, terms); }
+
+    __device__ __forceinline__ int end_of(int before, int terms) const {
+        const int panels = (terms + TILE_K - 1) / TILE_K;
+        return (int)((long long)panels * before / shares) * TILE_K;
+    }
+};
+
+// Of a launch that computes one product: grid (tiles of n, tiles of m, shares).
+__device__ __forceinline__ Part part_of_grid() {
+    const int tiles = gridDim.x * gridDim.y, tile = blockIdx.y * gridDim.x + blockIdx.x;
+    return {(int)blockIdx.y, (int)blockIdx.x, tile, tiles, (int)blockIdx.z, (int)gridDim.z, 0, 0};
+}
+
+// Of a launch that computes several, m x n this one, after another one or after none, Part{}: their blocks follow one
+// another. If share >= shares, this block is for one that comes later.
+__device__ __forceinline__ Part part_of_product(const Part& other, int m, int n, int shares) {
+    const int taken = other.tiles * other.shares, block = blockIdx.x - taken;
+    const int tiles_n = (n + TILE_N - 1) / TILE_N;
+    const int tiles = (m + TILE_M - 1) / TILE_M * tiles_n;
+    const int tile = block % tiles;
+    return {tile / tiles_n, tile % tiles_n, tile, tiles, block / tiles, shares,
+            other.tiles_before + other.tiles, other.shares_before + (other.shares > 1 ? taken : 0)};
+}
+
+// A part in shared memory: a loop over panels leaves no registers for it. The whole block calls this, once.
+__device__ __forceinline__ const Part& kept(const Part& part) {
+    __shared__ Part keeper;
+    if (threadIdx.x == 0) keeper = part;
+    __syncthreads();
+    return keeper;
+}
+
 // Carries panels of TILE_K x WIDTH numbers from a matrix to shared memory, four at a time. Between `fetch` and `store`
 // a panel is in registers, as it lies in memory: whatever looked at a number in between would wait for it.
 template <int WIDTH, Direction DIRECTION, class Source>
@@ -78,16 +123,22 @@ struct PanelCarrier {
         }
     }
 
-    // Where k counts the rows, the next panel's are found a panel ahead: they may stand in memory themselves.
+    // Where k counts the rows, the next panel's are found a panel ahead: they may stand in memory themselves. That comes
+    // first, or the compiler would put it off; but last in a large tile, which has no registers for it.
     __device__ __forceinline__ void fetch(int first_k) {
+        int now[READS_PER_THREAD];
+#pragma unroll
+        for (int i = 0; i < READS_PER_THREAD; ++i) now[i] = places[i];
+        constexpr bool FIRST = THREAD_M * THREAD_N < 64;
+        if constexpr (DIRECTION == K_ALONG_COLUMNS && FIRST) find_rows(first_k + TILE_K);
 #pragma unroll
         for (int i = 0; i < READS_PER_THREAD; ++i) {
             int k, x;
             position(i, k, x);
             const int column = DIRECTION == K_ALONG_ROWS ? first_k + k : first_x + x;
-            if (mine(i)) staged[i] = source.fetch(places[i], column);
+            if (mine(i)) staged[i] = source.fetch(now[i], column);
         }
-        if constexpr (DIRECTION == K_ALONG_COLUMNS) find_rows(first_k + TILE_K);
+        if constexpr (DIRECTION == K_ALONG_COLUMNS && !FIRST) find_rows(first_k + TILE_K);
     }
 
     // The panel that was fetched from first_k on; beyond the last k, 0. Beyond the last x it does not matter.
@@ -112,6 +163,27 @@ struct PanelCarrier {
     }
 };
 
+// Whether this block came last. Defined before the panels: where they begin at address 0, the compiler needs more
+// registers.
+__device__ __forceinline__ bool& shared_last() {
+    __shared__ bool last;
+    return last;
+}
+
+// The block's two panels of A and of B, whatever it multiplies: a kernel with two products has room for one.
+using PanelA = float[TILE_K][TILE_M + PANEL_PAD];
+using PanelB = float[TILE_K][TILE_N + PANEL_PAD];
+
+__device__ __forceinline__ PanelA* shared_a_panels() {
+    __shared__ __align__(16) PanelA panels[2];
+    return panels;
+}
+
+__device__ __forceinline__ PanelB* shared_b_panels() {
+    __shared__ __align__(16) PanelB panels[2];
+    return panels;
+}
+
 // Adds to `products` the TILE_K terms of two panels.
 template <class PanelA, class PanelB>
 __device__ __forceinline__ void multiply_panels(const PanelA& a_panel, const PanelB& b_panel, Products& products) {
@@ -132,18 +204,17 @@ __device__ __forceinline__ void multiply_panels(const PanelA& a_panel, const Pan
     }
 }
 
-// Adds to `products` the terms k in [first_k, last_k) of the tile at (first_m, first_n).
+// Adds to `products` the terms of this block's part, of `terms` in all.
 // A_DIRECTION: A as stored is (m, k) or (k, m); B_DIRECTION: B as stored is (n, k) or (k, n).
 template <Direction A_DIRECTION, Direction B_DIRECTION, class A, class B>
 __device__ __forceinline__ void multiply_tile(
-        const A& a, const B& b, int first_m, int first_n, int first_k, int last_k, Products& products) {
-    using CarrierA = PanelCarrier<TILE_M, A_DIRECTION, A>;
-    using CarrierB = PanelCarrier<TILE_N, B_DIRECTION, B>;
-    __shared__ __align__(16) typename CarrierA::Panel a_panels[2];
-    __shared__ __align__(16) typename CarrierB::Panel b_panels[2];
+        const A& a, const B& b, const Part& part, int terms, Products& products) {
+    PanelA* const a_panels = shared_a_panels();
+    PanelB* const b_panels = shared_b_panels();
+    const int first_k = part.first_k(terms), last_k = part.last_k(terms);
     if (first_k >= last_k) return;  // the whole block: the last batch is too small for all shares
-    CarrierA carrier_a(a, first_k, first_m);
-    CarrierB carrier_b(b, first_k, first_n);
+    PanelCarrier<TILE_M, A_DIRECTION, A> carrier_a(a, first_k, part.first_m());
+    PanelCarrier<TILE_N, B_DIRECTION, B> carrier_b(b, first_k, part.first_n());
 
     carrier_a.fetch(first_k);
     carrier_b.fetch(first_k);
@@ -174,20 +245,23 @@ __device__ __forceinline__ float4 four_products(const Products& products, int i,
     return make_float4(at[0], at[1], at[2], at[3]);
 }
 
-// Sums the tile over the blocks that split k among them (gridDim.z). Returns true in the one block, the last to
-// arrive, that holds the whole sum afterwards; the others are done.
-//
-//   partials  workspace for gridDim.z x tiles x TILE_M x TILE_N floats, where the blocks leave their shares
-//   arrivals  one counter a tile, 0 before the launch and again after it
-__device__ __forceinline__ bool sum_over_split(float* partials, unsigned* arrivals, Products& products) {
-    if (gridDim.z == 1) return true;
-    const int tiles = gridDim.x * gridDim.y;
-    const int tile = blockIdx.y * gridDim.x + blockIdx.x;
+// Where the blocks that share a tile leave their sums for one another.
+struct Workspace {
+    float* partials;     // TILE_M x TILE_N floats for each share of each tile
+    unsigned* arrivals;  // one counter a tile, 0 before the launch and again after it
+};
+
+// Sums the tile over the blocks that share it. Returns true in the one block, the last to arrive, that holds the whole
+// sum afterwards; the others are done.
+__device__ __forceinline__ bool sum_over_shares(const Workspace& workspace, const Part& part, Products& products) {
+    if (part.shares == 1) return true;
     // Fours of a thread lie THREADS fours apart: neighbouring threads, neighbouring memory.
     constexpr int FOURS = THREAD_M * THREAD_N / 4;
-    const size_t from_share_to_share = (size_t)tiles * FOURS * THREADS;
-    float4* shares = reinterpret_cast<float4*>(partials) + (size_t)tile * FOURS * THREADS + threadIdx.x;
-    float4* mine = shares + blockIdx.z * from_share_to_share;
+    const size_t from_share_to_share = (size_t)part.tiles * FOURS * THREADS;
+    float4* shares = reinterpret_cast<float4*>(workspace.partials) +
+                     (size_t)(part.shares_before + part.tile) * FOURS * THREADS + threadIdx.x;
+    unsigned* arrivals = workspace.arrivals + part.tiles_before + part.tile;
+    float4* mine = shares + part.share * from_share_to_share;
 #pragma unroll
     for (int i = 0; i < THREAD_M; ++i) {
 #pragma unroll
@@ -196,15 +270,11 @@ __device__ __forceinline__ bool sum_over_split(float* partials, unsigned* arriva
         }
     }
 
-    __shared__ bool last;
-    __syncthreads();  // before thread 0's fence, which so covers the shares of the whole block
+    bool& last = shared_last();
+    __syncthreads();  // the arrival says that the shares of the whole block are there
     if (threadIdx.x == 0) {
-        __threadfence();  // the share is visible to all before the arrival is
-        last = atomicAdd(&arrivals[tile], 1u) == gridDim.z - 1;
-        if (last) {
-            arrivals[tile] = 0;
-            __threadfence();  // the other shares are read after their arrivals
-        }
+        last = arrive(arrivals) == part.shares - 1;
+        if (last) *arrivals = 0;
     }
     __syncthreads();
     if (!last) return false;
@@ -213,8 +283,8 @@ __device__ __forceinline__ bool sum_over_split(float* partials, unsigned* arriva
     constexpr int SHARES_AT_ONCE = FOURS < 8 ? 8 / FOURS : 1;
     products = Products{};
 #pragma unroll SHARES_AT_ONCE
-    for (unsigned z = 0; z < gridDim.z; ++z) {
-        const float4* share = shares + z * from_share_to_share;
+    for (int number = 0; number < part.shares; ++number) {
+        const float4* share = shares + number * from_share_to_share;
 #pragma unroll
         for (int four = 0; four < FOURS; ++four) {
             const float4 part = __ldcg(share + four * THREADS);
@@ -223,14 +293,4 @@ __device__ __forceinline__ bool sum_over_split(float* partials, unsigned* arriva
         }
     }
     return true;
-}
-
-// First and last k of this block's share: whole panels, so that only the last share is ragged.
-__device__ __forceinline__ int first_of_share(int terms) {
-    const int panels = (terms + TILE_K - 1) / TILE_K;
-    return (int)((long long)panels * blockIdx.z / gridDim.z) * TILE_K;
-}
-__device__ __forceinline__ int last_of_share(int terms) {
-    const int panels = (terms + TILE_K - 1) / TILE_K;
-    return (int)((long long)panels * (blockIdx.z + 1) / gridDim.z) * TILE_K;
 }

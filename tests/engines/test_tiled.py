@@ -11,6 +11,7 @@ import gpunet
 from gpunet import engines
 from gpunet.engines import Engine, OptimizerState, choice
 from gpunet.engines.cuda import tiled
+from gpunet.engines.cuda.engine import EpochData
 from gpunet.engines.cuda.tiled import GRAPH_UPDATES, TiledEngine
 from gpunet.engines.reference import ReferenceEngine
 from gpunet.errors import ArgumentError, DeviceError, TrainingDivergedError
@@ -130,12 +131,36 @@ def test_moving_between_engines_continues_the_same_run(kind) -> None:
     assert distance(run(tiled, reference, tiled), truth) < 1e-5
 
 
+def launches_of_an_update(network: Network, batch_size: int) -> list[str]:
+    """The kernels that an H100 would start; nothing is compiled."""
+    images, labels, weights = problem(network, batch_size, input_bytes=True)
+    engine = TiledEngine(network, Adam(), weights, open_device("order-forward", multiprocessors=132))
+    data = EpochData(engine.device, engine.upload(images), engine.upload(labels), batch_size, batch_size, Adam())
+    return [kernel for kernel, _ in engine._make_epoch(data).kernels()]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 10, 20, 50, 100, 200, 500])
+def test_an_update_of_the_lectures_network_is_five_launches(batch_size) -> None:
+    forward, again, *others = (kernel.removesuffix("_vector") for kernel in launches_of_an_update(LECTURE, batch_size))
+    assert forward == again == "dense_forward"
+    assert others == ["dense_output", "dense_backward_update", "dense_update_pair"]
+
+
+@pytest.mark.parametrize(
+    ("widths", "launches"), [((784, 10), 2), ((784, 50, 10), 3), ((784, 60, 50, 40, 30, 10), 9), ((784, 50, 33), 5)]
+)
+def test_a_hidden_layer_adds_two_launches_and_a_wide_output_layer_two(widths, launches) -> None:
+    network = Network(widths, ("relu",) * (len(widths) - 2) + ("softmax",))
+    assert len(launches_of_an_update(network, 100)) == launches
+
+
 @pytest.mark.parametrize("kind", PLAIN)
-def test_an_update_of_the_lectures_network_is_nine_launches(kind) -> None:
-    images, labels, weights = problem(LECTURE, 2, input_bytes=True)
-    engine = TiledEngine(LECTURE, Adam(), weights, open_device(kind))
-    engine.train_epoch(engine.upload(images), engine.upload(labels), np.arange(2, dtype=np.int32), 1)
-    assert len(engine._epoch._launches) == 9
+@pytest.mark.parametrize("widths", [(9, 5, 33), (9, 6, 5, 4, 3)], ids=str)
+def test_wide_output_layers_and_deep_networks_follow_the_reference(kind, widths) -> None:
+    network = Network(widths, ("sigmoid",) * (len(widths) - 2) + ("softmax",))
+    images, labels, weights = problem(network, 25, input_bytes=True)
+    engine = TiledEngine(network, Adam(0.01), weights, open_device(kind))
+    assert_follows_the_reference(engine, network, Adam(0.01), images, labels, batch_size=18, epochs=1)
 
 
 @pytest.mark.parametrize("kind", PLAIN)

@@ -128,6 +128,56 @@ def test_dense_update_over_random_shapes(kind: str, batch, inputs, units, seed, 
     cases.dense_update(open_device(kind), Case.of(batch, inputs, units, seed=seed), OPTIMIZERS[optimizer])
 
 
+# (batch, inputs, units, units of the layer above), from matrix-vector batches on.
+PAIRS = [(2, 40, 33, 10), (9, 70, 17, 10), (40, 130, 20, 70)]
+
+
+@pytest.mark.parametrize("shape", PAIRS, ids=str)
+@pytest.mark.parametrize("kind", EVERYWHERE)
+def test_two_updates_in_one_launch_match_float64(kind: str, shape) -> None:
+    for seed, input_bytes in ((0, True), (1, False)):
+        case = Case.of(*shape[:3], gather=True, input_bytes=input_bytes, seed=seed)
+        cases.dense_update_pair(open_device(kind), case, shape[3], Adam(0.01))
+
+
+@pytest.mark.parametrize("shape", PAIRS, ids=str)
+@pytest.mark.parametrize("kind", EVERYWHERE)
+def test_a_way_back_beside_an_update_matches_float64(kind: str, shape) -> None:
+    for seed in (0, 1):
+        cases.dense_backward_update(open_device(kind), Case.of(*shape[:3], seed=seed), shape[3], "sigmoid", Adam(0.01))
+
+
+@pytest.mark.parametrize("shape", [(1, 9, 5, 3), (18, 33, 18, 11)], ids=str)
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_launches_for_two_operations_with_every_optimizer(kind: str, shape, optimizer: str) -> None:
+    device, rule = open_device(kind), OPTIMIZERS[optimizer]
+    cases.dense_update_pair(device, Case.of(*shape[:3], gather=True, seed=1), shape[3], rule)
+    cases.dense_backward_update(device, Case.of(*shape[:3], seed=1), shape[3], "tanh", rule)
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (7, 33, 10), (3, 600, 32)], ids=str)
+@pytest.mark.parametrize("kind", EVERYWHERE)
+@pytest.mark.parametrize("targets", ["integer", "soft"])
+def test_an_output_layer_with_its_loss_and_way_back_matches_float64(kind: str, shape, targets: str) -> None:
+    for seed in (0, 1):
+        cases.dense_output(open_device(kind), Case.of(*shape, seed=seed), "sigmoid", targets)
+
+
+@pytest.mark.parametrize("kind", PLAIN)
+@pytest.mark.parametrize("activation", HIDDEN_ACTIVATIONS)
+def test_an_output_layer_after_every_activation(kind: str, activation: str) -> None:
+    cases.dense_output(open_device(kind), Case.of(4, 21, 10, seed=1), activation, "integer")
+
+
+@pytest.mark.parametrize("kind", EVERYWHERE)
+@pytest.mark.parametrize("input_bytes", [False, True], ids=["float", "bytes"])
+def test_an_output_layer_that_reads_the_images_matches_float64(kind: str, input_bytes: bool) -> None:
+    for seed in (0, 1):
+        case = Case.of(5, 300, 9, input_bytes=input_bytes, gather=True, seed=seed)
+        cases.dense_output(open_device(kind), case, "linear", "integer", first_layer=True)
+
+
 @pytest.mark.parametrize("shape", [*SOME_SHAPES, (20, 130, 7)], ids=str)
 def test_every_order_of_threads_gives_the_same_bits(shape) -> None:
     def results(order):
@@ -137,6 +187,9 @@ def test_every_order_of_threads_gives_the_same_bits(shape) -> None:
             cases.dense_backward(device, Case.of(*shape), "sigmoid"),
             cases.dense_update(device, Case.of(*shape), Adam(0.01)),
             *cases.softmax_cross_entropy(device, Case.of(*shape), "soft", 3.0),
+            *cases.dense_backward_update(device, Case.of(*shape), 11, "sigmoid", Adam(0.01)),
+            *cases.dense_update_pair(device, Case.of(*shape, gather=True), 11, Adam(0.01)),
+            *(cases.dense_output(device, Case.of(*shape), "sigmoid", "soft") if shape[2] <= 32 else ()),
         ]
 
     expected = results("forward")
@@ -157,11 +210,15 @@ def tiling(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     """Every tiled product gets this tile and split, whatever the shape; no matrix-vector kernels."""
     tile, split = TILINGS[request.param]
 
-    def chosen(m, n, k, tiles, hardware):
-        shares = min(split, ceil_div(k, tile.k))
-        return tile, (ceil_div(n, tile.n), ceil_div(m, tile.m), shares)
+    def chosen(products, tiles, hardware):
+        # Some launches of several products have no large tile.
+        one = tile if tile[:2] in [other[:2] for other in tiles] else tiles[-1]
+        shares = (min(split, ceil_div(product.k, one.k)) for product in products)
+        grids = [(ceil_div(n, one.n), ceil_div(m, one.m)) for m, n, *_ in products]
+        return one, tuple((*grid, share) for grid, share in zip(grids, shares, strict=True))
 
     monkeypatch.setattr(tiled_plan, "choose_tiling", chosen)
+    monkeypatch.setattr(tiled_plan, "LAUNCH_CYCLES", np.inf)  # no launch of two operations is split up
     monkeypatch.setattr(tiled_plan, "profile", lambda capability: tiled_plan.Profile(128, vector_batch=0))
     monkeypatch.setattr(tiled_plan, "VECTOR_UPDATE_BATCH", 0)
 
@@ -176,6 +233,8 @@ def test_every_tile_and_split_matches_float64(kind: str, shape) -> None:
         cases.dense_forward(device, Case.of(*shape, input_bytes=True, seed=seed), "sigmoid")
         cases.dense_backward(device, Case.of(*shape, seed=seed), "sigmoid")
         cases.dense_update(device, Case.of(*shape, seed=seed), Adam(0.01))
+        cases.dense_backward_update(device, Case.of(*shape, seed=seed), 40, "sigmoid", Adam(0.01))
+        cases.dense_update_pair(device, Case.of(*shape, input_bytes=True, seed=seed), 40, Adam(0.01))
 
 
 @pytest.mark.parametrize("kind", [ON_GPU])

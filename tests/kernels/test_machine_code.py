@@ -10,7 +10,8 @@ import pytest
 from gpunet.engines.cuda import machine_code, sources
 from gpunet.engines.cuda.architectures import ARCHITECTURES
 from gpunet.engines.cuda.compiler import compile_to_cubin
-from gpunet.engines.cuda.machine_code import DisassemblerError
+from gpunet.engines.cuda.configuration import Tile
+from gpunet.engines.cuda.machine_code import DisassemblerError, Loop
 from gpunet.kernel_report import Job, Row, compile_jobs, configurations
 from support.devices import refuse_or_skip
 
@@ -18,6 +19,7 @@ pytest.importorskip("cupy_backends", reason="the CUDA compiler comes with CuPy, 
 
 # One of those whose loops are alike: the activation and the optimizer's rule come after the loop.
 REPRESENTATIVE = {"ACTIVATION": "sigmoid", "OPTIMIZER": "adam"}
+LOOPS = {"dense_update_pair": 2, "dense_backward_update": 2}  # a kernel has one for each of its products
 
 
 @pytest.fixture(autouse=True)
@@ -36,13 +38,20 @@ def tiled_products(number: int, kernel: str | None = None) -> list[Job]:
         if one.tile
         and kernel in (None, one.kernel)
         and all(dict(one.defines).get(name, value) == value for name, value in REPRESENTATIVE.items())
+        # Float images: two copies of a loop that bytes have one of.
+        and (one.kernel, dict(one.defines).get("INPUT_BYTES")) != ("dense_update_pair", 0)
     ]
 
 
 def complaints(row: Row) -> list[str]:
     """What of the promises a loop does not keep."""
-    loop, tile = row.loop, row.configuration.tile
-    assert loop is not None
+    found = [one for loop in row.loops for one in _complaints(loop, row.configuration.tile)]
+    if len(row.loops) != LOOPS.get(row.configuration.kernel, 1):
+        found.append(f"{len(row.loops)} loops over panels")
+    return [f"sm_{row.architecture.number} {row.configuration}: {one}" for one in found]
+
+
+def _complaints(loop: Loop, tile: Tile | None) -> list[str]:
     assert tile is not None
     found = []
     if loop.multiply_adds != tile.multiply_adds:
@@ -55,15 +64,26 @@ def complaints(row: Row) -> list[str]:
         found.append(f"loads of {loop.shared_bits} bits from shared memory")
     if loop.local:
         found.append(f"{loop.local} accesses of local memory")
-    return [f"sm_{row.architecture.number} {row.configuration}: {one}" for one in found]
+    return found
 
 
 @pytest.mark.parametrize("number", [86, 90])
 def test_loads_are_issued_half_a_panels_multiply_adds_ahead(number: int) -> None:
     rows = list(compile_jobs(tiled_products(number), code=True))
-    assert len(rows) == 18  # three tiles each: forward and update of float and of bytes, update without bias, backward
+    # Three tiles each: forward and update of float and of bytes, update without bias, backward. Two tiles each: two
+    # updates, the first of bytes, and a backward step beside an update.
+    assert len(rows) == 18 + 4
     bad = [one for row in rows for one in complaints(row)]
     assert not bad, "\n".join(bad)
+
+
+def test_a_block_waits_for_memory_once_when_it_counts_itself_in() -> None:
+    """One operation that releases and acquires, and no fence of sequential consistency."""
+    (configuration, architecture), *_ = tiled_products(90, "dense_backward")
+    _, cubin = compile_to_cubin(configuration.kernel, dict(configuration.defines), architecture.number)
+    code = machine_code.disassembled(cubin)
+    assert code.count("MEMBAR") == 1
+    assert "MEMBAR.SC" not in code
 
 
 def mutated(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, *changes: tuple[str, str]) -> None:
@@ -79,7 +99,7 @@ def mutated(folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, *changes: 
 
 
 def test_a_conversion_right_after_the_load_is_noticed(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fetch, zero = "source.fetch(places[i], column)", "make_float4(0.0f, 0.0f, 0.0f, 0.0f)"
+    fetch, zero = "source.fetch(now[i], column)", "make_float4(0.0f, 0.0f, 0.0f, 0.0f)"
     mutated(
         tmp_path, monkeypatch, "product.cuh",
         ("typename Source::Four staged", "float4 staged"),
@@ -101,6 +121,6 @@ def test_a_kernel_without_such_a_loop_is_refused() -> None:
     (configuration, architecture), *_ = tiled_products(90, "dense_backward")
     _, cubin = compile_to_cubin(configuration.kernel, dict(configuration.defines), architecture.number)
     with pytest.raises(DisassemblerError, match="no loop has a barrier and 4096 multiply-adds"):
-        machine_code.loop_over_panels(cubin, 4096)
+        machine_code.loops_over_panels(cubin, 4096)
     with pytest.raises(DisassemblerError, match="nvdisasm: "):
-        machine_code.loop_over_panels(b"no machine code", 64)
+        machine_code.loops_over_panels(b"no machine code", 64)

@@ -94,6 +94,10 @@ class Case:
             state = np.zeros((1, *joined.shape), np.float32)
         return DeviceLayer(self.inputs, self.units, activation, device.upload(joined), device.upload(state))
 
+    def upper(self, units: int) -> Case:
+        """Of the layer above, with so many units: the same batch, and the rows of its input as they lie."""
+        return Case(self.batch, self.units, units, self.rows, False, False, self.rng)
+
     def zeros(self, device: Device, columns: int) -> Array:
         return device.zeros((self.batch, padded(columns)), np.float32)
 
@@ -171,69 +175,177 @@ def softmax_cross_entropy(device: Device, case: Case, kind: str, spread: float) 
     return got_losses, got_correct, got_dz
 
 
+class WayBack:
+    """The gradient's way back through a case's layer, for any kernel that makes it: its arrays, and the check."""
+
+    def __init__(self, device: Device, case: Case, activation: str) -> None:
+        self.case, self.activation, self.device = case, activation, device
+        self.dz = case.rng.normal(size=(case.batch, case.units)).astype(np.float32)
+        outputs = reference.activate(case.rng.normal(size=(case.batch, case.inputs)), activation)
+        self.y_previous = outputs.astype(np.float32)
+        self.layer, self.dz_previous = case.layer(device), case.zeros(device, case.inputs)
+        self.on_device_dz = device.upload(pad_columns(self.dz))
+        self.on_device_y = device.upload(pad_columns(self.y_previous))
+
+    def check(self) -> Floats:
+        """dz_previous (rows, inputs), checked against float64."""
+        case = self.case
+        got = case.result(self.device, self.dz_previous, case.inputs)
+        dz, y = (a[: case.rows].astype(np.float64) for a in (self.dz, self.y_previous))
+        weights = case.weights.astype(np.float64)
+        truth = reference.dense_backward(dz, weights, y, self.activation)
+        magnitudes = np.abs(dz) @ np.abs(weights).T  # derivatives are at most 1, and made of numbers of at most 1
+        bound = sum_bound(case.units + 1, magnitudes) + ACTIVATION_ROUNDINGS * (U * magnitudes + SMALLEST)
+        assert_within(got, truth, bound, "dz_previous")
+        return got
+
+
 def dense_backward(device: Device, case: Case, activation: str) -> Floats:
     """dz_previous (rows, inputs), checked against float64."""
-    rng = case.rng
-    dz = rng.normal(size=(case.batch, case.units)).astype(np.float32)
-    y_previous = reference.activate(rng.normal(size=(case.batch, case.inputs)), activation).astype(np.float32)
-    launches, dz_previous = Launches(device), case.zeros(device, case.inputs)
+    way, launches = WayBack(device, case, activation), Launches(device)
     launches.dense_backward(
-        case.layer(device),
-        activation,
-        device.upload(pad_columns(dz)),
-        device.upload(pad_columns(y_previous)),
-        dz_previous,
-        case.batches(device),
+        way.layer, activation, way.on_device_dz, way.on_device_y, way.dz_previous, case.batches(device)
     )
-    got = case.result(device, run_twice(launches, dz_previous), case.inputs)
+    run_twice(launches, way.dz_previous)
+    return way.check()
 
-    wide_dz, wide_y, weights = (a.astype(np.float64) for a in (dz[: case.rows], y_previous[: case.rows], case.weights))
-    truth = reference.dense_backward(wide_dz, weights, wide_y, activation)
-    magnitudes = np.abs(wide_dz) @ np.abs(weights).T  # derivatives are at most 1, and made of numbers of at most 1
-    bound = sum_bound(case.units + 1, magnitudes) + ACTIVATION_ROUNDINGS * (U * magnitudes + SMALLEST)
+
+def dense_output(
+    device: Device, case: Case, activation: str, kind: str, first_layer: bool = False
+) -> tuple[Floats, Floats, Floats]:
+    """(losses, dz, dz_previous) of a case's layer as the last one, checked against float64. kind: of targets."""
+    classes, rng = case.units, case.rng
+    gathers_x = case.gather
+    labels = rng.integers(classes, size=case.examples).astype(np.int32)
+    targets = labels if kind == "integer" else rng.dirichlet(np.ones(classes), size=case.examples).astype(np.float32)
+    x = case.x if first_layer else reference.activate(case.x, activation).astype(np.float32)
+    assert gathers_x == first_layer
+    case.gather = True  # targets always are
+    layer, batches, launches = case.layer(device), case.batches(device), Launches(device)
+    losses, correct = device.zeros(case.examples, np.float32), device.zeros(case.examples, np.uint8)
+    dz, dz_previous = case.zeros(device, classes), case.zeros(device, case.inputs)
+    device.write(batches.cursors, np.array([1, 0], np.int32))
+    launches.dense_output(
+        layer, activation, device.upload(pad_columns(x)), device.upload(pad_columns(targets)), dz, dz_previous, losses,
+        correct, batches, first_layer,
+    )  # fmt: skip
+    launches.run()
+    assert device.download(batches.cursors).tolist() == [1, 1]
+
+    wide_x = case.batch_x if first_layer else x[: case.rows].astype(np.float64)
+    weights, picked = case.weights.astype(np.float64), targets[case.order[case.batch :]]
+    logits = reference.dense_forward(wide_x, weights, case.bias.astype(np.float64), "linear")
+    magnitudes = np.abs(wide_x) @ np.abs(weights) + np.abs(case.bias.astype(np.float64))
+    off = sum_bound(case.inputs + 3, magnitudes).max(axis=1)  # of each row's logits
+    true_losses, _, true_dz = reference.softmax_cross_entropy(
+        logits, picked if kind == "integer" else picked.astype(np.float64)
+    )
+    # As in softmax_cross_entropy; and logits that are off by `off` change probabilities and losses by twice that.
+    shares = (2 * classes + 8) * U
+    distance = (logits.max(axis=1, keepdims=True) - logits).max(axis=1)
+    got_losses, got_correct = device.download(losses)[case.batch :], device.download(correct)[case.batch :]
+    assert not device.download(losses)[: case.batch].any(), "other examples' losses must stay untouched"
+    assert_within(got_losses, true_losses, shares + 4 * U * (true_losses + distance) + 2 * off, "loss")
+    got_dz = case.result(device, dz, classes)
+    dz_bound = (shares + 4 * U + 2 * off[:, np.newaxis]) / case.rows + np.zeros_like(true_dz)
+    assert_within(got_dz, true_dz, dz_bound, "dz")
+    ordered = np.sort(logits, axis=1)
+    clear = np.ones(case.rows, bool) if classes == 1 else ordered[:, -1] - ordered[:, -2] > 2 * off
+    target_classes = picked if kind == "integer" else picked.argmax(axis=1)
+    np.testing.assert_array_equal(got_correct[clear], (logits.argmax(axis=1) == target_classes)[clear])
+    if first_layer:
+        assert not device.download(dz_previous).any(), "images have no gradient"
+        return got_losses, got_dz, np.zeros((0, 0))
+    # From the dz that the kernel used, whose own error is accounted for above.
+    got = case.result(device, dz_previous, case.inputs)
+    wide_dz = got_dz.astype(np.float64)
+    truth = reference.dense_backward(wide_dz, weights, wide_x, activation)
+    sizes = np.abs(wide_dz) @ np.abs(weights).T
+    bound = sum_bound(classes + 1, sizes) + ACTIVATION_ROUNDINGS * (U * sizes + SMALLEST)
     assert_within(got, truth, bound, "dz_previous")
-    return got
+    return got_losses, got_dz, got
+
+
+class Step:
+    """An optimizer step of a case's weights, for any kernel that makes one: its arrays, and the check of its result."""
+
+    def __init__(self, device: Device, case: Case, optimizer: Optimizer, update: int = 7) -> None:
+        self.case, self.optimizer, self.update, self.device = case, optimizer, update, device
+        shape = (case.inputs + 1, case.units)
+        self.dz = case.rng.normal(size=(case.batch, case.units)).astype(np.float32) / np.float32(case.rows)
+        self.before = [case.rng.normal(size=shape).astype(np.float32) * np.float32(0.01) for _ in optimizer.slots]
+        if "v" in optimizer.slots:
+            self.before[1] = np.abs(self.before[1])
+        constants = pad_columns(optimizer.constants(np.array([update])))
+        state = np.stack([pad_columns(slot) for slot in self.before]) if self.before else None
+        self.layer = case.layer(device, state=state)
+        self.x, self.on_device_dz = device.upload(pad_columns(case.x)), device.upload(pad_columns(self.dz))
+        # The batch is the second update of the epoch.
+        self.constants = device.upload(np.concatenate([np.full_like(constants, np.nan), constants]))
+
+    def check(self) -> Floats:
+        """The weights (inputs + 1, units), checked against float64; so is the optimizer's state."""
+        case, optimizer = self.case, self.optimizer
+        got, got_state = self.device.download(self.layer.weights), self.device.download(self.layer.state)
+        assert not got[:, case.units :].any(), "padding must stay 0"
+        assert not got_state[..., case.units :].any(), "padding must stay 0"
+        got = got[:, : case.units]
+
+        x = np.hstack([case.batch_x, np.ones((case.rows, 1))])
+        wide_dz = self.dz[: case.rows].astype(np.float64)
+        g, g_bound = x.T @ wide_dz, sum_bound(case.rows + 2, np.abs(x).T @ np.abs(wide_dz))
+        w = np.vstack([case.weights, case.bias]).astype(np.float64)
+        slots = [slot.astype(np.float64) for slot in self.before]
+        after = [values[:, : case.units].astype(np.float64) for values in got_state]
+        step, step_bound = STEPS[optimizer.rule](optimizer, self.update, g, g_bound, slots, after)
+        if isinstance(optimizer, AdamW):
+            step = step + optimizer.learning_rate * optimizer.weight_decay * w
+        assert_within(got, w - step, step_bound + 8 * U * (np.abs(w) + np.abs(step)) + SMALLEST, "weights")
+        return got
 
 
 def dense_update(device: Device, case: Case, optimizer: Optimizer, update: int = 7) -> Floats:
     """The weights (inputs + 1, units) after a step, checked against float64; so is the optimizer's state."""
-    rng, shape = case.rng, (case.inputs + 1, case.units)
-    dz = rng.normal(size=(case.batch, case.units)).astype(np.float32) / np.float32(case.rows)
-    before = [rng.normal(size=shape).astype(np.float32) * np.float32(0.01) for _ in optimizer.slots]
-    if "v" in optimizer.slots:
-        before[1] = np.abs(before[1])
-    constants = pad_columns(optimizer.constants(np.array([update])))
-    state = np.stack([pad_columns(slot) for slot in before]) if before else None
-    layer, batches, launches = case.layer(device, state=state), case.batches(device), Launches(device)
+    step, batches, launches = Step(device, case, optimizer, update), case.batches(device), Launches(device)
     launches.dense_update(
-        layer,
-        optimizer.rule,
-        device.upload(pad_columns(case.x)),
-        device.upload(pad_columns(dz)),
-        device.upload(np.concatenate([np.full_like(constants, np.nan), constants])),  # the second update of the epoch
-        batches,
-        case.gather,
+        step.layer, optimizer.rule, step.x, step.on_device_dz, step.constants, batches, case.gather,
         last_of_update=True,
-    )
+    )  # fmt: skip
     launches.run()
     assert device.download(batches.cursors).tolist() == [2, 1]
-    got = device.download(layer.weights)
-    got_state = device.download(layer.state)
-    assert not got[:, case.units :].any(), "padding must stay 0"
-    assert not got_state[..., case.units :].any(), "padding must stay 0"
-    got = got[:, : case.units]
+    return step.check()
 
-    x = np.hstack([case.batch_x, np.ones((case.rows, 1))])
-    wide_dz = dz[: case.rows].astype(np.float64)
-    g, g_bound = x.T @ wide_dz, sum_bound(case.rows + 2, np.abs(x).T @ np.abs(wide_dz))
-    w = np.vstack([case.weights, case.bias]).astype(np.float64)
-    slots = [slot.astype(np.float64) for slot in before]
-    after = [values[:, : case.units].astype(np.float64) for values in got_state]
-    step, step_bound = STEPS[optimizer.rule](optimizer, update, g, g_bound, slots, after)
-    if isinstance(optimizer, AdamW):
-        step = step + optimizer.learning_rate * optimizer.weight_decay * w
-    assert_within(got, w - step, step_bound + 8 * U * (np.abs(w) + np.abs(step)) + SMALLEST, "weights")
-    return got
+
+def dense_update_pair(device: Device, case: Case, units: int, optimizer: Optimizer) -> tuple[Floats, Floats]:
+    """The weights of a case's layer and of a second one with so many units, each checked against float64."""
+    assert case.gather
+    second = case.upper(units)
+    first_step, second_step = Step(device, case, optimizer), Step(device, second, optimizer)
+    batches, launches = case.batches(device), Launches(device)
+    launches.dense_update_pair(
+        first_step.layer, second_step.layer, optimizer.rule, first_step.x, first_step.on_device_dz, second_step.x,
+        second_step.on_device_dz, first_step.constants, batches,
+    )  # fmt: skip
+    assert len(launches) == 1
+    launches.run()
+    assert device.download(batches.cursors).tolist() == [2, 1]
+    return first_step.check(), second_step.check()
+
+
+def dense_backward_update(
+    device: Device, case: Case, units: int, activation: str, optimizer: Optimizer
+) -> tuple[Floats, Floats]:
+    """dz_previous (rows, inputs) of a case's layer, and the weights of one above it, each checked against float64."""
+    way, step = WayBack(device, case, activation), Step(device, case.upper(units), optimizer)
+    batches, launches = case.batches(device), Launches(device)
+    launches.dense_backward_update(
+        way.layer, step.layer, activation, optimizer.rule, way.on_device_dz, way.on_device_y, way.dz_previous, step.x,
+        step.on_device_dz, step.constants, batches,
+    )  # fmt: skip
+    assert len(launches) == 1
+    launches.run()
+    assert device.download(batches.cursors).tolist() == [1, 1]
+    return way.check(), step.check()
 
 
 # For each rule: checks the slots after the step against those before it, and gives (step, bound of its error) of what

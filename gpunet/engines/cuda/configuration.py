@@ -81,26 +81,32 @@ class Configuration:
     shared_bytes: int = 0
 
 
+Grid = tuple[int, int, int]
+
+
 @dataclass(frozen=True)
 class Launch:
-    """A configuration and its grid. The third dimension, split, is how many blocks share a tile's inner dimension."""
+    """A configuration with its grid.
+
+    products: the grids of the tiled products that it computes: tiles of n, tiles of m, and blocks that share a tile's
+              terms. Of one, that is the launch's grid; of several, their blocks follow one another in it.
+    counts:   what a kernel for two operations is told of each besides its sizes, to know which blocks are whose.
+    """
 
     configuration: Configuration
-    grid: tuple[int, int, int]
+    grid: Grid
+    products: tuple[Grid, ...] = ()
+    counts: tuple[tuple[int, ...], ...] = ()
 
     @property
     def tiles(self) -> int:
-        return self.grid[0] * self.grid[1]
-
-    @property
-    def split(self) -> int:
-        return self.grid[2]
+        return sum(x * y for x, y, _ in self.products)
 
     @property
     def shared_numbers(self) -> int:
         """Floats of workspace in which the blocks of a split pass on their parts; see kernels/product.cuh."""
         tile = self.configuration.tile
-        return self.tiles * self.split * tile.m * tile.n if tile and self.split > 1 else 0
+        return sum(x * y * split * tile.m * tile.n for x, y, split in self.products if split > 1) if tile else 0
 
 
 def in_order(defines: Defines) -> tuple[tuple[str, int | str], ...]:

@@ -70,17 +70,32 @@ class Loop:
     local: int
 
 
-def loop_over_panels(cubin: bytes, multiply_adds: int) -> Loop:
-    """Facts about the smallest loop with a barrier and this many multiply-adds: the kernel's are fully unrolled.
+def loops_over_panels(cubin: bytes, multiply_adds: int) -> list[Loop]:
+    """Facts about the innermost loops with a barrier and this many multiply-adds, which are fully unrolled.
+
+    A kernel has one per product that it can compute.
 
     Raises DisassemblerError without an nvdisasm that reads the cubin, and if there is no such loop.
     """
-    program, jumps = _parse(_disassembled(cubin))
-    loops = [program[first : last + 1] for last, first in jumps.items() if first <= last]
-    found = [body for body in loops if _count(body, "BAR") and _count(body, *MULTIPLY_ADDS) >= multiply_adds]
+    program, jumps = _parse(disassembled(cubin))
+    found = [
+        (first, last)
+        for last, first in sorted(jumps.items())
+        if first <= last
+        and _count(program[first : last + 1], "BAR")
+        and _count(program[first : last + 1], *MULTIPLY_ADDS) >= multiply_adds
+    ]
     if not found:
         raise DisassemblerError(f"no loop has a barrier and {multiply_adds} multiply-adds")
-    body = min(found, key=len)
+    innermost = [
+        (first, last)
+        for first, last in found
+        if not any((first, last) != other and first <= other[0] and other[1] <= last for other in found)
+    ]
+    return [_facts(program[first : last + 1]) for first, last in innermost]
+
+
+def _facts(body: Sequence[Instruction]) -> Loop:
     return Loop(
         instructions=len(body),
         multiply_adds=_count(body, *MULTIPLY_ADDS),
@@ -115,7 +130,8 @@ def disassembler() -> str:
     return found
 
 
-def _disassembled(cubin: bytes) -> str:
+def disassembled(cubin: bytes) -> str:
+    """The instructions as nvdisasm prints them. Raises DisassemblerError as loops_over_panels does."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "kernel.cubin"
         path.write_bytes(cubin)

@@ -1,9 +1,10 @@
 """The tiled CUDA engine: one launch per fused operation, any size of network and batch, every GPU from sm_52 on.
 
-An update: dense_forward for every layer, softmax_cross_entropy, then from the last layer to the first
-dense_backward and dense_update: 9 launches for three layers. The update counter lives on the device (see
-kernels/batch.cuh), so the launches of every update are the same ones; on a GPU they are captured once as CUDA graphs.
-Between the first and the last update of an epoch nothing is allocated, copied or waited for.
+An update: dense_forward for every layer but the last, dense_output for that one, then dense_backward_update from layer
+to layer, a layer's way back beside the update of the one above it, and dense_update_pair for the first two: 5 launches
+for three layers. The update counter lives on the device (see kernels/batch.cuh), so the launches of every update are
+the same ones; on a GPU they are captured once as CUDA graphs. Between the first and the last update of an epoch nothing
+is allocated, copied or waited for.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from gpunet.engines.cuda.configuration import padded
 from gpunet.engines.cuda.device import Array, Device, Graph, Kernels
 from gpunet.engines.cuda.engine import CudaEngine, EpochData
 from gpunet.engines.cuda.tiled_launches import NO_DROPOUT, Batches, DeviceLayer, Dropout, Launches
+from gpunet.engines.cuda.tiled_plan import OUTPUT_CLASSES
 from gpunet.engines.dropout import NO_KEY, Key
 from gpunet.optimizers import Optimizer
 
@@ -105,23 +107,47 @@ class _Epoch:
 
     def _add_launches(self, layers: Sequence[DeviceLayer], optimizer: str) -> None:
         """The launches of one update, in the order of kernels that the module's comment gives."""
-        update, batches = self._launches, self._batches
-        outputs = [self._device.zeros((batches.batch_size, padded(layer.units)), np.float32) for layer in layers]
-        gradients = [self._device.zeros((batches.batch_size, padded(layer.units)), np.float32) for layer in layers]
-        inputs = [self.data.images, *outputs[:-1]]
-        for number, layer in enumerate(layers):
-            update.dense_forward(layer, inputs[number], outputs[number], batches, number == 0, self._dropout(number))
-        update.softmax_cross_entropy(
-            outputs[-1], self.data.labels, gradients[-1], self.data.losses, self.data.correct, layers[-1].units, batches
-        )
-        for number, layer in reversed(list(enumerate(layers))):
-            if number > 0:
-                before = layers[number - 1].activation
-                update.dense_backward(
-                    layer, before, gradients[number], inputs[number], gradients[number - 1], batches,
-                    self._dropout(number - 1),
-                )  # fmt: skip
-            update.dense_update(
-                layer, optimizer, inputs[number], gradients[number], self.data.constants, batches,
-                gather=number == 0, last_of_update=number == 0,
+        batches, rows = self._batches, self._batches.batch_size
+        outputs = [self._device.zeros((rows, padded(layer.units)), np.float32) for layer in layers]
+        gradients = [self._device.zeros((rows, padded(layer.units)), np.float32) for layer in layers]
+        inputs, constants = [self.data.images, *outputs[:-1]], self.data.constants
+        for number, layer in enumerate(layers[:-1]):
+            self._launches.dense_forward(
+                layer, inputs[number], outputs[number], batches, number == 0, self._dropout(number)
+            )
+        self._add_output(layers, inputs, outputs[-1], gradients)
+        for number in range(len(layers) - 2, 0, -1):
+            self._launches.dense_backward_update(
+                layers[number], layers[number + 1], layers[number - 1].activation, optimizer, gradients[number],
+                inputs[number], gradients[number - 1], inputs[number + 1], gradients[number + 1], constants, batches,
+                self._dropout(number - 1),
             )  # fmt: skip
+        if len(layers) > 1:
+            self._launches.dense_update_pair(
+                layers[0], layers[1], optimizer, inputs[0], gradients[0], inputs[1], gradients[1], constants, batches
+            )
+        else:
+            self._launches.dense_update(
+                layers[0], optimizer, inputs[0], gradients[0], constants, batches, gather=True, last_of_update=True
+            )
+
+    def _add_output(
+        self, layers: Sequence[DeviceLayer], inputs: Sequence[Array], logits: Array, gradients: Sequence[Array]
+    ) -> None:
+        """The launches of the last layer up to the gradient of the one before."""
+        update, batches, data, layer = self._launches, self._batches, self.data, layers[-1]
+        first = len(layers) == 1
+        before = "linear" if first else layers[-2].activation
+        dropout = NO_DROPOUT if first else self._dropout(len(layers) - 2)
+        if layer.units <= OUTPUT_CLASSES and not dropout:
+            update.dense_output(
+                layer, before, inputs[-1], data.labels, gradients[-1], gradients[-1 if first else -2],
+                data.losses, data.correct, batches, first_layer=first,
+            )  # fmt: skip
+            return
+        update.dense_forward(layer, inputs[-1], logits, batches, gather=first)
+        update.softmax_cross_entropy(
+            logits, data.labels, gradients[-1], data.losses, data.correct, layer.units, batches
+        )
+        if not first:
+            update.dense_backward(layer, before, gradients[-1], inputs[-1], gradients[-2], batches, dropout)

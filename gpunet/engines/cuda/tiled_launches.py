@@ -130,6 +130,23 @@ class Launches:
             batches.batch_size, batches.examples, classes, dz, losses, correct,
         )  # fmt: skip
 
+    def dense_output(
+        self, layer: DeviceLayer, activation: str, x: Array, targets: Array, dz: Array, dz_previous: Array,
+        losses: Array, correct: Array, batches: Batches, first_layer: bool,
+    ) -> None:  # fmt: skip
+        """All of a small output layer but its step: losses and correct (examples,), dz (batch, classes) of the mean
+        loss, and dz_previous (batch, inputs), but of the first layer. activation: the previous layer's.
+        """
+        weights = (targets.weights,) if isinstance(targets, Weighted) else ()
+        launch = tiled_plan.dense_output(
+            x.dtype == np.uint8, activation, targets.dtype == np.int32, batches.batch_size, bool(weights)
+        )
+        self._add(
+            launch, x, batches.order, batches.gather, first_layer, batches.cursors, batches.batch_size,
+            batches.examples, layer.weights, layer.inputs, layer.units, without_weights(targets), *weights, dz,
+            losses, correct, dz_previous,
+        )  # fmt: skip
+
     def dense_backward(
         self,
         layer: DeviceLayer,
@@ -161,7 +178,7 @@ class Launches:
         last_of_update: bool,
     ) -> None:
         """One optimizer step of the layer's weights; constants: see kernels/optimizer.cuh."""
-        penalty = (np.float32(layer.twice_l2),) if layer.twice_l2 else ()
+        penalty = _penalties(layer)
         launch = tiled_plan.dense_update(
             x.dtype == np.uint8,
             rule,
@@ -176,3 +193,55 @@ class Launches:
             launch, x, batches.order, gather, dz, batches.cursors, batches.batch_size, batches.examples,
             last_of_update, layer.weights, layer.state, constants, *penalty, layer.inputs, layer.units,
         )  # fmt: skip
+
+    def dense_backward_update(
+        self, layer: DeviceLayer, upper: DeviceLayer, activation: str, rule: str, dz: Array, y_previous: Array,
+        dz_previous: Array, y: Array, upper_dz: Array, constants: Array, batches: Batches,
+        dropout: Dropout = NO_DROPOUT,
+    ) -> None:  # fmt: skip
+        """dense_backward of a layer, and dense_update of the layer above it, which reads y.
+
+        In one launch, or in two where the plan says so, or where the previous layer has dropout.
+        """
+        launch = tiled_plan.dense_backward_update(
+            activation, rule, batches.batch_size, (layer.inputs, layer.units, upper.units), self.device, upper.bias,
+            bool(upper.twice_l2),
+        )  # fmt: skip
+        if launch is None or dropout:
+            self.dense_backward(layer, activation, dz, y_previous, dz_previous, batches, dropout)
+            self.dense_update(upper, rule, y, upper_dz, constants, batches, gather=False, last_of_update=False)
+            return
+        backward, update = launch.counts
+        self._add(
+            launch, dz, layer.weights, y_previous, dz_previous, layer.inputs, layer.units, *backward,
+            y, upper_dz, upper.weights, upper.state, upper.units, *update,
+            batches.cursors, batches.batch_size, batches.examples, constants, *_penalties(upper),
+        )  # fmt: skip
+
+    def dense_update_pair(
+        self, layer: DeviceLayer, second: DeviceLayer, rule: str, x: Array, dz: Array, y: Array, second_dz: Array,
+        constants: Array, batches: Batches,
+    ) -> None:  # fmt: skip
+        """dense_update of the first two layers, of which the first reads all images, and the second y; ends an update.
+
+        In one launch, or in two where the plan says so, or where only one layer has biases.
+        """
+        launch = tiled_plan.dense_update_pair(
+            x.dtype == np.uint8, rule, batches.batch_size, (layer.inputs, layer.units, second.units), self.device,
+            layer.bias, bool(_penalties(layer, second)),
+        )  # fmt: skip
+        if launch is None or layer.bias != second.bias:
+            self.dense_update(second, rule, y, second_dz, constants, batches, gather=False, last_of_update=False)
+            self.dense_update(layer, rule, x, dz, constants, batches, gather=batches.gather, last_of_update=True)
+            return
+        of_first, of_second = launch.counts
+        self._add(
+            launch, x, batches.order, batches.gather, dz, layer.weights, layer.state, layer.inputs, layer.units,
+            *of_first, y, second_dz, second.weights, second.state, second.units, *of_second,
+            batches.cursors, batches.batch_size, batches.examples, constants, *_penalties(layer, second),
+        )  # fmt: skip
+
+
+def _penalties(*layers: DeviceLayer) -> list[np.float32]:
+    """What a kernel is told of each layer's penalty: nothing if there is none at all."""
+    return [np.float32(layer.twice_l2) for layer in layers] if any(layer.twice_l2 for layer in layers) else []

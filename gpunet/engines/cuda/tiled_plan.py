@@ -2,10 +2,15 @@
 
 Batch 1 is a matrix-vector product, bound by memory: kernels that read each weight once and share nothing. Larger
 batches are tiled matrix products; where the tiles are too few to fill the GPU, blocks split the inner dimension.
+
+What does not wait for one another goes into one launch: a layer's way back beside the update of the layer above, and
+the updates of the first two layers. A small output layer's forward pass, loss and way back are one launch too.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -15,6 +20,7 @@ from gpunet.engines.cuda.configuration import (
     ACTIVATION_NAMES,
     Configuration,
     Defines,
+    Grid,
     Hardware,
     Launch,
     Tile,
@@ -28,6 +34,8 @@ VECTOR_THREADS = 256
 VECTOR_COLUMNS = 8  # units a block of kernels/dense_forward_vector.cu computes
 VECTOR_WARPS = 8  # inputs a block of kernels/dense_backward_vector.cu computes
 SOFTMAX_ROWS = 4  # rows a block of kernels/softmax_cross_entropy.cu computes
+OUTPUT_THREADS = 256  # of a block of kernels/dense_output.cu, which computes a row
+OUTPUT_CLASSES = 32  # at most, of the same kernel
 VECTOR_UPDATE_BATCH = 16  # up to this many, the optimizer's step without tiles: it is bound by the weights' bytes
 SPLITS = tuple(range(1, 17))
 MOST_ARITHMETIC = "softplus"  # the activation with the longest code, forward and back
@@ -59,6 +67,7 @@ PROFILES = {
 
 # For the comparison of tilings: of a multiprocessor, in clock cycles. Estimates, to be replaced by measurements; the
 # first two are from a timing model of the machine code (docs/performance.md).
+LAUNCH_CYCLES = 2300  # from one kernel of a graph to the next
 PANEL_LATENCY = 450  # from one panel to the next, if nothing but waiting bounds it
 READ_COST = 1  # of a number from shared memory, in multiply-adds of a thread
 CACHE_BYTES_A_CYCLE = 32  # to and from the second-level cache
@@ -76,15 +85,27 @@ MEDIUM = Tile(64, 64, 16, 4, 4, resident_blocks=3)
 LARGE = Tile(128, 128, 8, 8, 8, resident_blocks=2)
 
 
-def tiles_for(capability: tuple[int, int], optimizer_step: bool = False) -> tuple[Tile, Tile, Tile]:
+def tiles_for(capability: tuple[int, int], step: bool = False, several: bool = False) -> tuple[Tile, ...]:
     """The tiles for a compute capability, small to large, with as many resident blocks as go without spilled registers.
 
     For compute capability 12, three medium blocks leave too few registers, and so do two large ones whose products end
-    in an optimizer step.
+    in an optimizer `step`. In launches of `several` products, where its tile lies takes registers of every block: the
+    large tile has none left.
     """
-    if capability[0] < 12:
-        return SMALL, MEDIUM, LARGE
-    return SMALL, MEDIUM._replace(resident_blocks=2), LARGE._replace(resident_blocks=1) if optimizer_step else LARGE
+    newest = capability[0] >= 12
+    medium = MEDIUM._replace(resident_blocks=2) if newest else MEDIUM
+    if several:
+        return SMALL, medium
+    return SMALL, medium, LARGE._replace(resident_blocks=1) if step and newest else LARGE
+
+
+class Product(NamedTuple):
+    """m x n sums of k terms. step_bytes: what an optimizer's step after each sum reads and writes."""
+
+    m: int
+    n: int
+    k: int
+    step_bytes: int = 0
 
 
 def dense_forward(
@@ -99,8 +120,8 @@ def dense_forward(
     """For y (batch, units) = activation(x (batch, inputs) weights + bias). input_bytes: x is uint8. dropout: of y."""
     if batch <= profile(hardware.capability).vector_batch:
         return Launch(_forward_vector(input_bytes, activation, dropout), (ceil_div(units, VECTOR_COLUMNS), batch, 1))
-    tile, grid = choose_tiling(batch, units, inputs, tiles_for(hardware.capability), hardware)
-    return Launch(_forward(input_bytes, activation, tile, dropout), grid)
+    tile, (grid,) = choose_tiling([Product(batch, units, inputs)], tiles_for(hardware.capability), hardware)
+    return Launch(_forward(input_bytes, activation, tile, dropout), grid, (grid,))
 
 
 def softmax_cross_entropy(classes_as_targets: bool, batch: int, weighted: bool = False) -> Launch:
@@ -110,14 +131,24 @@ def softmax_cross_entropy(classes_as_targets: bool, batch: int, weighted: bool =
     return Launch(_softmax_cross_entropy(classes_as_targets, weighted), (ceil_div(batch, SOFTMAX_ROWS), 1, 1))
 
 
+def dense_output(
+    input_bytes: bool, activation: str, classes_as_targets: bool, batch: int, weighted: bool = False
+) -> Launch:
+    """For the forward pass, the loss and the way back of an output layer of OUTPUT_CLASSES units at most.
+
+    activation: the previous layer's. classes_as_targets, weighted: as in softmax_cross_entropy.
+    """
+    return Launch(_output(input_bytes, activation, classes_as_targets, weighted), (batch, 1, 1))
+
+
 def dense_backward(
     activation: str, batch: int, inputs: int, units: int, hardware: Hardware, dropout: bool = False
 ) -> Launch:
     """For dz_previous (batch, inputs) from dz (batch, units). activation, dropout: the previous layer's."""
     if batch <= profile(hardware.capability).vector_batch:
         return Launch(_backward_vector(activation, dropout), (ceil_div(inputs, VECTOR_WARPS), batch, 1))
-    tile, grid = choose_tiling(batch, inputs, units, tiles_for(hardware.capability), hardware)
-    return Launch(_backward(activation, tile, dropout), grid)
+    tile, (grid,) = choose_tiling([Product(batch, inputs, units)], tiles_for(hardware.capability), hardware)
+    return Launch(_backward(activation, tile, dropout), grid, (grid,))
 
 
 def dense_update(
@@ -134,47 +165,149 @@ def dense_update(
 
     bias: has it any? l2: is there a penalty on the weights?
     """
-    rows = inputs + 1  # the bias is the last
     if batch <= VECTOR_UPDATE_BATCH:
-        fours = rows * ceil_div(units, 4)
-        return Launch(_update_vector(input_bytes, optimizer, bias, l2), (ceil_div(fours, VECTOR_THREADS), 1, 1))
-    tile, grid = choose_tiling(rows, units, batch, tiles_for(hardware.capability, optimizer_step=True), hardware)
-    return Launch(_update(input_bytes, optimizer, tile, bias, l2), grid)
+        return Launch(_update_vector(input_bytes, optimizer, bias, l2), (vector_update_blocks(inputs, units), 1, 1))
+    product = update_product(optimizer, batch, inputs, units)
+    tile, (grid,) = choose_tiling([product], tiles_for(hardware.capability, step=True), hardware)
+    return Launch(_update(input_bytes, optimizer, tile, bias, l2), grid, (grid,))
+
+
+def dense_update_pair(
+    input_bytes: bool,
+    optimizer: str,
+    batch: int,
+    widths: tuple[int, int, int],
+    hardware: Hardware,
+    bias: bool = True,
+    l2: bool = False,
+) -> Launch | None:
+    """For the steps of both the layers between these widths, of which the first reads the images.
+
+    bias: have both biases, or neither? l2: is there a penalty on the weights of one or both?
+    None where two launches are estimated to take less time: large batches, with tiles that are too large for this.
+    """
+    layers = list(itertools.pairwise(widths))
+    if batch <= VECTOR_UPDATE_BATCH:
+        first, second = (vector_update_blocks(*layer) for layer in layers)
+        return Launch(
+            _update_pair_vector(input_bytes, optimizer, bias, l2), (first + second, 1, 1), counts=((first,), ())
+        )
+    chosen = _chosen_together([update_product(optimizer, batch, *layer) for layer in layers], hardware)
+    return chosen and _launch_of_several(_update_pair(input_bytes, optimizer, chosen[0], bias, l2), chosen[1])
+
+
+def dense_backward_update(
+    activation: str,
+    optimizer: str,
+    batch: int,
+    widths: tuple[int, int, int],
+    hardware: Hardware,
+    bias: bool = True,
+    l2: bool = False,
+) -> Launch | None:
+    """For the way back through the first of the layers between these widths, and the step of the second.
+
+    activation: of the layer before them. bias, l2: as in dense_update, of the second. None as in dense_update_pair.
+    """
+    inputs, units, upper_units = widths
+    if batch <= profile(hardware.capability).vector_batch:
+        blocks = ceil_div(inputs, VECTOR_WARPS)
+        grid = (blocks * batch + vector_update_blocks(units, upper_units), 1, 1)
+        return Launch(_backward_update_vector(activation, optimizer, bias, l2), grid, counts=((blocks,), ()))
+    products = [Product(batch, inputs, units), update_product(optimizer, batch, units, upper_units)]
+    chosen = _chosen_together(products, hardware)
+    return chosen and _launch_of_several(_backward_update(activation, optimizer, chosen[0], bias, l2), chosen[1])
+
+
+def update_product(optimizer: str, batch: int, inputs: int, units: int) -> Product:
+    """That makes the gradient of weights (inputs + 1, units), of which the last row is the bias."""
+    arrays = 1 + len(RULES[optimizer].slots)
+    return Product(inputs + 1, units, batch, step_bytes=2 * 4 * arrays)
+
+
+def vector_update_blocks(inputs: int, units: int) -> int:
+    """Of kernels/dense_update_vector.cu, for a layer."""
+    return ceil_div((inputs + 1) * ceil_div(units, 4), VECTOR_THREADS)
+
+
+def _launch_of_several(configuration: Configuration, grids: tuple[Grid, ...]) -> Launch:
+    return Launch(
+        configuration, (sum(math.prod(grid) for grid in grids), 1, 1), grids, tuple((split,) for _, _, split in grids)
+    )
 
 
 def choose_tiling(
-    m: int, n: int, k: int, tiles: Sequence[Tile], hardware: Hardware
-) -> tuple[Tile, tuple[int, int, int]]:
-    """Tile and grid for m x n sums of k terms: the cheapest by `estimated_cycles`.
+    products: Sequence[Product], tiles: Sequence[Tile], hardware: Hardware
+) -> tuple[Tile, tuple[Grid, ...]]:
+    """The tile for products in one launch, and a grid for each: the cheapest by `estimated_cycles`.
 
-    The grid: tiles of n, tiles of m, and blocks that share a tile's terms.
+    A grid: tiles of n, tiles of m, and blocks that share a tile's terms.
     """
-    candidates = [(tile, split) for tile in tiles for split in SPLITS if split <= ceil_div(k, tile.k)]
-    tile, split = min(candidates, key=lambda one: estimated_cycles(one[0], one[1], m, n, k, hardware))
-    return tile, (ceil_div(n, tile.n), ceil_div(m, tile.m), split)
+    candidates = [
+        (tile, splits)
+        for tile in tiles
+        for splits in itertools.product(*([n for n in SPLITS if n <= ceil_div(one.k, tile.k)] for one in products))
+    ]
+    tile, splits = min(candidates, key=lambda one: estimated_cycles(one[0], one[1], products, hardware))
+    grids = [(*_tiles(tile, one), split) for one, split in zip(products, splits, strict=True)]
+    return tile, tuple(grids)
 
 
-def estimated_cycles(tile: Tile, split: int, m: int, n: int, k: int, hardware: Hardware) -> float:
-    """Clock cycles of a tiled product, to compare tilings with; the constants are estimates, not measurements."""
-    blocks = ceil_div(m, tile.m) * ceil_div(n, tile.n) * split
-    panels = ceil_div(ceil_div(k, tile.k), split)
-    rounds = ceil_div(blocks, hardware.multiprocessors)  # blocks that the busiest multiprocessor works through
-    waves = ceil_div(blocks, hardware.multiprocessors * tile.resident_blocks)
+def _chosen_together(products: Sequence[Product], hardware: Hardware) -> tuple[Tile, tuple[Grid, ...]] | None:
+    """Tile and grids for products in one launch; None if one launch for each is estimated to take less time."""
+
+    def least(some: Sequence[Product], tiles: Sequence[Tile]) -> tuple[float, Tile, tuple[Grid, ...]]:
+        tile, grids = choose_tiling(some, tiles, hardware)
+        return estimated_cycles(tile, [split for _, _, split in grids], some, hardware), tile, grids
+
+    together, tile, grids = least(products, tiles_for(hardware.capability, several=True))
+    apart = (least([one], tiles_for(hardware.capability, step=one.step_bytes > 0))[0] for one in products)
+    return None if together > sum(apart) + LAUNCH_CYCLES * (len(products) - 1) else (tile, grids)
+
+
+def _tiles(tile: Tile, product: Product) -> tuple[int, int]:
+    return ceil_div(product.n, tile.n), ceil_div(product.m, tile.m)
+
+
+def estimated_cycles(tile: Tile, splits: Sequence[int], products: Sequence[Product], hardware: Hardware) -> float:
+    """Clock cycles of products in one launch, to compare tilings with; the constants are estimates, not measurements.
+
+    splits: for each product, how many blocks share a tile.
+    """
+    tiles = [math.prod(_tiles(tile, one)) for one in products]
+    blocks = [number * split for number, split in zip(tiles, splits, strict=True)]
+    panels = [ceil_div(ceil_div(one.k, tile.k), split) for one, split in zip(products, splits, strict=True)]
     # A thread reads thread_m + thread_n numbers from shared memory for thread_m * thread_n multiply-adds.
     reads = (tile.thread_m + tile.thread_n) / (tile.thread_m * tile.thread_n)
     panel = tile.m * tile.n * tile.k / profile(hardware.capability).multiply_adds * (1 + READ_COST * reads)
-    cycles = max(rounds * panels * panel, waves * (panels + 1) * PANEL_LATENCY)
-    if split == 1:
-        return cycles
+    waits = [number + 1 for number in panels]
+    cycles = max(
+        panel * _longest_way(blocks, panels, hardware.multiprocessors),
+        PANEL_LATENCY * _longest_way(blocks, waits, hardware.multiprocessors * tile.resident_blocks),
+    )
     share = 4 * tile.m * tile.n / CACHE_BYTES_A_CYCLE
-    # All blocks write their shares at once; the last of a tile reads them all through its own multiprocessor.
-    return cycles + rounds * share + SPLIT_LATENCY + split * max(share, SHARE_LATENCY)
+    adding = 0.0
+    for number, split in zip(blocks, splits, strict=True):
+        if split > 1:  # all blocks write their shares; the last of a tile reads them all through its multiprocessor
+            cycles += ceil_div(number, hardware.multiprocessors) * share
+            adding = max(adding, SPLIT_LATENCY + split * max(share, SHARE_LATENCY))
+    # One block a tile makes its steps: the more tiles, the more multiprocessors move the weights.
+    stepped = [min(one.m, tile.m) * min(one.n, tile.n) * one.step_bytes for one in products]
+    return cycles + adding + _longest_way(tiles, stepped, hardware.multiprocessors) / CACHE_BYTES_A_CYCLE
+
+
+def _longest_way(blocks: Sequence[int], lengths: Sequence[int], places: int) -> int:
+    """What the busiest of so many places has to do, where blocks of these lengths are spread evenly."""
+    shortest = min((length for length in lengths if length), default=1)
+    total = sum(number * length for number, length in zip(blocks, lengths, strict=True))
+    return max(*lengths, ceil_div(total, places * shortest) * shortest)
 
 
 def configurations(capability: tuple[int, int]) -> Iterator[Configuration]:
     """Every kernel in every configuration that the engine can ask for on a device of this compute capability.
 
-    With a penalty or dropout only what needs the most registers without.
+    With a penalty or dropout only what needs the most registers without. Of launches of several operations, which are
+    all here one by one, only examples: what differs between them comes after their loops.
     """
     for activation in HIDDEN_ACTIVATIONS:
         for input_bytes in (False, True):
@@ -196,8 +329,19 @@ def configurations(capability: tuple[int, int]) -> Iterator[Configuration]:
         (False, MOST_REGISTERS, True, True),
     ]:
         yield _update_vector(input_bytes, optimizer, bias, l2)
-        for tile in tiles_for(capability, optimizer_step=True):
+        for tile in tiles_for(capability, step=True):
             yield _update(input_bytes, optimizer, tile, bias, l2)
+    for input_bytes, optimizer, l2 in [(False, "adam", False), (True, "adam", False), (True, MOST_REGISTERS, True)]:
+        yield _update_pair_vector(input_bytes, optimizer, True, l2)
+        for tile in tiles_for(capability, several=True):
+            yield _update_pair(input_bytes, optimizer, tile, True, l2)
+    for activation, optimizer, l2 in [("sigmoid", "adam", False), ("softplus", MOST_REGISTERS, True)]:
+        yield _backward_update_vector(activation, optimizer, True, l2)
+        for tile in tiles_for(capability, several=True):
+            yield _backward_update(activation, optimizer, tile, True, l2)
+    for input_bytes, activation in [(False, "sigmoid"), (False, "softplus"), (True, "linear")]:
+        yield _output(input_bytes, activation, True, False)
+        yield _output(input_bytes, activation, False, True)
     for classes_as_targets in (False, True):
         for weighted in (False, True):
             yield _softmax_cross_entropy(classes_as_targets, weighted)
@@ -243,8 +387,43 @@ def _update_vector(input_bytes: bool, optimizer: str, bias: bool, l2: bool) -> C
     return Configuration("dense_update_vector", in_order(defines), VECTOR_THREADS, resident_blocks=4)
 
 
+def _update_pair(input_bytes: bool, optimizer: str, tile: Tile, bias: bool, l2: bool) -> Configuration:
+    return _tiled("dense_update_pair", tile, **_of_update(input_bytes, optimizer, bias, l2))
+
+
+def _update_pair_vector(input_bytes: bool, optimizer: str, bias: bool, l2: bool) -> Configuration:
+    defines = _of_update(input_bytes, optimizer, bias, l2)
+    return Configuration("dense_update_pair_vector", in_order(defines), VECTOR_THREADS, resident_blocks=4)
+
+
+def _backward_update(activation: str, optimizer: str, tile: Tile, bias: bool, l2: bool) -> Configuration:
+    defines = {"ACTIVATION": ACTIVATION_NAMES[activation], **_of_update(False, optimizer, bias, l2)}
+    return _tiled("dense_backward_update", tile, **defines)
+
+
+def _backward_update_vector(activation: str, optimizer: str, bias: bool, l2: bool) -> Configuration:
+    defines = {"ACTIVATION": ACTIVATION_NAMES[activation], **_of_update(False, optimizer, bias, l2)}
+    return Configuration("dense_backward_update_vector", in_order(defines), VECTOR_THREADS, resident_blocks=4)
+
+
+def _output(input_bytes: bool, activation: str, classes_as_targets: bool, weighted: bool) -> Configuration:
+    defines: Defines = {
+        "ACTIVATION": ACTIVATION_NAMES[activation],
+        "INPUT_BYTES": int(input_bytes),
+        "THREADS": OUTPUT_THREADS,
+        "MOST_CLASSES": OUTPUT_CLASSES,
+        **_of_loss(classes_as_targets, weighted),
+    }
+    return Configuration("dense_output", in_order(defines), OUTPUT_THREADS, resident_blocks=3)
+
+
+def _of_loss(classes_as_targets: bool, weighted: bool) -> Defines:
+    """Without examples' weights, it says nothing of them."""
+    return {"TARGETS_ARE_CLASSES": int(classes_as_targets), **({"WEIGHTED": 1} if weighted else {})}
+
+
 def _softmax_cross_entropy(classes_as_targets: bool, weighted: bool) -> Configuration:
-    defines: Defines = {"TARGETS_ARE_CLASSES": int(classes_as_targets), **({"WEIGHTED": 1} if weighted else {})}
+    defines = _of_loss(classes_as_targets, weighted)
     return Configuration("softmax_cross_entropy", in_order(defines), 32 * SOFTMAX_ROWS, resident_blocks=8)
 
 
