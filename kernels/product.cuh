@@ -11,6 +11,10 @@
 #include "common.cuh"
 #include "matrix.cuh"
 
+#ifndef BIAS
+#define BIAS 1  // see input.cuh
+#endif
+
 constexpr int THREADS_M = TILE_M / THREAD_M;
 constexpr int THREADS_N = TILE_N / THREAD_N;
 constexpr int THREADS = THREADS_M * THREADS_N;
@@ -123,13 +127,14 @@ struct PanelCarrier {
         }
     }
 
-    // Where k counts the rows, the next panel's are found a panel ahead: they may stand in memory themselves. That comes
-    // first, or the compiler would put it off; but last in a large tile, which has no registers for it.
+    // Where k counts the rows, the next panel's are found a panel ahead: they may stand in memory themselves. Whether
+    // that comes first or last decides whether the compiler puts it off or runs out of registers: as it is here, it does
+    // neither in any kernel, which tests/kernels/test_machine_code.py watches.
     __device__ __forceinline__ void fetch(int first_k) {
         int now[READS_PER_THREAD];
 #pragma unroll
         for (int i = 0; i < READS_PER_THREAD; ++i) now[i] = places[i];
-        constexpr bool FIRST = THREAD_M * THREAD_N < 64;
+        constexpr bool FIRST = THREAD_M * THREAD_N < (BIAS ? 64 : 16);
         if constexpr (DIRECTION == K_ALONG_COLUMNS && FIRST) find_rows(first_k + TILE_K);
 #pragma unroll
         for (int i = 0; i < READS_PER_THREAD; ++i) {
