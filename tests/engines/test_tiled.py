@@ -135,7 +135,8 @@ def launches_of_an_update(network: Network, batch_size: int) -> list[str]:
     """The kernels that an H100 would start; nothing is compiled."""
     images, labels, weights = problem(network, batch_size, input_bytes=True)
     engine = TiledEngine(network, Adam(), weights, open_device("order-forward", multiprocessors=132))
-    data = EpochData(engine.device, engine.upload(images), engine.upload(labels), batch_size, batch_size, Adam())
+    uploaded = engine.upload(images), engine.upload(labels)
+    data = EpochData(engine.device, network, *uploaded, batch_size, batch_size, Adam())
     return [kernel for kernel, _ in engine._make_epoch(data).kernels()]
 
 
