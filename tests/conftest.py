@@ -65,6 +65,7 @@ SLOW_FILES = {
     "test_cores.py",
     "test_cuda_device.py",
     "test_digits.py",
+    "test_dropout.py",
     "test_forward.py",
     "test_host_path.py",
     "test_interruptions.py",
