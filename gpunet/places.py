@@ -62,10 +62,13 @@ class Multiprocessors:
         self._device = engines.cuda_device(gpu)
         self._free = self._device.multiprocessors
         self._streams = list(range(MOST_AT_ONCE, 0, -1))  # 0 is that of trainings with the whole GPU
+        self._shares: dict[tuple[Workload, int], int] = {}  # by what is trained and how many are: planning takes long
 
     def take(self, training: Training, rule: str, trainings: int) -> Choice | None:
+        if self._free == 0 or not self._streams:
+            return None
         wanted = self._wanted(training, rule, trainings)
-        if wanted > self._free or not self._streams:
+        if wanted > self._free:
             return None
         self._free -= wanted
         if wanted == self._device.multiprocessors:
@@ -80,13 +83,16 @@ class Multiprocessors:
             self._streams.append(choice.share.stream)
 
     def _wanted(self, training: Training, rule: str, trainings: int) -> int:
+        if not training.choice.can_share:
+            return self._device.multiprocessors
         images, targets = training.train
         batch = min(training.batch_size, len(images))
         kinds = images.dtype == np.uint8, targets.dtype == np.int32, isinstance(targets, Weighted)
         workload = Workload(training.network, rule, batch, *kinds)
-        if training.choice.can_share:
+        key = workload, min(trainings, MOST_AT_ONCE)
+        if key not in self._shares:
             try:
-                return best_share(workload, self._device, trainings)
+                self._shares[key] = best_share(workload, self._device, trainings)
             except DoesNotFitError:  # which the engine says itself
-                pass
-        return self._device.multiprocessors
+                self._shares[key] = self._device.multiprocessors
+        return self._shares[key]

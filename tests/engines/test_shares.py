@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gpunet import places
+from gpunet.engines import Choice
 from gpunet.engines.cuda.persistent_cycles import persistent_cycles
 from gpunet.engines.cuda.persistent_plan import ATTEMPTS, DoesNotFitError
 from gpunet.engines.cuda.shares import MOST_AT_ONCE, Part, Workload, best_share, part_of
 from gpunet.layers import Network
+from gpunet.places import Multiprocessors
 
 H100, RTX_3090 = Part((9, 0), 132, 227 << 10, 228 << 10, True), Part((8, 6), 82, 99 << 10, 100 << 10, True)
 GTX_980 = Part((5, 2), 16, 48 << 10, 96 << 10, False)
@@ -77,3 +83,21 @@ def test_a_share_is_never_slower_for_all_together_and_keeps_the_threads(widths, 
         for hardware in (gpu, part_of(gpu, share)):
             with contextlib.suppress(DoesNotFitError):
                 assert one.plan(hardware, attempt).threads == alone.threads
+
+
+def test_a_training_that_waits_is_planned_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gpunet.engines.cuda_device", lambda gpu: H100)
+    planned: list[int] = []
+
+    def watched(*arguments) -> int:
+        planned.append(1)
+        return best_share(*arguments)
+
+    monkeypatch.setattr(places, "best_share", watched)
+    free = Multiprocessors(0)
+    images, labels = np.zeros((6, 20), np.uint8), np.zeros(6, np.int32)
+    choice = Choice("persistent", "")
+    training: Any = SimpleNamespace(train=(images, labels), batch_size=2, network=TINY.network, choice=choice)
+    taken = [free.take(training, "adam", 100) for _ in range(2 * MOST_AT_ONCE)]
+    assert sum(one is not None for one in taken) == MOST_AT_ONCE
+    assert len(planned) == 1

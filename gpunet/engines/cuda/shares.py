@@ -8,6 +8,7 @@ the estimates by which engines are chosen (persistent_cycles.py). It has not bee
 
 from __future__ import annotations
 
+import functools
 from typing import NamedTuple
 
 from gpunet.engines.cuda.configuration import Hardware
@@ -64,7 +65,7 @@ def best_share(workload: Workload, hardware: Hardware, trainings: int) -> int:
 
     Raises DoesNotFitError if it does not fit at all.
     """
-    whole = _plans(workload, hardware)
+    whole = _plans(workload, part_of(hardware, hardware.multiprocessors))
     best, best_rate = hardware.multiprocessors, 1 / persistent_cycles(whole[0])
     if not hardware.cooperative:
         return best
@@ -80,7 +81,8 @@ def best_share(workload: Workload, hardware: Hardware, trainings: int) -> int:
     return best
 
 
-def _plans(workload: Workload, hardware: Hardware) -> list[Plan]:
+@functools.lru_cache(maxsize=256)  # for each number of trainings, mostly the same shares are compared
+def _plans(workload: Workload, hardware: Part) -> tuple[Plan, ...]:
     """The plans of all attempts that fit; the compiler decides which is used. Raises DoesNotFitError if none fits."""
     plans = [workload.plan(hardware)]
     for attempt in range(1, ATTEMPTS):
@@ -88,4 +90,4 @@ def _plans(workload: Workload, hardware: Hardware) -> list[Plan]:
             plans.append(workload.plan(hardware, attempt))
         except DoesNotFitError:
             break
-    return plans
+    return tuple(plans)
