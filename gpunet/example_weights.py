@@ -47,6 +47,12 @@ def as_sample_weights(name: str, sample_weight: object, examples: int) -> NDArra
     return weights
 
 
+def require_some(whose: str, weights: NDArray[np.float32]) -> None:
+    """Raise ArgumentError if all weights are 0. whose: of which examples."""
+    if not weights.any():
+        raise ArgumentError(f"sample_weight: every weight of the {whose} is zero; expected some above 0")
+
+
 def with_class_weights(class_weight: object, targets: Any, classes: int, names: Sequence[str] | None = None) -> Any:
     """Targets with their weights multiplied by those of their classes, or unchanged if `class_weight` is None.
 
@@ -63,12 +69,17 @@ def with_class_weights(class_weight: object, targets: Any, classes: int, names: 
         of_classes = len(labels) / (np.count_nonzero(counts) * np.maximum(counts, 1))
     else:
         of_classes = _of_classes(class_weight, classes, names or ())
-    if not of_classes[counts > 0].any():
-        raise ArgumentError("class_weight: every example has the weight 0, so nothing would be learnt")
-    weights = of_classes[labels]
+    products = of_classes[labels]
     if isinstance(targets, Weighted):
-        weights = weights * targets.weights
-    return Weighted(without_weights(targets), weights.astype(np.float32))
+        products = products * targets.weights
+    with np.errstate(over="ignore"):
+        weights = products.astype(np.float32)
+    if not (finite := np.isfinite(weights)).all():
+        which = int(finite.argmin())
+        raise ArgumentError(f"class_weight: the weight of example {which}, {products[which]:g}, is too large")
+    if not weights.any():
+        raise ArgumentError("class_weight: every example has the weight 0, so nothing would be learnt")
+    return Weighted(without_weights(targets), weights)
 
 
 def _of_classes(class_weight: object, classes: int, names: Sequence[str]) -> NDArray[np.float64]:

@@ -15,9 +15,9 @@ from gpunet.callbacks.base import check_callback
 from gpunet.checks import require_count, require_positive_integer
 from gpunet.engines import Choice
 from gpunet.engines.base import on_host
-from gpunet.engines.weighted import without_weights
+from gpunet.engines.weighted import Weighted, without_weights
 from gpunet.errors import ArgumentError, shown, warn
-from gpunet.example_weights import with_class_weights, with_sample_weights
+from gpunet.example_weights import as_sample_weights, require_some, with_class_weights
 from gpunet.layers import Layer, Network, network_of
 from gpunet.normalization import Normalization
 from gpunet.scale import Scale
@@ -63,9 +63,11 @@ class Checks:
 
     def __init__(self) -> None:
         self._images: dict[str, tuple[NDArray[Any], Scale]] = {}
-        self._normalized: dict[tuple[str, int], tuple[Normalization, NDArray[Any]]] = {}
+        self._normalized: dict[tuple[str, Any], NDArray[Any]] = {}
         self._targets: dict[tuple[str, str, int, tuple[str, ...] | None], NDArray[Any]] = {}
         self._names: dict[tuple[str, int], tuple[str, ...] | None] = {}
+        self._weights: dict[str, NDArray[Any]] = {}
+        self._by_class: dict[tuple[str, int, tuple[str, ...] | None], Any] = {}
 
     def images(self, name: str, x: ArrayLike, inputs: int | None) -> tuple[NDArray[Any], Scale]:
         """As `as_images`."""
@@ -75,13 +77,13 @@ class Checks:
         return known
 
     def normalized(self, name: str, images: NDArray[Any], normalization: Normalization | None) -> NDArray[Any]:
-        """The images, as the model's normalization makes them, if it has one."""
+        """The images, as the model's normalization makes them, if it has one; once for all with the same numbers."""
         if normalization is None:
             return images
-        key = name, id(normalization)
+        key = name, normalization.key
         if key not in self._normalized:
-            self._normalized[key] = normalization, normalization.apply(images)
-        return self._normalized[key][1]
+            self._normalized[key] = normalization.apply(images)
+        return self._normalized[key]
 
     def targets(
         self,
@@ -97,6 +99,23 @@ class Checks:
         if key not in self._targets:
             self._targets[key] = as_targets(name, y, loss, classes, examples, names)
         return self._targets[key]
+
+    def weighted(self, name: str, sample_weight: ArrayLike | None, targets: Any) -> Any:
+        """As `with_sample_weights`."""
+        if sample_weight is None:
+            return targets
+        if name not in self._weights:
+            self._weights[name] = as_sample_weights(name, sample_weight, len(targets))
+        return Weighted(targets, self._weights[name])
+
+    def weighted_by_class(
+        self, class_weight: object, targets: Any, loss: str, classes: int, names: tuple[str, ...] | None
+    ) -> Any:
+        """As `with_class_weights`. loss: which decides the targets' form."""
+        key = loss, classes, names
+        if key not in self._by_class:
+            self._by_class[key] = with_class_weights(class_weight, targets, classes, names)
+        return self._by_class[key]
 
     def class_names(self, name: str, y: ArrayLike | None, classes: int) -> tuple[str, ...] | None:
         """As `as_class_names`."""
@@ -152,27 +171,32 @@ class FitArguments(NamedTuple):
         if names is None and loss == losses.INTEGER:
             names = checks.class_names("y", self.y, network.classes)
         targets = checks.targets("y", self.y, loss, network.classes, len(images), names)
-        targets = with_sample_weights("sample_weight", self.sample_weight, targets)
+        targets = checks.weighted("sample_weight", self.sample_weight, targets)
         own = normalization.of(layers)
         images = checks.normalized("x", images, own)
         if self.validation_data is not None:
             val_images, val_targets = self._validation(checks, network, loss, scale, names)
-            validation = checks.normalized("validation_data x", val_images, own), val_targets
-            return Examples(self._by_class((images, targets), network, names), validation, network, scale, names)
+            train: Arrays = images, targets
+            validation: Arrays | None = checks.normalized("validation_data x", val_images, own), val_targets
+        else:
+            train, validation = self._split(images, targets)
+        # Classes' weights are for what is trained on; what is evaluated counts as it is.
+        by_class = checks.weighted_by_class(self.class_weight, train[1], loss, network.classes, names)
+        return Examples((train[0], by_class), validation, network, scale, names)
+
+    def _split(self, images: NDArray[Any], targets: Any) -> tuple[Arrays, Arrays | None]:
+        """What is trained on, and what is evaluated."""
         first = int(len(images) * (1 - _share("validation_split", self.validation_split)))  # as Keras rounds it
         if first == 0:
             raise ArgumentError(
                 f"validation_split: {self.validation_split!r} leaves nothing of {len(images)} examples to train on"
             )
-        train = self._by_class((images[:first], targets[:first]), network, names)
         if first == len(images):
-            return Examples(train, None, network, scale, names)
-        return Examples(train, (images[first:], targets[first:]), network, scale, names)
-
-    def _by_class(self, train: Arrays, network: Network, names: tuple[str, ...] | None) -> Arrays:
-        """Classes' weights are for what is trained on; what is evaluated counts as it is."""
-        images, targets = train
-        return images, with_class_weights(self.class_weight, targets, network.classes, names)
+            return (images, targets), None
+        if isinstance(targets, Weighted):
+            require_some("examples to train on", targets.weights[:first])
+            require_some("validation examples", targets.weights[first:])
+        return (images[:first], targets[:first]), (images[first:], targets[first:])
 
     def _validation(
         self, checks: Checks, network: Network, loss: str, scale: Scale, names: tuple[str, ...] | None
@@ -187,7 +211,7 @@ class FitArguments(NamedTuple):
         own_scale.require("validation_data x", scale, whose="x is")
         targets = checks.targets("validation_data y", given[1], loss, network.classes, len(images), names)
         weights = given[2] if len(given) == 3 else None
-        return images, with_sample_weights("validation_data sample_weight", weights, targets)
+        return images, checks.weighted("validation_data sample_weight", weights, targets)
 
     def size_of_batches(self, examples: int) -> int:
         if self.batch_size is None:

@@ -33,7 +33,7 @@ from gpunet import losses, regularizers, threads
 from gpunet.callbacks import Callback, Logs
 from gpunet.checks import require_positive_integer
 from gpunet.errors import ArgumentError, shown
-from gpunet.example_weights import as_sample_weights
+from gpunet.example_weights import as_sample_weights, require_some
 from gpunet.layers import HIDDEN_ACTIVATIONS, Dense, network_of
 from gpunet.model import Sequential
 from gpunet.optimizers import SGD, Adam, Optimizer
@@ -314,8 +314,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
 
 
 def _with_mean_1(whose: str, weights: NDArray[np.float32]) -> NDArray[np.float32]:
-    if not weights.any():
-        raise ArgumentError(f"sample_weight: every weight of the {whose} is zero; expected some above 0")
+    require_some(whose, weights)
     scaled: NDArray[np.float32] = (weights / weights.mean(dtype=np.float64)).astype(np.float32)
     return scaled
 

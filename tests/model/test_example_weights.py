@@ -7,6 +7,7 @@ import pytest
 
 import gpunet
 from gpunet import ArgumentError, Dense, Sequential, to_categorical
+from gpunet.fit_arguments import Checks, FitArguments
 
 INTEGER, ONE_HOT = "sparse_categorical_crossentropy", "categorical_crossentropy"
 
@@ -105,6 +106,24 @@ def test_many_models_train_as_each_alone(blobs) -> None:
         assert_same(model, alone)
 
 
+def test_many_models_share_their_weights_and_what_is_normalized_alike(blobs) -> None:
+    x, y = blobs
+    checks, trainings = Checks(), []
+    arguments = FitArguments(x, y, 7, 1, None, 0.0, (x, y, np.ones(60)), True, {1: 2}, np.arange(60))
+    for _ in range(2):
+        layer = gpunet.Normalization()
+        layer.adapt(x)
+        model = Sequential([layer, Dense(3, "softmax")])
+        model.compile("sgd", INTEGER, engine="reference")
+        trainings.append(model.planned(arguments, checks))
+    one, other = trainings
+    assert one.validation is not None
+    assert other.validation is not None
+    for mine, its in ((one.train, other.train), (one.validation, other.validation)):
+        assert mine[0] is its[0]
+        assert mine[1].weights is its[1].weights
+
+
 def fitted(model: Sequential, blobs) -> Sequential:
     model.fit(*blobs, batch_size=60, epochs=3, verbose=0)
     return model
@@ -125,6 +144,22 @@ FAULTS = {
     "class below 0": ({"class_weight": {1: -1}}, "class_weight of class 1: expected a number from 0 on, got -1$"),
     "class NaN": ({"class_weight": {1: np.nan}}, "class_weight of class 1: expected a finite number, got nan$"),
     "all classes 0": ({"class_weight": {0: 0, 1: 0, 2: 0}}, "class_weight: every example has the weight 0"),
+    "classes and examples 0": (
+        {"class_weight": {0: 0}, "sample_weight": [1, 0, 0] * 20},
+        "class_weight: every example has the weight 0",
+    ),
+    "too large by class": (
+        {"class_weight": dict.fromkeys(range(3), 1e38), "sample_weight": [1] * 59 + [1e3]},
+        r"class_weight: the weight of example 59, 1e\+41, is too large$",
+    ),
+    "noughts to train on": (
+        {"sample_weight": [0] * 45 + [1] * 15, "validation_split": 0.25},
+        "sample_weight: every weight of the examples to train on is zero; expected some above 0$",
+    ),
+    "noughts to validate on": (
+        {"sample_weight": [1] * 45 + [0] * 15, "validation_split": 0.25},
+        "sample_weight: every weight of the validation examples is zero; expected some above 0$",
+    ),
     "four": (
         {"validation_data": [1, 2, 3, 4]},
         r"validation_data: expected \(x, y\) or \(x, y, sample_weight\), got list of 4$",
