@@ -244,7 +244,9 @@ class Sequential:
         images = self._normalized(images)
         engine, (uploaded_images, uploaded_targets) = self._engine_for(network, images, targets)
         loss, accuracy = engine.evaluate(uploaded_images, uploaded_targets)
-        result = [loss + penalty(network, self._session.weights), accuracy]
+        if network.l2:  # a GPU's weights would have to be copied
+            loss += penalty(network, self._session.weights)
+        result = [loss, accuracy]
         if not self._metrics:
             return result
         labels = on_host(without_weights(targets))

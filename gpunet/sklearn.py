@@ -73,6 +73,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
     classes_: NDArray[Any]
     model_: Sequential
     n_iter_: int
+    t_: int
     loss_curve_: list[float]
 
     def __init__(
@@ -303,7 +304,7 @@ class MLPClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]  # sc
         """Set the attributes that scikit-learn's classifier has after fit."""
         self.loss_curve_ = [*self.loss_curve_, *convergence.losses] if goes_on else convergence.losses
         self.n_iter_, self.loss_ = len(self.loss_curve_), self.loss_curve_[-1]
-        self.t_ = self.n_iter_ * examples
+        self.t_ = (self.t_ if goes_on else 0) + len(convergence.losses) * examples
         scores = convergence.scores
         self.validation_scores_ = scores if self.early_stopping else None
         self.best_validation_score_ = max(scores) if self.early_stopping else None

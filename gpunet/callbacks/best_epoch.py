@@ -16,7 +16,7 @@ class BestEpoch(Callback):
     """Remembers the epoch with the lowest validation loss, and with `keep` its weights; ends training `patience` epochs
     after it, if that is given.
 
-    epochs: how many were done when it was reached; None before the first epoch. waited: epochs since then.
+    epochs: how many were done when it was reached; 0 before the first epoch. waited: epochs since then.
     weights: as `get_weights` gives them; None before the first epoch, or without `keep`.
     """
 

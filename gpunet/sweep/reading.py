@@ -10,7 +10,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from gpunet.errors import ArgumentError
 from gpunet.sweep.outcome import Outcome, Record, State
-from gpunet.sweep.space import Space
+from gpunet.sweep.space import Configuration, Space
 from gpunet.sweep.storage import Storage
 
 DESCRIPTION, TEST = "gpunet", "test"  # attributes of a study
@@ -25,10 +25,14 @@ def outcomes(study: optuna.Study, space: Space) -> list[Outcome]:
         if not counts(trial):
             continue
         state = State(end.get("state", trial.state.name.lower()))
-        configuration = space.pick(lambda name, choice, params=trial.params: params.get(name, choice.checked[0]))  # type: ignore[misc]
+        configuration = _configuration(trial, space)
         records = records_of(trial.user_attrs)
         found.append(Outcome(trial.number, configuration, state, records, end.get("reason", "")))
     return found
+
+
+def _configuration(trial: FrozenTrial, space: Space) -> Configuration:
+    return space.pick(lambda name, choice: trial.params.get(name, choice.checked[0]))
 
 
 def test_result(study: optuna.Study, number: int) -> dict[str, Any] | None:

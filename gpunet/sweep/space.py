@@ -28,6 +28,7 @@ LAYERS = Option(
     spread=LINEARLY,
 )
 NOT_VARIED = "seed"
+OF_HIDDEN_LAYERS = ("activation", "dropout")
 OPTIONS = (
     *(
         # A trial without an epoch has no validation figures.
@@ -166,7 +167,11 @@ class Space:
             for name, choice in self.choices.items():
                 for value in choice.checked:
                     fixed = {"optimizer": optimizer, name: value}
-                    yield self.pick(lambda other, its, fixed=fixed: fixed.get(other, its.checked[-1]))  # type: ignore[misc]
+
+                    def pick(other: str, its: Choice, fixed: Configuration = fixed) -> Value:
+                        return fixed.get(other, its.checked[-1])
+
+                    yield self.pick(pick)
 
 
 def options_of(configuration: Configuration, seed: int, device: str, engine: str) -> argparse.Namespace:
@@ -289,7 +294,7 @@ def _need(name: str, configuration: Configuration) -> str | None:
         return f"--optimizer {' or '.join(owners)}"
     if name == "nesterov" and not configuration.get("momentum"):
         return "--momentum above 0"
-    if name == "activation" and configuration.get("hidden") == NO_LAYERS:
+    if name in OF_HIDDEN_LAYERS and configuration.get("hidden") == NO_LAYERS:
         return "hidden layers"
     return None
 

@@ -102,7 +102,7 @@ class Storage:
         """Have the study to oneself meanwhile. A turn ends with its process, however that ends."""
         key = hashlib.sha256(study.encode()).digest()
         if self._path is not None:
-            with files.in_turn(f"{self._path}-{key.hex()}", self._waiting):
+            with files.in_turn(f"{os.path.realpath(self._path)}-{key.hex()}", self._waiting):
                 yield
             return
         number = {"key": int.from_bytes(key[:8], "big", signed=True)}

@@ -77,6 +77,8 @@ def test_every_combination_is_trained_with_every_seed_as_gpunet_train_does_it(ru
          [{"momentum": 0.0}, {"momentum": 0.9, "nesterov": True}, {"momentum": 0.9, "nesterov": False}]),
         ("--hidden none 5 --activation relu tanh",
          [{"hidden": "none"}, {"hidden": 5, "activation": "relu"}, {"hidden": 5, "activation": "tanh"}]),
+        ("--hidden none 5 --dropout 0.1 0.3",
+         [{"hidden": "none"}, {"hidden": 5, "dropout": 0.1}, {"hidden": 5, "dropout": 0.3}]),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )  # fmt: skip
@@ -518,8 +520,8 @@ def test_what_a_search_proposes_again_is_not_trained_again(run: Run, monkeypatch
     assert epochs.epochs == 2 * 2 * 2
 
 
-def assert_turns_are_kept(place: str) -> None:
-    """Of two workers one has its turn, and the other waits; in another study it need not."""
+def assert_turns_are_kept(place: str, also: str | None = None) -> None:
+    """Of two workers one has its turn, and the other waits; in another study it need not. also: the place's alias."""
     from gpunet.sweep.storage import Storage
 
     class WaitingError(Exception):
@@ -528,7 +530,7 @@ def assert_turns_are_kept(place: str) -> None:
     def waiting() -> None:
         raise WaitingError
 
-    one, other = Storage(place, 60, waiting), Storage(place, 60, waiting)
+    one, other = Storage(place, 60, waiting), Storage(also or place, 60, waiting)
     with contextlib.closing(one), contextlib.closing(other):
         with one.turn("a"):
             with pytest.raises(WaitingError), other.turn("a"):
@@ -542,6 +544,12 @@ def assert_turns_are_kept(place: str) -> None:
 def test_workers_take_turns_in_a_file(tmp_path: Path) -> None:
     assert_turns_are_kept(str(tmp_path / "a.db"))
     assert [path.name for path in tmp_path.iterdir()] == ["a.db"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a privilege there")
+def test_workers_take_turns_in_a_file_that_one_knows_by_a_link(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to(tmp_path / "a.db")
+    assert_turns_are_kept(str(tmp_path / "a.db"), str(tmp_path / "link.db"))
 
 
 def test_what_cannot_be_trained_is_told_and_the_others_go_on(run: Run, monkeypatch, capsys) -> None:

@@ -11,6 +11,7 @@ import pytest
 import gpunet
 from gpunet import L2, ArgumentError, Dense, Sequential
 from gpunet.saving import formats as formats_of_files
+from gpunet.session import Session
 
 SIZES = {"0.weight": 48, "0.bias": 6, "2.weight": 18, "2.bias": 3}
 INTEGER = "sparse_categorical_crossentropy"
@@ -42,6 +43,13 @@ def test_losses_include_the_penalty_as_in_keras(blobs) -> None:
     assert history["val_loss"] == [model.evaluate(x, y)[0]]
     first = new_model(None, None).fit(x, y, batch_size=60, epochs=1, verbose=0).history["loss"][0]
     assert history["loss"] == [pytest.approx(first + squares(model), rel=1e-6)]
+
+
+def test_without_a_penalty_no_weights_are_copied_to_evaluate(blobs, monkeypatch) -> None:
+    model = new_model(None, None)
+    model.fit(*blobs, verbose=0)
+    monkeypatch.setattr(Session, "weights", property(lambda session: pytest.fail("copied")))
+    model.evaluate(*blobs)
 
 
 def test_a_penalty_makes_weights_smaller(blobs) -> None:

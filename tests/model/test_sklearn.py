@@ -239,6 +239,7 @@ def test_partial_fit_makes_one_epoch_of_fit_at_a_time(blobs) -> None:
     np.testing.assert_array_equal(parts.predict_proba(x), whole.predict_proba(x))
     parts.partial_fit(x[:5], names[:5], sample_weight=np.arange(1, 6))  # other examples, not of all classes
     whole.partial_fit(x[:5], names[:5], sample_weight=np.arange(1, 6))
+    assert parts.t_ == 3 * 60 + 5  # examples seen, as in scikit-learn
     np.testing.assert_array_equal(parts.predict_proba(x), whole.predict_proba(x))
 
 
