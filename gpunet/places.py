@@ -1,4 +1,4 @@
-"""Places for trainings that run side by side: a core each on a CPU, a share of the multiprocessors each on a GPU."""
+"""Places for trainings that run side by side: one core each on a CPU, a share of the multiprocessors each on a GPU."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Places(Protocol):
     """The places of one device."""
 
     def take(self, training: Training, rule: str, trainings: int) -> Choice | None:
-        """What to train with at a place that was free; None if there is none for this training now.
+        """What to train with, at a place that was free; None if there is no place for this training now.
 
-        rule: the optimizer's. trainings: how many on this device have not ended, this one among them.
+        rule: the optimizer's. trainings: how many on this device have not ended, including this one.
         """
 
     def give_back(self, choice: Choice) -> None:
@@ -33,14 +33,14 @@ def places_of(choice: Choice) -> Places:
 
 
 def most_at_a_time(choice: Choice) -> int:
-    """How many trainings can run side by side on a choice's device, if they are like the one that it is for."""
+    """How many trainings like the one a choice is for can run side by side on its device."""
     if engines.DEVICE_OF[choice.engine] == "cpu":
         return threads.count()
     return MOST_AT_ONCE if choice.can_share else 1
 
 
 class Cores:
-    """One thread each: they wait less than two threads each for half as many trainings."""
+    """One thread per training: that loses less time to waiting than half as many trainings with two threads each."""
 
     def __init__(self) -> None:
         self._free = threads.count()
@@ -56,13 +56,13 @@ class Cores:
 
 
 class Multiprocessors:
-    """Of one GPU. The persistent engine takes a share of them, and a stream of its own; any other takes all of them."""
+    """Those of one GPU. The persistent engine takes a share of them and a stream of its own; other engines take all."""
 
     def __init__(self, gpu: int) -> None:
         self._device = engines.cuda_device(gpu)
         self._free = self._device.multiprocessors
-        self._streams = list(range(MOST_AT_ONCE, 0, -1))  # 0 is that of trainings with the whole GPU
-        self._shares: dict[tuple[Workload, int], int] = {}  # by what is trained and how many are: planning takes long
+        self._streams = list(range(MOST_AT_ONCE, 0, -1))  # stream 0 is for trainings with the whole GPU
+        self._shares: dict[tuple[Workload, int], int] = {}  # by what is trained, and by how many: planning is slow
 
     def take(self, training: Training, rule: str, trainings: int) -> Choice | None:
         if self._free == 0 or not self._streams:
@@ -93,6 +93,6 @@ class Multiprocessors:
         if key not in self._shares:
             try:
                 self._shares[key] = best_share(workload, self._device, trainings)
-            except DoesNotFitError:  # which the engine says itself
+            except DoesNotFitError:  # the engine will report this itself
                 self._shares[key] = self._device.multiprocessors
         return self._shares[key]

@@ -1,4 +1,4 @@
-// backward_tile.cuh: a block's tile of the gradient on its way back through a layer; see dense_backward.cu.
+// backward_tile.cuh: a block's tile of the gradient in a layer's backward pass; see dense_backward.cu.
 #pragma once
 #include "activation.cuh"
 #include "batch.cuh"
@@ -9,7 +9,7 @@ __device__ __forceinline__ void backward_tile(
         const Part& part, const Workspace& workspace, Batch batch, Dropout dropout, const float* dz, const float* weights,
         const float* y_previous, float* dz_previous, int inputs, int units) {
     const int rows = batch.rows;
-    if (part.first_m() >= rows) return;  // the whole block, and every block that shares this tile
+    if (part.first_m() >= rows) return;  // the whole block leaves, as does every block that shares this tile
     Products products{};
     multiply_tile<K_ALONG_ROWS, K_ALONG_ROWS>(
         Matrix{dz, rows, units}, Matrix{weights, inputs, units}, part, units, products);

@@ -1,4 +1,4 @@
-// backward_warp.cuh: a warp's share of the gradient on its way back through a layer; see dense_backward_vector.cu.
+// backward_warp.cuh: a warp's share of the gradient in a layer's backward pass; see dense_backward_vector.cu.
 #pragma once
 #include "activation.cuh"
 #include "batch.cuh"
@@ -8,7 +8,7 @@
 
 constexpr int WARPS = 8;
 
-// The gradient of one example's input n of a layer; whole warps, all of one example.
+// The gradient of a layer's input n, for example m. A whole warp must call this with the same n and m.
 __device__ __forceinline__ void backward_warp(
         int n, int m, const float* dz, const float* weights, const float* y_previous, float* dz_previous,
         const int* cursors, int batch_size, int examples, Dropout dropout, int inputs, int units) {

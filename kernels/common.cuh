@@ -1,15 +1,16 @@
 // common.cuh: the few things that differ between a GPU and the emulator of tests/emulator.
 //
 //   DYN_SHARED(float, tile);         in a kernel: tile is a float* to the block's dynamic shared memory, aligned to
-//                                    16 bytes (an `extern __shared__` array cannot be given to a CPU compiler)
-//   while (!arrived()) SPIN_PAUSE(); in every loop that waits for another thread or block through memory: nothing on
-//                                    a GPU, the point where the emulator lets the others run
-//   load_relaxed, store_relaxed      8 bytes of global memory at once, seen by all blocks, ordered with nothing else
-//   load_two_, store_two_relaxed     16 bytes, of which each half is read or written at once; the halves in any order
-//   arrive                           counts a block in: how many came before. What it wrote before is there for all who
-//                                    come after it (its other threads' writes too, with a barrier between)
+//                                    16 bytes (a CPU compiler does not accept an `extern __shared__` array)
+//   while (!arrived()) SPIN_PAUSE(); in every loop that waits for another thread or block through memory: does nothing
+//                                    on a GPU; on the emulator, it lets the others run
+//   load_relaxed, store_relaxed      8 bytes of global memory, atomically: visible to all blocks, without ordering
+//   load_two_, store_two_relaxed     16 bytes: each half is atomic, and the halves come in any order
+//   arrive                           counts a block's arrival and returns how many came before it. Later arrivals see
+//                                    what it wrote before (its other threads' writes too, after a barrier)
 //
-// The emulator defines GPUNET_EMULATOR and its own version of the first two; to it, volatile says the third.
+// The emulator defines GPUNET_EMULATOR and its own version of the first two. There, and on GPUs before sm_70,
+// `volatile` stands in for the relaxed accesses.
 #pragma once
 
 #ifndef GPUNET_EMULATOR
@@ -29,7 +30,7 @@ __device__ __forceinline__ void fetch_ahead(const float* from) { asm volatile("p
 using Packet = unsigned long long;  // see exchange.cuh
 
 #if !defined(GPUNET_EMULATOR) && __CUDA_ARCH__ >= 700
-// In scope of the GPU: `volatile` would be in scope of the whole system, which is slower.
+// GPU scope: `volatile` would mean system scope, which is slower.
 __device__ __forceinline__ Packet load_relaxed(const Packet* from) {
     Packet value;
     asm volatile("ld.relaxed.gpu.global.u64 %0, [%1];" : "=l"(value) : "l"(from) : "memory");

@@ -1,4 +1,4 @@
-// dense_backward.cu: the gradient's way back through a layer: matrix product and the previous layer's derivative.
+// dense_backward.cu: a layer's backward pass: matrix product and the previous layer's derivative.
 //
 //   dz_previous[m,n] = (sum over k of dz[m,k] weights[n,k]) * activation'(y_previous[m,n])
 //
@@ -8,9 +8,9 @@
 // Launch  THREADS threads; grid (ceil(inputs / TILE_N), ceil(batch_size / TILE_M), blocks that split the units).
 // Range   any sizes >= 1. ACTIVATION is the previous layer's.
 // Cost    2 batch inputs units operations; the weights are read ceil(batch / TILE_M) times, once from DRAM.
-//         500 -> 500: 1 MB of weights a batch; at batch 100 50 million operations.
+//         500 -> 500: 1 MB of weights per batch; at batch 100, 50 million operations.
 // Tiles   as in dense_forward.cu.
-// Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 2 or 3 for medium, 2 for large.
+// Residency  at least RESIDENT_BLOCKS blocks per SM: 5 for small, 2 or 3 for medium, 2 for large.
 #include "backward_tile.cuh"
 #include "batch.cuh"
 

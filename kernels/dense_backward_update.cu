@@ -1,15 +1,15 @@
-// dense_backward_update.cu: dense_backward of a layer and dense_update of the layer above, beside one another in one
-// launch: neither reads what the other writes.
+// dense_backward_update.cu: dense_backward of a layer and dense_update of the layer above, side by side in one launch:
+// neither reads what the other writes.
 //
-//   as in dense_backward.cu, and as in dense_update.cu of y, upper_dz and the rest
+//   as in dense_backward.cu; and as in dense_update.cu, for y, upper_dz and the other upper arrays
 //
-// Arrays  as in dense_backward.cu; y (batch_size, units) float32, the layer's output, which the layer above reads.
-// Launch  THREADS threads; grid: the tiles of dz_previous, shares times, then those of the upper weights, upper_shares
-//         times.
+// Arrays  as in both; y (batch_size, units) float32 is the layer's output, which the layer above reads.
+// Launch  THREADS threads; grid: `shares` blocks for each tile of dz_previous, then `upper_shares` blocks for each tile
+//         of the upper weights.
 // Range   any sizes >= 1. ACTIVATION is the previous layer's.
-// Cost    that of both. 500-500-10: 1.1 MB of weights and moments, at batch 100 51 million operations.
-// Tiles   small and medium as in dense_forward.cu, the same for both.
-// Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 2 or 3 for medium.
+// Cost    that of both. 500-500-10: 1.1 MB of weights and moments; at batch 100, 51 million operations.
+// Tiles   small and medium, as in dense_forward.cu, the same for both.
+// Residency  at least RESIDENT_BLOCKS blocks per SM: 5 for small, 2 or 3 for medium.
 #include "backward_tile.cuh"
 #include "update_tile.cuh"
 

@@ -1,13 +1,13 @@
 // dense_backward_update_vector.cu: dense_backward_update for a batch of very few examples.
 //
-//   as in dense_backward_vector.cu, and as in dense_update_vector.cu of y, upper_dz and the rest
+//   as in dense_backward_vector.cu; and as in dense_update_vector.cu, for y, upper_dz and the other upper arrays
 //
 // Arrays  as in dense_backward_update.cu.
-// Launch  256 threads; grid: `blocks` for each example's way back, ceil(inputs / 8), then as many as the update needs,
-//         ceil((units + 1) * padded(upper_units) / 4 / 256).
+// Launch  256 threads; grid: `blocks` = ceil(inputs / 8) for the backward pass of each example, then as many as the
+//         update needs, ceil((units + 1) * padded(upper_units) / 4 / 256).
 // Range   any sizes >= 1. ACTIVATION is the previous layer's.
 // Cost    that of both. 500-500-10: 1.1 MB at batch 1. Bound by memory.
-// Residency  at least 4 blocks an SM.
+// Residency  at least 4 blocks per SM.
 #include "backward_warp.cuh"
 #include "update_four.cuh"
 

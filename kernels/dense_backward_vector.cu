@@ -1,13 +1,13 @@
-// dense_backward_vector.cu: the gradient's way back through a layer, for a batch of very few examples.
+// dense_backward_vector.cu: a layer's backward pass for a batch of very few examples.
 //
 //   dz_previous[m,n] = (sum over k of dz[m,k] weights[n,k]) * activation'(y_previous[m,n])
 //
 // Arrays  as in dense_backward.cu.
 // Launch  256 threads; grid (ceil(inputs / 8), batch_size). A warp computes one input's gradient: the product of dz
-//         with a row of weights, 512 neighbouring bytes at a time.
+//         with a row of weights, 512 contiguous bytes at a time.
 // Range   any sizes >= 1.
-// Cost    the weights are read once an example, 4 inputs units bytes: 1 MB for 500 -> 500. Bound by memory.
-// Residency  at least 4 blocks an SM.
+// Cost    the weights are read once per example, 4 inputs units bytes: 1 MB for 500 -> 500. Bound by memory.
+// Residency  at least 4 blocks per SM.
 #include "backward_warp.cuh"
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) dense_backward_vector(

@@ -3,16 +3,16 @@
 //   y[m,n] = activation(sum over k of x[m,k] weights[k,n] + bias[n])
 //
 // Arrays  row-major, rows padded to a multiple of 4 (matrix.cuh), no overlap: x (batch_size, inputs) float32, or with
-//         gather = 1 all images (any number, inputs) uint8 or float32, picked through order (examples,) int32;
-//         weights (inputs + 1, units), the last row being the bias, and y (batch_size, units) float32.
+//         gather = 1 all images (any number, inputs) uint8 or float32, gathered through order (examples,) int32;
+//         weights (inputs + 1, units), whose last row is the bias, and y (batch_size, units) float32.
 //         cursors: see batch.cuh. partials, arrivals: see product.cuh; used if gridDim.z > 1.
 // Launch  THREADS threads; grid (ceil(units / TILE_N), ceil(batch_size / TILE_M), blocks that split the inputs).
 // Range   any sizes >= 1.
 // Cost    2 batch inputs units operations. Weights and x are read ceil(batch / TILE_M) and ceil(units / TILE_N) times
-//         from cache, once from DRAM. 784 -> 500: 1.6 MB of weights a batch; at batch 100 78 million operations.
-//         Bound by memory up to batch 10 or so, by multiply-adds from some hundreds on.
-// Tiles   small 16 x 64 x 16, 2 x 4 a thread; medium 64 x 64 x 16, 4 x 4; large 128 x 128 x 8, 8 x 8.
-// Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 2 or 3 for medium, 2 for large.
+//         from cache, once from DRAM. 784 -> 500: 1.6 MB of weights per batch; at batch 100, 78 million operations.
+//         Bound by memory up to a batch of about 10, by multiply-adds from several hundred on.
+// Tiles   small 16 x 64 x 16, 2 x 4 per thread; medium 64 x 64 x 16, 4 x 4; large 128 x 128 x 8, 8 x 8.
+// Residency  at least RESIDENT_BLOCKS blocks per SM: 5 for small, 2 or 3 for medium, 2 for large.
 #include "activation.cuh"
 #include "dropout.cuh"
 #include "input.cuh"
@@ -28,7 +28,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_for
         int inputs, int units, float* partials, unsigned* arrivals) {
     const Batch batch = batch_at(cursors[FORWARD], batch_size, examples);
     const Part part = part_of_grid();
-    if (part.first_m() >= batch.rows) return;  // the whole block, and every block that shares this tile
+    if (part.first_m() >= batch.rows) return;  // the whole block leaves, as does every block that shares this tile
 
     Products products{};
     multiply_tile<K_ALONG_ROWS, K_ALONG_COLUMNS>(

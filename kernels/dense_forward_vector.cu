@@ -3,12 +3,12 @@
 //   y[m,n] = activation(sum over k of x[m,k] weights[k,n] + bias[n])
 //
 // Arrays  as in dense_forward.cu.
-// Launch  256 threads; grid (ceil(units / 8), batch_size). A block computes 8 units of one example: its threads are 128
-//         pairs, and a pair reads 8 neighbouring weights of a row, 32 bytes, a whole memory sector.
+// Launch  256 threads; grid (ceil(units / 8), batch_size). A block computes 8 units of one example. Its threads form
+//         128 pairs; a pair reads 8 neighbouring weights of a row, 32 bytes, a whole memory sector.
 // Range   any sizes >= 1.
-// Cost    the weights are read once an example, 4 inputs units bytes: 1.6 MB for 784 -> 500, which takes 7 us from the
-//         DRAM of a GTX 980 (224 GB/s). Two operations for 4 bytes: bound by memory.
-// Residency  at least 4 blocks an SM.
+// Cost    the weights are read once per example, 4 inputs units bytes: 1.6 MB for 784 -> 500, which takes 7 us from the
+//         DRAM of a GTX 980 (224 GB/s). Two operations per 4 bytes: bound by memory.
+// Residency  at least 4 blocks per SM.
 #include "activation.cuh"
 #include "dropout.cuh"
 #include "input.cuh"
@@ -17,9 +17,9 @@
 constexpr int COLUMNS = 8;
 constexpr int WARPS = 8;
 constexpr int PAIRS = 32 * WARPS / 2;
-constexpr int EARLY = 8;  // of a pair's rows: all, up to 1,024 inputs
+constexpr int EARLY = 8;  // rows of a pair that are read early: all of them, up to 1,024 inputs
 
-// Sum over the 16 lanes of a warp that have the same half.
+// Sum over the 16 lanes of a warp that hold the same half of the columns.
 __device__ __forceinline__ float sum_of_same_half(float x) {
     for (int lanes = 16; lanes > 1; lanes /= 2) x += __shfl_xor_sync(ALL_LANES, x, lanes);
     return x;
@@ -41,7 +41,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) dense_forward_vector
     const float4* column = reinterpret_cast<const float4*>(weights + (within ? first_n + 4 * half : 0));
     const int stride = padded(units) / 4;
 
-    // Weights and bias do not depend on which batch it is: they are on their way before that is known.
+    // Weights and bias do not depend on the batch: their loads start before it is known.
     const int n = first_n + threadIdx.x;
     const bool writes = threadIdx.x < COLUMNS && n < units;
     const float bias = writes ? __ldcg(weights + (size_t)inputs * padded(units) + n) : 0.0f;
@@ -52,10 +52,10 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS, 4) dense_forward_vector
         if (k < inputs) early[i] = __ldcg(column + (size_t)k * stride);
     }
 
-    __syncthreads();  // or the compiler would put the chain from the cursor to x first, and wait
+    __syncthreads();  // otherwise the compiler would put the chain from the cursor to x first, and wait for it
 
     const Batch batch = batch_at(__ldcg(cursors + FORWARD), batch_size, examples);
-    const int m = blockIdx.y;  // of a smaller batch too many: they compute the last row, and do not write it
+    const int m = blockIdx.y;  // blocks beyond a smaller batch compute its last row, and do not write it
     const Input<InputElement> input = input_of(x, gather ? order : nullptr, batch, inputs);
     const InputElement* row = input.row(input.place(m));
 

@@ -1,18 +1,19 @@
-// dense_output.cu: all that an update asks of a small output layer but its step: logits, loss, and both gradients.
+// dense_output.cu: everything in an update for a small output layer except its step: logits, loss and both gradients.
 //
 //   z[r,c]           = sum over k of x[r,k] weights[k,c] + bias[c]
-//   loss, correct, dz  of z and the targets, as in softmax_cross_entropy.cu
+//   loss, correct, dz  from z and the targets, as in softmax_cross_entropy.cu
 //   dz_previous[r,k] = (sum over c of dz[r,c] weights[k,c]) * activation'(x[r,k])
 //
-// Arrays  weights and cursors as in dense_forward.cu; targets, example_weights (-DWEIGHTED=1: its weights), order, gather, dz, losses and correct as in
-//         softmax_cross_entropy.cu, whose cursor this writes. x and dz_previous (batch_size, inputs) float32; if
-//         first_layer = 1, x is as in dense_forward.cu, and dz_previous is not touched: images have no gradient.
-// Launch  THREADS threads, grid batch_size: a block for an example. A thread takes inputs THREADS apart, and reads
+// Arrays  weights and cursors as in dense_forward.cu; targets, example_weights (-DWEIGHTED=1: `weights` there), order,
+//         gather, dz, losses and correct as in softmax_cross_entropy.cu. This writes the same cursor as that kernel.
+//         x and dz_previous (batch_size, inputs) float32; if first_layer = 1, x is as in dense_forward.cu, and
+//         dz_previous is not touched: images have no gradient.
+// Launch  THREADS threads, grid batch_size: one block per example. A thread takes inputs THREADS apart, and reads
 //         their weights twice, the second time from the first-level cache.
 // Range   any batch_size and inputs >= 1, classes from 1 to MOST_CLASSES. ACTIVATION is the previous layer's.
-// Cost    4 batch inputs classes operations; the weights are read once an example from the second-level cache:
-//         500-10: 24 KB, at batch 100 2.4 MB. A chain of latencies up to some examples an SM.
-// Residency  at least 3 blocks an SM.
+// Cost    4 batch inputs classes operations; the weights are read once per example from the second-level cache:
+//         500-10: 24 KB; at batch 100, 2.4 MB. Bound by a chain of latencies up to a few examples per SM.
+// Residency  at least 3 blocks per SM.
 #include "activation.cuh"
 #include "block_sum.cuh"
 #include "input.cuh"
@@ -21,8 +22,8 @@
 constexpr int AT_ONCE = 16;  // classes that a thread adds up together
 static_assert(MOST_CLASSES == 32, "a lane of a warp looks after each logit");
 
-// Four weights of a row from class c on. There is always something to read, so that all of a row's are on their way
-// together: beyond the end of a row its end.
+// Four weights of a row from class c on; beyond the end of the row, its last four. So the reads have no condition, and
+// all of a row are in flight together.
 __device__ __forceinline__ float4 weights_of(const float* row, int c, int stride) {
     return read_four(row + min(c, stride - 4));
 }
@@ -38,15 +39,14 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) dense_output(
         unsigned char* __restrict__ correct, float* __restrict__ dz_previous) {
     __shared__ float partial[BlockSums<MOST_CLASSES>::FLOATS];
     __shared__ __align__(16) float logits[MOST_CLASSES], own_dz[MOST_CLASSES];
-    const int classes = min(all_classes, MOST_CLASSES);  // so the compiler knows
+    const int classes = min(all_classes, MOST_CLASSES);  // tells the compiler the bound
     const int stride = padded(classes);
     const int lane = threadIdx.x % 32;
     const int update = cursors[FORWARD];
     const Batch batch = batch_at(update, batch_size, examples);
     if (blockIdx.x + threadIdx.x == 0) cursors[BACKWARD] = update;
 
-    // Of a smaller batch too many rows: they are computed, and not written, so that the weights need not wait for the
-    // cursor.
+    // Rows beyond a smaller batch are computed, and not written, so that the weights need not wait for the cursor.
     const int row = blockIdx.x;
     const bool writes = row < batch.rows;
     const int* const picked = gather ? order : nullptr;
@@ -75,7 +75,7 @@ extern "C" __global__ void __launch_bounds__(THREADS, 3) dense_output(
 
     if (threadIdx.x < 32) {
         if (lane < classes) logits[lane] = scaled_input_sum(sums.total(lane)) + bias;
-        if (lane >= stride) own_dz[lane] = 0.0f;  // weights_of repeats there
+        if (lane >= stride) own_dz[lane] = 0.0f;  // weights_of repeats weights there
         __syncwarp();
 #if WEIGHTED
         const float weight = example_weights[example];

@@ -1,17 +1,17 @@
-// dense_update.cu: weight gradient, bias gradient and the optimizer's step: the gradient never goes to memory.
+// dense_update.cu: weight gradient, bias gradient and the optimizer's step. The gradient is never written to memory.
 //
 //   g[m,n] = sum over examples k of x[k,m] dz[k,n], with x[k,inputs] = 1;  weights, state <- step(weights, state, g)
 //
 // Arrays  row-major, rows padded to a multiple of 4 (matrix.cuh), no overlap: x as in dense_forward.cu; dz (batch_size,
-//         units), weights (inputs + 1, units), the last row being the bias, and state (slots, inputs + 1, units)
+//         units), weights (inputs + 1, units), whose last row is the bias, and state (slots, inputs + 1, units)
 //         float32; constants, twice_l2 (-DL2=1): see optimizer.cuh; cursors: see batch.cuh; last_of_update: 1 in the
-//         kernel that ends an update. partials, arrivals: see product.cuh; used if gridDim.z > 1.
+//         launch that ends an update. partials, arrivals: see product.cuh; used if gridDim.z > 1.
 // Launch  THREADS threads; grid (ceil(units / TILE_N), ceil((inputs + 1) / TILE_M), blocks that split the examples).
 // Range   any sizes >= 1.
-// Cost    2 batch inputs units operations; weights, m and v are read and written once: 24 bytes a weight with Adam.
-//         784 -> 500: 9.4 MB an update, 42 us from the DRAM of a GTX 980; 78 million operations at batch 100.
+// Cost    2 batch inputs units operations; weights, m and v are read and written once: 24 bytes per weight with Adam.
+//         784 -> 500: 9.4 MB per update, 42 us from the DRAM of a GTX 980; 78 million operations at batch 100.
 // Tiles   as in dense_forward.cu.
-// Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 2 or 3 for medium, 1 or 2 for large.
+// Residency  at least RESIDENT_BLOCKS blocks per SM: 5 for small, 2 or 3 for medium, 1 or 2 for large.
 #include "update_tile.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_update(

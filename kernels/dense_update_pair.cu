@@ -1,13 +1,14 @@
 // dense_update_pair.cu: dense_update of the first two layers in one launch, which ends an update.
 //
-//   as in dense_update.cu, for the first layer, of x, dz, inputs, units, and for the second, of y and the rest
+//   as in dense_update.cu: the first layer with x, dz, inputs and units, the second with y and second_...
 //
-// Arrays  as in dense_update.cu; y (batch_size, units) float32, the first layer's output.
-// Launch  THREADS threads; grid: the first layer's tiles, shares times, then the second's, second_shares times.
+// Arrays  as in dense_update.cu; y (batch_size, units) float32 is the first layer's output.
+// Launch  THREADS threads; grid: `shares` blocks for each of the first layer's tiles, then `second_shares` blocks for
+//         each of the second's.
 // Range   any sizes >= 1.
-// Cost    that of both: 784-500-500: 15.4 MB an update, 129 million operations at batch 100.
+// Cost    that of both. 784-500-500: 15.4 MB per update, 129 million operations at batch 100.
 // Tiles   small and medium, as in dense_forward.cu, the same for both layers.
-// Residency  at least RESIDENT_BLOCKS blocks an SM: 5 for small, 2 or 3 for medium.
+// Residency  at least RESIDENT_BLOCKS blocks per SM: 5 for small, 2 or 3 for medium.
 #include "update_tile.cuh"
 
 extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) dense_update_pair(

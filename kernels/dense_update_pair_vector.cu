@@ -1,13 +1,13 @@
 // dense_update_pair_vector.cu: dense_update_pair for a batch of very few examples.
 //
-//   as in dense_update_vector.cu, for the first layer, of x, dz, inputs, units, and for the second, of y and the rest
+//   as in dense_update_vector.cu: the first layer with x, dz, inputs and units, the second with y and second_...
 //
 // Arrays  as in dense_update_pair.cu.
-// Launch  256 threads, each for four neighbouring weights; grid: `blocks` for the first layer, ceil((inputs + 1) *
-//         padded(units) / 4 / 256), then as many as the second needs.
+// Launch  256 threads, each for four neighbouring weights; grid: for the first layer `blocks` =
+//         ceil((inputs + 1) * padded(units) / 4 / 256), then as many as the second needs.
 // Range   any sizes >= 1.
-// Cost    that of both: 784-500-500: 15.4 MB an update, which takes 69 us from the DRAM of a GTX 980. Bound by memory.
-// Residency  at least 4 blocks an SM.
+// Cost    that of both. 784-500-500: 15.4 MB per update, which takes 69 us from the DRAM of a GTX 980. Bound by memory.
+// Residency  at least 4 blocks per SM.
 #include "update_four.cuh"
 
 extern "C" __global__ void __launch_bounds__(256, 4) dense_update_pair_vector(
@@ -34,6 +34,6 @@ extern "C" __global__ void __launch_bounds__(256, 4) dense_update_pair_vector(
             number - blocks * (int)blockDim.x, y, no_order, second_dz, cursors, batch_size, examples,
             second_weights, second_state, constants, second_twice_l2, units, second_units);
     }
-    // Last: the reads above need not wait for it.
+    // Done last, so that the reads above need not wait for it.
     if (number == 0) cursors[FORWARD] = cursors[BACKWARD] + 1;
 }

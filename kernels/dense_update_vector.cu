@@ -1,13 +1,13 @@
-// dense_update_vector.cu: dense_update for a batch of very few examples: outer products, added up and used at once.
+// dense_update_vector.cu: dense_update for a batch of very few examples: outer products, summed and used immediately.
 //
 //   g[m,n] = sum over examples k of x[k,m] dz[k,n], with x[k,inputs] = 1;  weights, state <- step(weights, state, g)
 //
 // Arrays  as in dense_update.cu.
 // Launch  256 threads, each for four neighbouring weights; grid ceil((inputs + 1) * padded(units) / 4 / 256).
 // Range   any sizes >= 1.
-// Cost    weights, m and v are read and written once: 24 bytes a weight with Adam. 784 -> 500: 9.4 MB an update, which
-//         takes 42 us from the DRAM of a GTX 980. Bound by memory.
-// Residency  at least 4 blocks an SM.
+// Cost    weights, m and v are read and written once: 24 bytes per weight with Adam. 784 -> 500: 9.4 MB per update,
+//         which takes 42 us from the DRAM of a GTX 980. Bound by memory.
+// Residency  at least 4 blocks per SM.
 #include "update_four.cuh"
 
 extern "C" __global__ void __launch_bounds__(256, 4) dense_update_vector(
@@ -25,6 +25,6 @@ extern "C" __global__ void __launch_bounds__(256, 4) dense_update_vector(
     update_four(
         number, x, gather ? order : nullptr, dz, cursors, batch_size, examples, weights, state, constants,
         twice_l2, inputs, units);
-    // Last: the reads above need not wait for it.
+    // Done last, so that the reads above need not wait for it.
     if (last_of_update && number == 0) cursors[FORWARD] = cursors[BACKWARD] + 1;
 }

@@ -3,10 +3,10 @@
 //   -DDROPOUT=1  the layer has dropout
 //   drops        (1 + layers, 4): the epoch's key, 2 words, then each layer's threshold and the bits of its scale
 //
-// A unit's word decides: dropped if it is below the threshold. It depends on the key, the layer, the unit and the
-// example's position in the epoch, and on nothing else, so that every kernel, launch and split of the work drops the
-// same. Four neighbouring units share one call of Philox4x32-10, whose counter is (unit / 4, position, layer, 0). The
-// way back works the words out again: memory would be slower. Layers count from 0 here.
+// A unit is dropped if its random word is below the threshold. The word depends only on the key, the layer, the unit
+// and the example's position in the epoch, so every kernel, launch and split of the work drops the same units. Four
+// neighbouring units share one call of Philox4x32-10, whose counter is (unit / 4, position, layer, 0). The backward
+// pass computes the words again: reading them from memory would be slower. Layers count from 0 here.
 // Source  Salmon, Moraes, Dror & Shaw, Parallel random numbers: as easy as 1, 2, 3 (2011).
 #pragma once
 #ifndef DROPOUT
@@ -39,7 +39,7 @@ struct Dropout {
 
     __device__ __forceinline__ float scale() const { return __uint_as_float(drops[4 * layer + 5]); }
 
-    // For the units 4 four, ..., 4 four + 3 of the example at a position of the epoch: 0 or the scale.
+    // The factors, 0 or the scale, of units 4 four, ..., 4 four + 3 of the example at a position in the epoch.
     __device__ __forceinline__ void factors(int four, int position, float (&of_units)[4]) const {
         const FourWords random = philox({{(unsigned)four, (unsigned)position, (unsigned)layer, 0u}}, drops[0], drops[1]);
         const unsigned threshold = drops[4 * layer + 4];
@@ -55,5 +55,5 @@ struct Dropout {
     }
 };
 
-// The activation before it was multiplied. A division, so that what lies at an activation's limit comes out as it was.
+// The activation before it was multiplied. Division restores a value at the limit of the activation's range exactly.
 __device__ __forceinline__ float undropped(float y, float scale) { return y / scale; }

@@ -1,7 +1,7 @@
-// input.cuh: what a layer reads: the rows of a batch as they lie, or examples gathered from all images.
+// input.cuh: what a layer reads: the rows of a batch in place, or examples gathered from all images.
 //
 //   -DINPUT_BYTES=1  images of bytes, which count as byte / 255; =0 float
-//   -DBIAS=0         the layer has no biases; =1, if nothing is said: it has
+//   -DBIAS=0         the layer has no biases; =1, the default: it has
 #pragma once
 #include "batch.cuh"
 #include "matrix.cuh"
@@ -12,7 +12,7 @@ using InputElement = unsigned char;
 using InputElement = float;
 #endif
 
-// Of a kind of number: four of them as they lie in memory, and what counts as 1.
+// A kind of number: the type of four of them in memory, and the value that counts as 1.
 template <class Element>
 struct Kind {
     using Four = float4;
@@ -24,7 +24,7 @@ struct Kind<unsigned char> {
     static constexpr float ONE = 255.0f;
 };
 
-// Bytes are scaled once a sum instead of once a byte; until then they are exact.
+// Bytes are scaled once per sum instead of once per byte; until then they are exact.
 template <class Element = InputElement>
 __device__ __forceinline__ float scaled_input_sum(float sum) {
     return Kind<Element>::ONE == 1.0f ? sum : sum * (1.0f / Kind<Element>::ONE);
@@ -36,8 +36,8 @@ __device__ __forceinline__ float4 scaled_input_sums(float4 sums) {
                        scaled_input_sum<Element>(sums.z), scaled_input_sum<Element>(sums.w));
 }
 
-// After its last number, every example has one more, which is 1: the input whose weight is the bias. In a layer without
-// biases it is 0, so that their gradient is 0, and they stay 0 by every rule.
+// Every example has one more number after its last, which is 1: the input whose weight is the bias. In a layer without
+// biases it is 0. So the gradient of the biases is 0, and every rule leaves them at 0.
 #ifndef BIAS
 #define BIAS 1
 #endif
@@ -70,8 +70,8 @@ struct Input {
     }
 };
 
-// The same with the 1 after every row, for the sum that is the bias' gradient. What follows the 1 is of no use, and
-// beyond the last row the other factor's 0 is enough.
+// The same with the 1 after every row, for the sum that is the gradient of the bias. What follows the 1 is never used,
+// and beyond the last row it is enough that the other factor is 0.
 template <class Element>
 struct InputWithOne : Input<Element> {
     using typename Input<Element>::Four;
@@ -92,7 +92,7 @@ struct InputWithOne : Input<Element> {
     }
 };
 
-// order: all examples', or none, to take the rows as they lie.
+// order: of all examples, or null to take the rows in place.
 template <class Element>
 __device__ __forceinline__ Input<Element> input_of(const Element* x, const int* order, Batch batch, int inputs) {
     return {x, order ? order + batch.first : nullptr, batch.rows, inputs};

@@ -1,11 +1,11 @@
 // product.cuh: a block's tile of a matrix product, P[m,n] = sum over k of A[m,k] B[k,n], summed in registers.
 //
 // Compile-time parameters: the block computes TILE_M x TILE_N products, TILE_K terms at a time; a thread keeps
-// THREAD_M x THREAD_N of them. THREADS follows. Panels of A and B go through shared memory, two of each: while one
-// is multiplied, the next is on its way to registers, so a step costs one barrier.
+// THREAD_M x THREAD_N of them. THREADS follows from these. Panels of A and B go through shared memory, two of each:
+// while one is multiplied, the next is on its way to registers, so a step costs one barrier.
 //
-// Order of summation: k ascending within a block, then blocks of the split in ascending order: fixed, so results are
-// the same bits in every run.
+// Order of summation: k ascending within a block, then the blocks of the split in ascending order. It is fixed, so
+// every run gives the same bits.
 // Source  register tiles and panels: Volkov & Demmel, Benchmarking GPUs to tune dense linear algebra (2008).
 #pragma once
 #include "common.cuh"
@@ -19,17 +19,17 @@ constexpr int THREADS_M = TILE_M / THREAD_M;
 constexpr int THREADS_N = TILE_N / THREAD_N;
 constexpr int THREADS = THREADS_M * THREADS_N;
 
-// A thread's rows and columns come in groups of neighbours, read from shared memory as one word. The groups lie a
+// A thread's rows and columns come in groups of neighbours, each read from shared memory as one word. The groups lie a
 // stripe apart, so that neighbouring threads read neighbouring words.
 constexpr int GROUP_M = THREAD_M < 4 ? THREAD_M : 4;
 constexpr int GROUP_N = 4;
-constexpr int PANEL_PAD = 4;  // spreads a panel's columns over the banks when it is filled transposed; keeps 16 bytes
+constexpr int PANEL_PAD = 4;  // spreads columns over the banks if filled transposed; keeps rows aligned to 16 bytes
 
 struct Products {
     float at[THREAD_M][THREAD_N];
 };
 
-// Row, inside the tile, of this thread's i-th row of products; and the column of its j-th.
+// Row in the tile of this thread's i-th row of products, and column in the tile of its j-th column.
 __device__ __forceinline__ int tile_row(int i) {
     return (i / GROUP_M) * (GROUP_M * THREADS_M) + (threadIdx.x / THREADS_N) * GROUP_M + i % GROUP_M;
 }
@@ -37,19 +37,19 @@ __device__ __forceinline__ int tile_column(int j) {
     return (j / GROUP_N) * (GROUP_N * THREADS_N) + (threadIdx.x % THREADS_N) * GROUP_N + j % GROUP_N;
 }
 
-enum Direction { K_ALONG_ROWS, K_ALONG_COLUMNS };  // where k counts in the matrix as stored: (x, k) or (k, x)
+enum Direction { K_ALONG_ROWS, K_ALONG_COLUMNS };  // how k runs in the matrix as stored: (x, k) or (k, x)
 
 // Which part of a product a block computes: a tile, or a share of a tile's terms.
 struct Part {
-    int tile_m, tile_n;               // the tile's place among the result's
-    int tile, tiles;                  // its number; how many there are
-    int share, shares;                // which share of its terms; how many blocks divide them among themselves
-    int tiles_before, shares_before;  // of the launch's other products: what is taken of the workspace
+    int tile_m, tile_n;               // row and column of the tile among the result's tiles
+    int tile, tiles;                  // number of the tile; how many there are
+    int share, shares;                // which share of the tile's terms; how many blocks share them
+    int tiles_before, shares_before;  // of the launch's earlier products: how much of the workspace they take
 
     __device__ __forceinline__ int first_m() const { return tile_m * TILE_M; }
     __device__ __forceinline__ int first_n() const { return tile_n * TILE_N; }
 
-    // First and last of this block's terms: whole panels, so that only the last share is ragged.
+    // Where this block's terms begin and end: whole panels, so that only the last share is ragged.
     __device__ __forceinline__ int first_k(int terms) const { return end_of(share, terms); }
     __device__ __forceinline__ int last_k(int terms) const { return end_of(share + 1, terms); }
 
@@ -59,14 +59,14 @@ struct Part {
     }
 };
 
-// Of a launch that computes one product: grid (tiles of n, tiles of m, shares).
+// For a launch that computes one product: grid (tiles of n, tiles of m, shares).
 __device__ __forceinline__ Part part_of_grid() {
     const int tiles = gridDim.x * gridDim.y, tile = blockIdx.y * gridDim.x + blockIdx.x;
     return {(int)blockIdx.y, (int)blockIdx.x, tile, tiles, (int)blockIdx.z, (int)gridDim.z, 0, 0};
 }
 
-// Of a launch that computes several, m x n this one, after another one or after none, Part{}: their blocks follow one
-// another. If share >= shares, this block is for one that comes later.
+// For a launch that computes several products, whose blocks follow one another. This one is m x n and comes after
+// `other`, or first if `other` is Part{}. If share >= shares, this block belongs to a later product.
 __device__ __forceinline__ Part part_of_product(const Part& other, int m, int n, int shares) {
     const int taken = other.tiles * other.shares, block = blockIdx.x - taken;
     const int tiles_n = (n + TILE_N - 1) / TILE_N;
@@ -76,7 +76,7 @@ __device__ __forceinline__ Part part_of_product(const Part& other, int m, int n,
             other.tiles_before + other.tiles, other.shares_before + (other.shares > 1 ? taken : 0)};
 }
 
-// A part in shared memory: a loop over panels leaves no registers for it. The whole block calls this, once.
+// Keeps a part in shared memory: a loop over panels leaves no registers for it. The whole block must call this, once.
 __device__ __forceinline__ const Part& kept(const Part& part) {
     __shared__ Part keeper;
     if (threadIdx.x == 0) keeper = part;
@@ -85,7 +85,7 @@ __device__ __forceinline__ const Part& kept(const Part& part) {
 }
 
 // Carries panels of TILE_K x WIDTH numbers from a matrix to shared memory, four at a time. Between `fetch` and `store`
-// a panel is in registers, as it lies in memory: whatever looked at a number in between would wait for it.
+// a panel is in registers, in the format of the matrix: using a number in between would wait for it to arrive.
 template <int WIDTH, Direction DIRECTION, class Source>
 struct PanelCarrier {
     static constexpr int READS = WIDTH * TILE_K / 4;
@@ -102,7 +102,7 @@ struct PanelCarrier {
         find_rows(first_k);
     }
 
-    // Position inside the panel of this thread's i-th read; its four lie in the direction of the matrix as stored.
+    // Position in the panel of this thread's i-th read. Its four numbers are adjacent in a row of the stored matrix.
     static __device__ __forceinline__ void position(int i, int& k, int& x) {
         const int read = threadIdx.x + i * THREADS;
         if constexpr (DIRECTION == K_ALONG_ROWS) {
@@ -127,9 +127,9 @@ struct PanelCarrier {
         }
     }
 
-    // Where k counts the rows, the next panel's are found a panel ahead: they may stand in memory themselves. Whether
-    // that comes first or last decides whether the compiler puts it off or runs out of registers: as it is here, it does
-    // neither in any kernel, which tests/kernels/test_machine_code.py watches.
+    // Where k counts rows, the next panel's rows are found one panel ahead, because their numbers may have to be read
+    // from memory. Depending on whether this comes first or last, the compiler postpones it or runs out of registers.
+    // As it is here, it does neither, in any kernel: tests/kernels/test_machine_code.py checks that.
     __device__ __forceinline__ void fetch(int first_k) {
         int now[READS_PER_THREAD];
 #pragma unroll
@@ -146,7 +146,7 @@ struct PanelCarrier {
         if constexpr (DIRECTION == K_ALONG_COLUMNS && !FIRST) find_rows(first_k + TILE_K);
     }
 
-    // The panel that was fetched from first_k on; beyond the last k, 0. Beyond the last x it does not matter.
+    // Stores the panel that was fetched from first_k on: 0 beyond the last k. Beyond the last x it does not matter.
     __device__ __forceinline__ void store(Panel& panel, int first_k) const {
 #pragma unroll
         for (int i = 0; i < READS_PER_THREAD; ++i) {
@@ -168,14 +168,14 @@ struct PanelCarrier {
     }
 };
 
-// Whether this block came last. Defined before the panels: where they begin at address 0, the compiler needs more
+// Whether this block arrived last. Defined before the panels: if they began at address 0, the compiler would need more
 // registers.
 __device__ __forceinline__ bool& shared_last() {
     __shared__ bool last;
     return last;
 }
 
-// The block's two panels of A and of B, whatever it multiplies: a kernel with two products has room for one.
+// The block's two panels of A and two of B, the same for all its products: a kernel with two has space for one set.
 using PanelA = float[TILE_K][TILE_M + PANEL_PAD];
 using PanelB = float[TILE_K][TILE_N + PANEL_PAD];
 
@@ -209,7 +209,7 @@ __device__ __forceinline__ void multiply_panels(const PanelA& a_panel, const Pan
     }
 }
 
-// Adds to `products` the terms of this block's part, of `terms` in all.
+// Adds to `products` this block's part of all `terms` terms.
 // A_DIRECTION: A as stored is (m, k) or (k, m); B_DIRECTION: B as stored is (n, k) or (k, n).
 template <Direction A_DIRECTION, Direction B_DIRECTION, class A, class B>
 __device__ __forceinline__ void multiply_tile(
@@ -227,11 +227,11 @@ __device__ __forceinline__ void multiply_tile(
     carrier_b.store(b_panels[0], first_k);
     __syncthreads();
 
-    // A round has no condition: with one around the reads, the compiler would move them after the multiply-adds, to
-    // where their numbers are stored. So the last panel has its own multiply-adds.
+    // No condition inside the loop: with one around the reads, the compiler would move them past the multiply-adds, to
+    // where their numbers are stored. So the last panel is multiplied after the loop.
     int current = 0;
     for (int next = first_k + TILE_K; next < last_k; next += TILE_K) {
-        // The wider reads first: the compiler puts off what takes more registers.
+        // Wider reads first: the compiler postpones what takes more registers.
         if constexpr (sizeof(typename A::Four) >= sizeof(typename B::Four)) carrier_a.fetch(next);
         carrier_b.fetch(next);
         if constexpr (sizeof(typename A::Four) < sizeof(typename B::Four)) carrier_a.fetch(next);
@@ -244,7 +244,7 @@ __device__ __forceinline__ void multiply_tile(
     multiply_panels(a_panels[current], b_panels[current], products);
 }
 
-// The four products of a thread that lie side by side in row i, from column j on.
+// The thread's four adjacent products in row i, from column j on.
 __device__ __forceinline__ float4 four_products(const Products& products, int i, int j) {
     const float* at = &products.at[i][j];
     return make_float4(at[0], at[1], at[2], at[3]);
@@ -253,14 +253,14 @@ __device__ __forceinline__ float4 four_products(const Products& products, int i,
 // Where the blocks that share a tile leave their sums for one another.
 struct Workspace {
     float* partials;     // TILE_M x TILE_N floats for each share of each tile
-    unsigned* arrivals;  // one counter a tile, 0 before the launch and again after it
+    unsigned* arrivals;  // one counter per tile, 0 before the launch and again after it
 };
 
-// Sums the tile over the blocks that share it. Returns true in the one block, the last to arrive, that holds the whole
-// sum afterwards; the others are done.
+// Sums the tile over the blocks that share it. Returns true in the last block to arrive, which then holds the whole
+// sum; the others are done.
 __device__ __forceinline__ bool sum_over_shares(const Workspace& workspace, const Part& part, Products& products) {
     if (part.shares == 1) return true;
-    // Fours of a thread lie THREADS fours apart: neighbouring threads, neighbouring memory.
+    // A thread's fours lie THREADS fours apart, so that neighbouring threads use neighbouring memory.
     constexpr int FOURS = THREAD_M * THREAD_N / 4;
     const size_t from_share_to_share = (size_t)part.tiles * FOURS * THREADS;
     float4* shares = reinterpret_cast<float4*>(workspace.partials) +
@@ -276,7 +276,7 @@ __device__ __forceinline__ bool sum_over_shares(const Workspace& workspace, cons
     }
 
     bool& last = shared_last();
-    __syncthreads();  // the arrival says that the shares of the whole block are there
+    __syncthreads();  // arriving tells the others that the whole block's share is written
     if (threadIdx.x == 0) {
         last = arrive(arrivals) == part.shares - 1;
         if (last) *arrivals = 0;
@@ -284,7 +284,7 @@ __device__ __forceinline__ bool sum_over_shares(const Workspace& workspace, cons
     __syncthreads();
     if (!last) return false;
 
-    // Share by share, so that all of a share's numbers are on their way at once; of small tiles, several shares'.
+    // Share by share, so that all loads of a share are in flight at once; with small tiles, those of several shares.
     constexpr int SHARES_AT_ONCE = FOURS < 8 ? 8 / FOURS : 1;
     products = Products{};
 #pragma unroll SHARES_AT_ONCE

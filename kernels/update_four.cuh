@@ -3,7 +3,7 @@
 #include "input.cuh"
 #include "optimizer.cuh"
 
-// number: which four of the layer's, row by row; those that are beyond the last row do nothing.
+// number: which four of the layer's weights, counted row by row. Threads beyond the last row do nothing.
 template <class Element>
 __device__ __forceinline__ void update_four(
         int number, const Element* x, const int* order, const float* dz, const int* cursors, int batch_size,
@@ -16,7 +16,7 @@ __device__ __forceinline__ void update_four(
     const size_t at = (size_t)m * padded(units) + n;
     const size_t slot_size = (size_t)(inputs + 1) * padded(units);
     FourWeights four;
-    four.read(weights + at, state + at, slot_size);  // on its way while the gradient is made
+    four.read(weights + at, state + at, slot_size);  // in flight while the gradient is computed
     const int update = cursors[BACKWARD];
     const Rule rule = read_rule(constants, update);
     const Batch batch = batch_at(update, batch_size, examples);

@@ -4,7 +4,7 @@
 #include "optimizer.cuh"
 #include "product.cuh"
 
-constexpr int ROWS_AT_ONCE = 2;  // of a thread: read together, to wait for memory once
+constexpr int ROWS_AT_ONCE = 2;  // rows that a thread reads together, to wait for memory once
 
 template <class Element>
 __device__ __forceinline__ void update_tile(
@@ -16,7 +16,7 @@ __device__ __forceinline__ void update_tile(
         InputWithOne<Element>{x}, Matrix{dz, x.rows, units}, part, x.rows, products);
     if (!sum_over_shares(workspace, part, products)) return;
 
-    const Rule rule = read_rule(constants, update);  // not before: it would take registers of the product
+    const Rule rule = read_rule(constants, update);  // not earlier: it would take registers from the product
     const size_t slot_size = (size_t)(inputs + 1) * padded(units);
 #pragma unroll
     for (int j = 0; j < THREAD_N; j += 4) {

@@ -1,10 +1,10 @@
 """The tiled CUDA engine: one launch per fused operation, any size of network and batch, every GPU from sm_52 on.
 
-An update: dense_forward for every layer but the last, dense_output for that one, then dense_backward_update from layer
-to layer, a layer's way back beside the update of the one above it, and dense_update_pair for the first two: 5 launches
-for three layers. The update counter lives on the device (see kernels/batch.cuh), so the launches of every update are
-the same ones; on a GPU they are captured once as CUDA graphs. Between the first and the last update of an epoch nothing
-is allocated, copied or waited for.
+An update: dense_forward for every layer but the last, dense_output for the last, then dense_backward_update layer by
+layer (a layer's backward pass beside the update of the layer above), and dense_update_pair for the first two layers.
+With three layers that is 5 launches. The update counter lives on the device (see kernels/batch.cuh), so the launches
+are the same for every update; on a GPU they are captured once as CUDA graphs. Between the first and the last update of
+an epoch nothing is allocated, copied or waited for.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from gpunet.engines.cuda.tiled_plan import OUTPUT_CLASSES
 from gpunet.engines.dropout import NO_KEY, Key
 from gpunet.optimizers import Optimizer
 
-GRAPH_UPDATES = 20  # updates a captured graph holds at most; a graph's start costs about as much as one launch
+GRAPH_UPDATES = 20  # the most that a captured graph holds; starting a graph costs about as much as one launch
 
 
 class TiledEngine(CudaEngine):
@@ -42,7 +42,7 @@ class TiledEngine(CudaEngine):
     ) -> list[tuple[str, Callable[[], None]]]:
         """The launches of an epoch's first update one by one, with their kernels' names; for timing.
 
-        The update has been made once, so that every launch finds what it reads; it may be made again and again.
+        The update has already run once, so every launch finds its input; each launch may be repeated.
         """
         self.prepare(images, labels, len(order), batch_size)
         epoch: _Epoch = self._epoch
@@ -63,7 +63,7 @@ class _Epoch:
         self._graphs: dict[int, Graph] = {}
 
     def kernels(self) -> Kernels:
-        """What `make_ready` will compile, unless it was before."""
+        """What `make_ready` will compile if that has not been done yet."""
         return self._launches.kernels()
 
     def make_ready(self) -> None:
@@ -72,7 +72,7 @@ class _Epoch:
             self._graphs = self._captured()
 
     def load(self, order: NDArray[np.int32], optimizer: Optimizer, updates_before: int, key: Key = NO_KEY) -> None:
-        """Hand the device what is new in an epoch, and put the cursors at the start."""
+        """Copy to the device what is new in an epoch, and reset the cursors."""
         self.data.load(order, optimizer, updates_before, key)
         self._device.write(self._cursors, np.zeros(2, np.int32))
 
@@ -90,11 +90,11 @@ class _Epoch:
         """See TiledEngine.each_launch."""
         self.load(order, optimizer, updates_before=0)
         self._launches.run()
-        self.load(order, optimizer, updates_before=0)  # the cursors stand at the first update again
+        self.load(order, optimizer, updates_before=0)  # the cursors are at the first update again
         return self._launches.each()
 
     def _captured(self) -> dict[int, Graph]:
-        """Graphs by the updates that they hold: GRAPH_UPDATES, and as many as are left at the end of an epoch."""
+        """Graphs by their number of updates: GRAPH_UPDATES, and what remains at the end of an epoch."""
         lengths = {min(GRAPH_UPDATES, self.data.updates), self.data.updates % GRAPH_UPDATES} - {0}
         return {length: self._device.capture(functools.partial(self._run_updates, length)) for length in lengths}
 
@@ -106,7 +106,7 @@ class _Epoch:
         return (self.data.drops, layer) if layer in self.data.dropped else NO_DROPOUT
 
     def _add_launches(self, layers: Sequence[DeviceLayer], optimizer: str) -> None:
-        """The launches of one update, in the order of kernels that the module's comment gives."""
+        """Add the launches of one update, in the order that the module docstring gives."""
         batches, rows = self._batches, self._batches.batch_size
         outputs = [self._device.zeros((rows, padded(layer.units)), np.float32) for layer in layers]
         gradients = [self._device.zeros((rows, padded(layer.units)), np.float32) for layer in layers]
@@ -134,7 +134,7 @@ class _Epoch:
     def _add_output(
         self, layers: Sequence[DeviceLayer], inputs: Sequence[Array], logits: Array, gradients: Sequence[Array]
     ) -> None:
-        """The launches of the last layer up to the gradient of the one before."""
+        """Add the launches of the last layer, up to the gradient of the layer before."""
         update, batches, data, layer = self._launches, self._batches, self.data, layers[-1]
         first = len(layers) == 1
         before = "linear" if first else layers[-2].activation

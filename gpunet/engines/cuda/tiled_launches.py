@@ -1,6 +1,6 @@
 """Sequences of launches of the tiled engine's kernels: plans bound to arrays on a device.
 
-Each function adds one operation. The kernels' own comments say what they read and write.
+Each method adds one operation. The comments in the kernels say what they read and write.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from gpunet.engines.weighted import Weighted, without_weights
 class DeviceLayer:
     """A layer's sizes and its arrays on the device.
 
-    activation: the kernels' own, "linear" for the output layer, whose softmax is part of the loss.
-    weights:    (inputs + 1, padded(units)), the last row being the bias; zeros if the layer has none.
+    activation: as the kernels see it: "linear" for the output layer, whose softmax is part of the loss.
+    weights:    (inputs + 1, padded(units)); the last row is the bias, zeros if the layer has none.
     state:      (slots, inputs + 1, padded(units)), the optimizer's.
-    twice_l2:   of the penalty on the weights (kernels/optimizer.cuh).
+    twice_l2:   twice the factor of the penalty on the weights (kernels/optimizer.cuh).
     """
 
     inputs: int
@@ -38,11 +38,11 @@ class DeviceLayer:
 
 @dataclass
 class Batches:
-    """What kernels know of the batches that they go through.
+    """What kernels know about the batches of an epoch.
 
-    order:      (examples,) int32, in which examples are picked; `gather` False takes the rows as they lie.
+    order:      (examples,) int32, in which examples are gathered; with `gather` False, rows are taken in place.
     cursors:    (2,) int32; see kernels/batch.cuh.
-    batch_size: rows of a batch, for which launches are planned; the last may have fewer.
+    batch_size: rows of a batch, for which launches are planned; the last batch may have fewer.
     """
 
     order: Array
@@ -52,17 +52,17 @@ class Batches:
     examples: int
 
 
-Dropout = tuple[()] | tuple[Array, int]  # of a layer with dropout: `drops` (kernels/dropout.cuh), and its number there
+Dropout = tuple[()] | tuple[Array, int]  # for a layer with dropout: `drops` (kernels/dropout.cuh) and its number there
 NO_DROPOUT: Dropout = ()
 
 
 class Launches:
-    """Launches in a fixed order, to be run again and again; owns the workspace that the blocks of a split share."""
+    """Launches in a fixed order, to be run repeatedly; owns the workspace that the blocks of a split share."""
 
     def __init__(self, device: Device) -> None:
         self.device = device
         self._launches: list[tuple[Launch, list[Array | np.generic]]] = []
-        self._modules: list[Module] = []  # of each launch, once they are ready
+        self._modules: list[Module] = []  # one for each launch, once ready
         self._partials: Array = None
         self._arrivals: Array = None
 
@@ -83,19 +83,19 @@ class Launches:
         )
 
     def each(self) -> list[tuple[str, Callable[[], None]]]:
-        """Every launch by itself, with its kernel's name, to be timed."""
+        """Every launch by itself, with its kernel's name; for timing."""
         return [
             (launch.configuration.kernel, functools.partial(self._start, module, launch, arguments))
             for module, (launch, arguments) in zip(self._modules, self._launches, strict=True)
         ]
 
     def kernels(self) -> list[tuple[str, Defines]]:
-        """What `make_ready` will compile, unless it was before."""
+        """What `make_ready` will compile if that has not been done yet."""
         configurations = [launch.configuration for launch, _ in self._launches]
         return [(configuration.kernel, dict(configuration.defines)) for configuration in configurations]
 
     def make_ready(self) -> None:
-        """Compile, and allocate what the launches share; done by the first run, if not before."""
+        """Compile, and allocate what the launches share. The first run calls this if nobody has."""
         self.device.compile_all(self.kernels())
         self._modules = [self.device.compile(name, defines) for name, defines in self.kernels()]
         launches = [launch for launch, _ in self._launches]
@@ -122,7 +122,7 @@ class Launches:
     def softmax_cross_entropy(
         self, logits: Array, targets: Array, dz: Array, losses: Array, correct: Array, classes: int, batches: Batches
     ) -> None:
-        """losses and correct (examples,), and dz (batch, classes) of the mean loss. targets: also Weighted."""
+        """losses and correct (examples,), and dz (batch, classes) of the mean loss. targets: may be Weighted."""
         weights = (targets.weights,) if isinstance(targets, Weighted) else ()
         launch = tiled_plan.softmax_cross_entropy(targets.dtype == np.int32, batches.batch_size, bool(weights))
         self._add(
@@ -134,8 +134,8 @@ class Launches:
         self, layer: DeviceLayer, activation: str, x: Array, targets: Array, dz: Array, dz_previous: Array,
         losses: Array, correct: Array, batches: Batches, first_layer: bool,
     ) -> None:  # fmt: skip
-        """All of a small output layer but its step: losses and correct (examples,), dz (batch, classes) of the mean
-        loss, and dz_previous (batch, inputs), but of the first layer. activation: the previous layer's.
+        """Everything for a small output layer except its step: losses and correct (examples,), dz (batch, classes) of
+        the mean loss and, unless it is the first layer, dz_previous (batch, inputs). activation: the previous layer's.
         """
         weights = (targets.weights,) if isinstance(targets, Weighted) else ()
         launch = tiled_plan.dense_output(
@@ -201,7 +201,7 @@ class Launches:
     ) -> None:  # fmt: skip
         """dense_backward of a layer, and dense_update of the layer above it, which reads y.
 
-        In one launch, or in two where the plan says so, or where the previous layer has dropout.
+        One launch; two if the plan says so or the previous layer has dropout.
         """
         launch = tiled_plan.dense_backward_update(
             activation, rule, batches.batch_size, (layer.inputs, layer.units, upper.units), self.device, upper.bias,
@@ -222,9 +222,9 @@ class Launches:
         self, layer: DeviceLayer, second: DeviceLayer, rule: str, x: Array, dz: Array, y: Array, second_dz: Array,
         constants: Array, batches: Batches,
     ) -> None:  # fmt: skip
-        """dense_update of the first two layers, of which the first reads all images, and the second y; ends an update.
+        """dense_update of the first two layers; ends an update. The first layer reads all images, the second reads y.
 
-        In one launch, or in two where the plan says so, or where only one layer has biases.
+        One launch; two if the plan says so or only one layer has biases.
         """
         launch = tiled_plan.dense_update_pair(
             x.dtype == np.uint8, rule, batches.batch_size, (layer.inputs, layer.units, second.units), self.device,
@@ -243,5 +243,5 @@ class Launches:
 
 
 def _penalties(*layers: DeviceLayer) -> list[np.float32]:
-    """What a kernel is told of each layer's penalty: nothing if there is none at all."""
+    """A kernel's arguments for the layers' penalties: none if no layer has one."""
     return [np.float32(layer.twice_l2) for layer in layers] if any(layer.twice_l2 for layer in layers) else []

@@ -1,10 +1,11 @@
 """The tiled engine's choice: from shapes and device to kernel, compile-time parameters and launch geometry.
 
-Batch 1 is a matrix-vector product, bound by memory: kernels that read each weight once and share nothing. Larger
-batches are tiled matrix products; where the tiles are too few to fill the GPU, blocks split the inner dimension.
+At batch 1, a layer is a matrix-vector product, bound by memory: its kernels read each weight once and share nothing.
+Larger batches are tiled matrix products; where there are too few tiles to fill the GPU, blocks split the inner
+dimension.
 
-What does not wait for one another goes into one launch: a layer's way back beside the update of the layer above, and
-the updates of the first two layers. A small output layer's forward pass, loss and way back are one launch too.
+Independent operations share a launch: a layer's backward pass beside the update of the layer above, and the updates of
+the first two layers. The forward pass, loss and backward pass of a small output layer are one launch too.
 """
 
 from __future__ import annotations
@@ -31,31 +32,31 @@ from gpunet.layers import HIDDEN_ACTIVATIONS
 from gpunet.optimizers import RULES
 
 VECTOR_THREADS = 256
-VECTOR_COLUMNS = 8  # units a block of kernels/dense_forward_vector.cu computes
-VECTOR_WARPS = 8  # inputs a block of kernels/dense_backward_vector.cu computes
-SOFTMAX_ROWS = 4  # rows a block of kernels/softmax_cross_entropy.cu computes
+VECTOR_COLUMNS = 8  # units that a block of kernels/dense_forward_vector.cu computes
+VECTOR_WARPS = 8  # inputs that a block of kernels/dense_backward_vector.cu computes
+SOFTMAX_ROWS = 4  # rows that a block of kernels/softmax_cross_entropy.cu computes
 OUTPUT_THREADS = 256  # of a block of kernels/dense_output.cu, which computes a row
-OUTPUT_CLASSES = 32  # at most, of the same kernel
-VECTOR_UPDATE_BATCH = 16  # up to this many, the optimizer's step without tiles: it is bound by the weights' bytes
+OUTPUT_CLASSES = 32  # the most that this kernel takes
+VECTOR_UPDATE_BATCH = 16  # up to this many examples, optimizer steps need no tiles: moving the weights bounds them
 SPLITS = tuple(range(1, 17))
 MOST_ARITHMETIC = "softplus"  # the activation with the longest code, forward and back
-# The rule whose step needs the most: that with the most constants.
+# The rule whose step needs the most registers: the one with the most constants.
 MOST_REGISTERS = max(RULES, key=lambda name: RULES[name].constants(np.ones(1, np.int64)).shape[1])
 
 
 class Profile(NamedTuple):
-    """What of a compute capability decides; see PROFILES."""
+    """What matters about a compute capability; see PROFILES."""
 
     multiply_adds: int
     vector_batch: int
 
 
-# What a multiprocessor does in a clock cycle, and from which batch size on tiles pay, by the first compute capability
-# that it is so for.
+# What a multiprocessor does in a clock cycle, and up to which batch size tiles do not pay, by the first compute
+# capability for which this holds.
 #   multiply_adds  CUDA C++ Programming Guide, "Arithmetic Instructions": 32-bit floating-point multiply-add
-#   vector_batch   up to so many examples, matrix-vector products. 6: in cycle-level simulations of an H100-like GPU a
+#   vector_batch   matrix-vector products up to this many examples. 6: in cycle-level simulations of an H100-like GPU, a
 #                  vector forward launch takes 4,000 cycles and 850 more for each further example, a tiled one 8,400.
-#                  2, where the cache holds little more than the weights: an estimate
+#                  2, where the cache holds little more than the weights, is an estimate
 PROFILES = {
     (5, 0): Profile(multiply_adds=128, vector_batch=2),
     (6, 0): Profile(multiply_adds=64, vector_batch=2),
@@ -65,18 +66,18 @@ PROFILES = {
     (8, 6): Profile(multiply_adds=128, vector_batch=6),
 }
 
-# For the comparison of tilings: of a multiprocessor, in clock cycles. Estimates, to be replaced by measurements; the
-# first two are from a timing model of the machine code (docs/performance.md).
+# For comparing tilings, in clock cycles of a multiprocessor. Estimates, to be replaced by measurements; the first two
+# are from a timing model of the machine code (docs/performance.md).
 LAUNCH_CYCLES = 2300  # from one kernel of a graph to the next
-PANEL_LATENCY = 450  # from one panel to the next, if nothing but waiting bounds it
-READ_COST = 1  # of a number from shared memory, in multiply-adds of a thread
+PANEL_LATENCY = 450  # from one panel to the next, if bound by latency alone
+READ_COST = 1  # to read a number from shared memory, in multiply-adds of a thread
 CACHE_BYTES_A_CYCLE = 32  # to and from the second-level cache
 SPLIT_LATENCY = 2500  # fences, counting the arrivals, and the first shares
-SHARE_LATENCY = 150  # each share that the last block adds, at the least
+SHARE_LATENCY = 150  # for each share that the last block adds, at least
 
 
 def profile(capability: tuple[int, int]) -> Profile:
-    """Of the newest compute capability in the table that is not newer than this one."""
+    """The profile of the newest compute capability in the table that is not newer than this one."""
     return PROFILES[max((known for known in PROFILES if known <= capability), default=min(PROFILES))]
 
 
@@ -86,11 +87,11 @@ LARGE = Tile(128, 128, 8, 8, 8, resident_blocks=2)
 
 
 def tiles_for(capability: tuple[int, int], step: bool = False, several: bool = False) -> tuple[Tile, ...]:
-    """The tiles for a compute capability, small to large, with as many resident blocks as go without spilled registers.
+    """The tiles for a compute capability, small to large, with as many resident blocks as fit without register spills.
 
     For compute capability 12, three medium blocks leave too few registers, and so do two large ones whose products end
-    in an optimizer `step`. In launches of `several` products, where its tile lies takes registers of every block: the
-    large tile has none left.
+    in an optimizer `step`. In launches of `several` products, a block needs registers for the position of its tile. A
+    block with a large tile has none left.
     """
     newest = capability[0] >= 12
     medium = MEDIUM._replace(resident_blocks=2) if newest else MEDIUM
@@ -125,7 +126,7 @@ def dense_forward(
 
 
 def softmax_cross_entropy(classes_as_targets: bool, batch: int, weighted: bool = False) -> Launch:
-    """For the loss and the gradient of logits (batch, classes). classes_as_targets: integers, not probabilities;
+    """For the loss and the gradient of logits (batch, classes). classes_as_targets: integers, not probabilities.
     weighted: each example has a weight.
     """
     return Launch(_softmax_cross_entropy(classes_as_targets, weighted), (ceil_div(batch, SOFTMAX_ROWS), 1, 1))
@@ -134,7 +135,7 @@ def softmax_cross_entropy(classes_as_targets: bool, batch: int, weighted: bool =
 def dense_output(
     input_bytes: bool, activation: str, classes_as_targets: bool, batch: int, weighted: bool = False
 ) -> Launch:
-    """For the forward pass, the loss and the way back of an output layer of OUTPUT_CLASSES units at most.
+    """For the forward pass, the loss and the backward pass of an output layer of at most OUTPUT_CLASSES units.
 
     activation: the previous layer's. classes_as_targets, weighted: as in softmax_cross_entropy.
     """
@@ -163,7 +164,7 @@ def dense_update(
 ) -> Launch:
     """For the step of weights (inputs + 1, units), from x (batch, inputs) and dz (batch, units).
 
-    bias: has it any? l2: is there a penalty on the weights?
+    bias: has the layer biases? l2: is there a penalty on its weights?
     """
     if batch <= VECTOR_UPDATE_BATCH:
         return Launch(_update_vector(input_bytes, optimizer, bias, l2), (vector_update_blocks(inputs, units), 1, 1))
@@ -181,10 +182,10 @@ def dense_update_pair(
     bias: bool = True,
     l2: bool = False,
 ) -> Launch | None:
-    """For the steps of both the layers between these widths, of which the first reads the images.
+    """For the steps of the two layers between these widths; the first layer reads the images.
 
-    bias: have both biases, or neither? l2: is there a penalty on the weights of one or both?
-    None where two launches are estimated to take less time: large batches, with tiles that are too large for this.
+    bias: both have biases, or neither has. l2: is there a penalty on the weights of one or both?
+    None if two launches are estimated to take less time: for large batches, whose tiles are too large for this.
     """
     layers = list(itertools.pairwise(widths))
     if batch <= VECTOR_UPDATE_BATCH:
@@ -205,9 +206,9 @@ def dense_backward_update(
     bias: bool = True,
     l2: bool = False,
 ) -> Launch | None:
-    """For the way back through the first of the layers between these widths, and the step of the second.
+    """For the backward pass of the first of the two layers between these widths, and the step of the second.
 
-    activation: of the layer before them. bias, l2: as in dense_update, of the second. None as in dense_update_pair.
+    activation: of the layer before both. bias, l2: of the second, as in dense_update. None: as in dense_update_pair.
     """
     inputs, units, upper_units = widths
     if batch <= profile(hardware.capability).vector_batch:
@@ -220,13 +221,13 @@ def dense_backward_update(
 
 
 def update_product(optimizer: str, batch: int, inputs: int, units: int) -> Product:
-    """That makes the gradient of weights (inputs + 1, units), of which the last row is the bias."""
+    """The product that gives the gradient of weights (inputs + 1, units), whose last row is the bias."""
     arrays = 1 + len(RULES[optimizer].slots)
     return Product(inputs + 1, units, batch, step_bytes=2 * 4 * arrays)
 
 
 def vector_update_blocks(inputs: int, units: int) -> int:
-    """Of kernels/dense_update_vector.cu, for a layer."""
+    """Blocks of kernels/dense_update_vector.cu for a layer."""
     return ceil_div((inputs + 1) * ceil_div(units, 4), VECTOR_THREADS)
 
 
@@ -239,9 +240,9 @@ def _launch_of_several(configuration: Configuration, grids: tuple[Grid, ...]) ->
 def choose_tiling(
     products: Sequence[Product], tiles: Sequence[Tile], hardware: Hardware
 ) -> tuple[Tile, tuple[Grid, ...]]:
-    """The tile for products in one launch, and a grid for each: the cheapest by `estimated_cycles`.
+    """The tile for products in one launch, and a grid for each product: the cheapest by `estimated_cycles`.
 
-    A grid: tiles of n, tiles of m, and blocks that share a tile's terms.
+    A grid is tiles of n, tiles of m, and blocks that share a tile's terms.
     """
     candidates = [
         (tile, splits)
@@ -254,7 +255,7 @@ def choose_tiling(
 
 
 def _chosen_together(products: Sequence[Product], hardware: Hardware) -> tuple[Tile, tuple[Grid, ...]] | None:
-    """Tile and grids for products in one launch; None if one launch for each is estimated to take less time."""
+    """Tile and grids for products in one launch; None if a launch for each is estimated to take less time."""
 
     def least(some: Sequence[Product], tiles: Sequence[Tile]) -> tuple[float, Tile, tuple[Grid, ...]]:
         tile, grids = choose_tiling(some, tiles, hardware)
@@ -270,7 +271,7 @@ def _tiles(tile: Tile, product: Product) -> tuple[int, int]:
 
 
 def estimated_cycles(tile: Tile, splits: Sequence[int], products: Sequence[Product], hardware: Hardware) -> float:
-    """Clock cycles of products in one launch, to compare tilings with; the constants are estimates, not measurements.
+    """Clock cycles of products in one launch, for comparing tilings; the constants are estimates, not measurements.
 
     splits: for each product, how many blocks share a tile.
     """
@@ -291,13 +292,13 @@ def estimated_cycles(tile: Tile, splits: Sequence[int], products: Sequence[Produ
         if split > 1:  # all blocks write their shares; the last of a tile reads them all through its multiprocessor
             cycles += ceil_div(number, hardware.multiprocessors) * share
             adding = max(adding, SPLIT_LATENCY + split * max(share, SHARE_LATENCY))
-    # One block a tile makes its steps: the more tiles, the more multiprocessors move the weights.
+    # One block per tile makes the optimizer's steps: the more tiles, the more multiprocessors move the weights.
     stepped = [min(one.m, tile.m) * min(one.n, tile.n) * one.step_bytes for one in products]
     return cycles + adding + _longest_way(tiles, stepped, hardware.multiprocessors) / CACHE_BYTES_A_CYCLE
 
 
 def _longest_way(blocks: Sequence[int], lengths: Sequence[int], places: int) -> int:
-    """What the busiest of so many places has to do, where blocks of these lengths are spread evenly."""
+    """The total length at the busiest of these places, if blocks of these lengths are spread evenly."""
     shortest = min((length for length in lengths if length), default=1)
     total = sum(number * length for number, length in zip(blocks, lengths, strict=True))
     return max(*lengths, ceil_div(total, places * shortest) * shortest)
@@ -306,8 +307,8 @@ def _longest_way(blocks: Sequence[int], lengths: Sequence[int], places: int) -> 
 def configurations(capability: tuple[int, int]) -> Iterator[Configuration]:
     """Every kernel in every configuration that the engine can ask for on a device of this compute capability.
 
-    With a penalty or dropout only what needs the most registers without. Of launches of several operations, which are
-    all here one by one, only examples: what differs between them comes after their loops.
+    Two exceptions. With a penalty or dropout: only the configuration that needs the most registers without it. Launches
+    of several operations: only examples, because each operation is listed alone, and launches differ after their loops.
     """
     for activation in HIDDEN_ACTIVATIONS:
         for input_bytes in (False, True):
@@ -348,7 +349,7 @@ def configurations(capability: tuple[int, int]) -> Iterator[Configuration]:
 
 
 def _activated(activation: str, dropout: bool) -> Defines:
-    """A layer without dropout says nothing of it."""
+    """DROPOUT is left out for a layer without dropout."""
     defines: Defines = {"ACTIVATION": ACTIVATION_NAMES[activation]}
     return defines if not dropout else {**defines, "DROPOUT": 1}
 
@@ -376,7 +377,7 @@ def _update(input_bytes: bool, optimizer: str, tile: Tile, bias: bool, l2: bool)
 
 
 def _of_update(input_bytes: bool, optimizer: str, bias: bool, l2: bool) -> Defines:
-    """A layer with biases and without a penalty says nothing of either."""
+    """BIAS is left out for a layer with biases, L2 for a layer without a penalty."""
     more = {"BIAS": (0, not bias), "L2": (1, l2)}
     said: Defines = {name: value for name, (value, is_said) in more.items() if is_said}
     return {"OPTIMIZER": optimizer, "INPUT_BYTES": int(input_bytes), **said}
@@ -418,7 +419,7 @@ def _output(input_bytes: bool, activation: str, classes_as_targets: bool, weight
 
 
 def _of_loss(classes_as_targets: bool, weighted: bool) -> Defines:
-    """Without examples' weights, it says nothing of them."""
+    """WEIGHTED is left out if examples have no weights."""
     return {"TARGETS_ARE_CLASSES": int(classes_as_targets), **({"WEIGHTED": 1} if weighted else {})}
 
 
