@@ -42,7 +42,8 @@ class Normalization(Preparation):
         total = sum(part.sum(axis=0) for part in _parts(images))
         mean = total / len(images)
         squares = sum(((part - mean) ** 2).sum(axis=0) for part in _parts(images))
-        self._set(mean, squares / len(images))
+        never_changes = images.min(axis=0) == images.max(axis=0)  # where sums are not exact, as of bytes' x / 255
+        self._set(mean, np.where(never_changes, 0, squares / len(images)))
 
     def apply(self, images: NDArray[Any]) -> NDArray[np.float32]:
         """Standardize examples (n, inputs). Raises ArgumentError before `adapt`."""
@@ -68,7 +69,15 @@ class Normalization(Preparation):
                 f"Normalization: expected a mean and a variance, 0 or above, for each input; got {len(mean)} means "
                 f"and {len(variance)} variances, from {shown(float(variance.min()) if len(variance) else None)} on"
             )
-        self.mean, self.variance, self.inputs = mean.astype(np.float32), variance.astype(np.float32), len(mean)
+        with np.errstate(over="ignore"):
+            stored = variance.astype(np.float32)
+        lost = ~np.isfinite(stored) | ((stored == 0) & (variance > 0))
+        if lost.any():
+            raise ArgumentError(
+                f"Normalization: input {int(lost.argmax())} has the variance {variance[lost][0]:g}, which float32 "
+                "cannot hold; give it in another unit"
+            )
+        self.mean, self.variance, self.inputs = mean.astype(np.float32), stored, len(mean)
 
 
 def of(layers: Iterable[Layer]) -> Normalization | None:

@@ -25,6 +25,7 @@ READERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 SUFFIXES = tuple(READERS)
 PART = 6  # one in six rows of each class is for testing, and another for validation
+MOST_WHOLE = 2**53  # below it, every whole number is a float64
 ORDER_SEED = 0  # of the order in which rows are dealt out
 
 
@@ -63,6 +64,10 @@ def read_rows(path: Path, target: str | None, columns: Sequence[str] | None, nam
         whole = _whole(path, column)
         if whole is None:
             raise DataError(f"{path}: column {table.target!r} has text; expected class numbers, as in the training")
+        if (outside := (whole < 0) | (whole > np.iinfo(np.int32).max)).any():
+            raise DataError(
+                f"{path}: column {table.target!r} has the class {whole[outside][0]}; expected 0, 1 and so on"
+            )
         labels = whole.astype(np.int32)
     else:
         try:
@@ -166,6 +171,12 @@ def _whole(path: Path, column: Any) -> NDArray[np.int64] | None:
         raise DataError(
             f"{path}: column {column.name!r} has fractions, such as {values[fractions][0]:g}; expected classes: names, "
             "or whole numbers"
+        )
+    large = ~(np.abs(values) < MOST_WHOLE)
+    if large.any():
+        raise DataError(
+            f"{path}: column {column.name!r} has {column.iloc[int(large.argmax())]} in row {1 + int(large.argmax())}; "
+            "expected classes: names, or smaller whole numbers"
         )
     whole: NDArray[np.int64] = values.astype(np.int64)
     return whole

@@ -12,7 +12,7 @@ import pytest
 
 import gpunet
 from gpunet import ArgumentError, DataError, class_names
-from gpunet.data import Origin, fingerprint, load
+from gpunet.data import Origin, fingerprint, load, read_rows
 
 pandas = pytest.importorskip("pandas", reason="tables need pandas; pip install '.[test]'")
 
@@ -68,6 +68,13 @@ def test_whole_numbers_from_0_are_classes_as_they_are_and_others_get_names(tmp_p
     assert load(write(frame, tmp_path / "c.csv"), "wild").class_names == ("False", "True")
 
 
+@pytest.mark.parametrize("label", [2**32 + 1, -1])
+def test_a_class_that_no_network_has_is_refused_in_a_line(tmp_path: Path, label: int) -> None:
+    path = write(flowers().assign(kind=np.where(np.arange(60) % 2, label, 0)), tmp_path / "a.csv")
+    with pytest.raises(DataError, match=rf"a.csv: column 'kind' has the class {label}; expected 0, 1 and so on$"):
+        read_rows(path, "kind", ["height"], None)
+
+
 FAULTS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "no-such-target": (lambda f: f.rename(columns={"kind": "sort"}), "no column 'kind' for --target; there are height"),
     "text": (lambda f: f.assign(petals="many"), "column 'petals' has text, such as 'many'; expected numbers"),
@@ -77,6 +84,8 @@ FAULTS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "large": (lambda f: f.assign(petals=1e39), "column 'petals' has 1e\\+39 in row 1"),
     "no-class": (lambda f: f.assign(kind=f["kind"].where(f.index != 2)), "column 'kind' has no class in row 3"),
     "fractions": (lambda f: f.assign(kind=0.5), "column 'kind' has fractions, such as 0.5; expected classes"),
+    "large-classes": (lambda f: f.assign(kind=2**53 + f.index % 2), "column 'kind' has 9007199254740992 in row 1"),
+    "infinite-class": (lambda f: f.assign(kind=np.inf), "column 'kind' has inf in row 1; expected classes"),
     "all-differ": (lambda f: f.assign(kind=[f"id {n}" for n in f.index]), "no class has 6 rows"),
     "one-class": (lambda f: f.assign(kind="rose"), "all labels are rose; expected at least two classes"),
     "index": (lambda f: f.rename(columns={"height": ""}), "the first column has no name, as an index"),

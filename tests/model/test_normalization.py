@@ -52,6 +52,9 @@ def test_bytes_count_as_shares_of_255() -> None:
 def test_an_input_that_never_changes_is_moved_to_0_only() -> None:
     layer = adapted(np.array([[3.0, 1.0], [3.0, 2.0]]))
     np.testing.assert_array_equal(layer.apply(np.array([[3, 1], [4, 2]], np.float32)), [[0, -1], [1, 1]])
+    sevens = adapted(np.full((100, 3), 7, np.uint8))  # 7 / 255 is not exact, and so is no sum of it
+    np.testing.assert_array_equal(sevens.variance, 0)
+    np.testing.assert_allclose(sevens.apply(np.full((1, 3), 7, np.uint8)), 0, atol=1e-8)
 
 
 @pytest.mark.parametrize("name", ["a.safetensors", "a.npz"])
@@ -105,6 +108,8 @@ def test_bad_input_is_refused_in_a_line(blobs) -> None:
         ),
         "the model has one already": lambda: new_model(adapted(x), adapted(x)).fit(x, y),
         r"x: expected shape \(examples, 8\), got": lambda: new_model(adapted(x)).fit(x[:, :5], y),
+        "input 1 has the variance 1e-48, which float32": lambda: adapted(np.array([[1, 1e-24], [0, -1e-24]])),
+        "input 0 has the variance 1e\\+40, which float32": lambda: Normalization(mean=[0], variance=[1e40]),
         "x: example 0 has NaN": lambda: adapted(np.full((2, 2), np.nan)),
     }
     for words, call in cases.items():
