@@ -1,7 +1,7 @@
 """Hooks around epochs, with Keras' names and arguments. There are none per batch: an engine may run an epoch as one
 launch.
 
-Where a callback looks at a quantity that is not there, it says so in an error; Keras warns and goes on.
+If a callback monitors a quantity that is missing, it raises an error; Keras warns and continues.
 """
 
 from typing import TYPE_CHECKING
@@ -31,5 +31,5 @@ __all__ = [
     "TerminateOnNaN",
 ]
 
-if not TYPE_CHECKING:  # for which it would be any name
+if not TYPE_CHECKING:  # a type checker would accept any name
     __getattr__ = attributes_of(__name__)

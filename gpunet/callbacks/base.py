@@ -1,4 +1,4 @@
-"""Callback: what every hook is made of."""
+"""Callback: the base class of all hooks."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Callback:
     """Override what you need; the names and arguments are Keras'. Epochs count from 0.
 
     logs at the end of an epoch: loss, accuracy, seconds, updates, and with validation data val_loss, val_accuracy.
-    What a callback adds to them, callbacks after it in the list see, and History keeps.
-    params: "epochs" planned, "steps", the updates an epoch, and "do_validation", whether there is validation data.
+    What a callback adds to them is visible to the callbacks after it in the list, and kept in History.
+    params: "epochs" planned, "steps" (updates per epoch), and "do_validation": whether there is validation data.
     Set `self.model.stop_training = True` to end training after the epoch.
     """
 
@@ -39,7 +39,7 @@ class Callback:
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None: ...
 
     def on_progress(self, updates: int) -> None:
-        """updates: how many of this epoch have been started; called whenever the engine checks its progress."""
+        """Called whenever the engine checks its progress. updates: how many of this epoch have been started."""
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None: ...
 
@@ -50,11 +50,11 @@ class Callback:
         """
 
     def on_train_end(self, logs: Logs | None = None) -> None:
-        """Called however training ends, if on_train_begin was called and did its work."""
+        """Called however training ends, if on_train_begin was called and succeeded."""
 
 
 def check_callback(callback: object) -> Callback:
-    """The callback; ArgumentError if it is none, or wants to be called for every batch."""
+    """The callback; ArgumentError if it is not one, or expects calls for every batch."""
     if not isinstance(callback, Callback):
         raise ArgumentError(f"callbacks: expected gpunet.Callback objects, got {shown(callback)}")
     for name in PER_BATCH:

@@ -1,4 +1,4 @@
-"""BestEpoch: what `gpunet train --keep best` and `--early-stopping` know of the epochs so far."""
+"""BestEpoch: what `gpunet train --keep best` and `--early-stopping` remember of the epochs so far."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from gpunet.checks import require_count, require_number
 
 
 class BestEpoch(Callback):
-    """Remembers the epoch with the lowest validation loss, and with `keep` its weights; ends training `patience` epochs
-    after it, if that is given.
+    """Remembers the epoch with the lowest validation loss and, with `keep`, its weights. Ends training `patience`
+    epochs after it, unless that is None.
 
     epochs: how many were done when it was reached; 0 before the first epoch. waited: epochs since then.
     weights: as `get_weights` gives them; None before the first epoch, or without `keep`.
@@ -32,11 +32,11 @@ class BestEpoch(Callback):
 
     @property
     def state(self) -> dict[str, Any] | None:
-        """For a checkpoint; `weights` go with it."""
+        """What a checkpoint keeps, apart from `weights`."""
         return {"loss": self.loss, "epochs": self.epochs, "waited": self.waited} if self.epochs else None
 
     def take(self, state: dict[str, Any], weights: list[NDArray[np.floating]] | None) -> None:
-        """Go on from a checkpoint's state. Raises ArgumentError, LookupError or TypeError if it is none."""
+        """Continue from a checkpoint's state. Raises ArgumentError, LookupError or TypeError if it is invalid."""
         self.loss = require_number("loss", state["loss"])
         self.epochs, self.waited = (require_count(name, state[name]) for name in ("epochs", "waited"))
         self.weights = weights
@@ -52,7 +52,7 @@ class BestEpoch(Callback):
             self.model.stop_training = True
 
     def bring_back(self) -> None:
-        """Give the model the weights of the best epoch, if they were kept; to be called when training has ended."""
+        """Give the model the weights of the best epoch, if they were kept. Call this when training has ended."""
         if self.weights is None:
             return
         scale = self.model.scale
@@ -60,7 +60,7 @@ class BestEpoch(Callback):
         self.model.scale, self.model.epochs_trained = scale, self.epochs
 
     def told(self) -> str | None:
-        """What it did, in a line."""
+        """What it did, in one line."""
         if not self.epochs:
             return None
         best = f"epoch {self.epochs}, validation loss {self.loss:.4f}"

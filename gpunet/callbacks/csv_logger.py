@@ -12,10 +12,10 @@ from gpunet.files import LineFile
 
 
 class CSVLogger(Callback):
-    """Writes a row an epoch: its number, from 0, and the logs in alphabetical order.
+    """Writes one row per epoch: its number, from 0, and the logs in alphabetical order.
 
-    A row is in the file, whole, when its epoch has ended.
-    append: go on with an existing file instead of replacing it; the heading is written if there is none yet.
+    The complete row is in the file when its epoch has ended.
+    append: continue an existing file instead of replacing it; the heading is written if the file is empty.
     Raises: OutputError if the file cannot be written.
     """
 

@@ -1,4 +1,4 @@
-"""EarlyStopping: no more epochs when they do not help."""
+"""EarlyStopping: ends training when more epochs do not help."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from gpunet.checks import require_count, require_number
 
 
 class EarlyStopping(Monitor):
-    """Ends training when a quantity has not become better for `patience` epochs.
+    """Ends training when a quantity has not improved for `patience` epochs.
 
-    baseline:             patience counts on until the quantity is better than this, too.
+    baseline:             an improvement restarts the count only if the quantity is also better than this.
     restore_best_weights: end with the weights of the best epoch, however training ends; the optimizer's state stays.
     start_from_epoch:     epochs before this one do not count.
-    Its state is not saved: a training resumed in Python counts anew.
+    Its state is not saved: a training resumed in Python starts counting again.
     """
 
     best: float | None

@@ -8,8 +8,8 @@ from gpunet.callbacks.base import Callback, Logs
 class History(Callback):
     """What `fit` returns.
 
-    epoch: numbers of the epochs, from 0; history: for each name in the logs, one value an epoch.
-    error: what ended the training early, for one of several that `fit_many` made; else None.
+    epoch: numbers of the epochs, from 0; history: for each name in the logs, one value per epoch.
+    error: what ended this training early, if it is one of several in `fit_many`; else None.
     """
 
     def __init__(self) -> None:

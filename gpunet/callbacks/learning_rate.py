@@ -13,7 +13,7 @@ from gpunet.errors import ArgumentError
 
 
 class LearningRateScheduler(Callback):
-    """Sets the learning rate before every epoch to schedule(epoch, present rate), or to schedule(epoch).
+    """Sets the learning rate before every epoch to schedule(epoch, current rate), or to schedule(epoch).
 
     Adds learning_rate to the logs.
     """
@@ -38,11 +38,11 @@ class LearningRateScheduler(Callback):
 
 
 class ReduceLROnPlateau(Monitor):
-    """Multiplies the learning rate by `factor` when a quantity has not become better for `patience` epochs.
+    """Multiplies the learning rate by `factor` when a quantity has not improved for `patience` epochs.
 
     cooldown: epochs after a reduction that do not count.  min_lr: the rate does not fall below it.
-    Its state is not saved: a training resumed in Python counts anew.
-    Adds learning_rate, of the epoch that has ended, to the logs.
+    Its state is not saved: a training resumed in Python starts counting again.
+    Adds learning_rate, that of the epoch that has ended, to the logs.
     """
 
     best: float | None
@@ -116,7 +116,7 @@ def _arguments_taken(schedule: Any) -> int:
         raise ArgumentError(f"LearningRateScheduler: schedule: expected a function of the epoch, got {schedule!r}")
     try:
         signature = inspect.signature(schedule)
-    except ValueError:  # some that are written in C do not tell
+    except ValueError:  # some functions written in C have no signature
         return 2
     for arguments in (2, 1):
         try:

@@ -6,7 +6,7 @@ from gpunet.callbacks.base import Callback, Logs
 
 
 class LinearDecay(Callback):
-    """The learning rate falls in equal steps, one an epoch, so that the step behind the last would be 0."""
+    """The learning rate falls by an equal amount after each epoch, and would be 0 in the epoch after the last."""
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         assert self.model.optimizer is not None

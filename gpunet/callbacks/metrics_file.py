@@ -13,12 +13,12 @@ STANDARD_OUTPUT = "-"  # as the path
 
 
 class MetricsFile(Callback):
-    """One JSON object a line and epoch, written as soon as it is known, and the test result after them.
+    """Writes one JSON object per epoch, each on a line, as soon as it is known, and the test result after them.
 
     path:    of the file, or STANDARD_OUTPUT for the stream.
-    append:  go on with the file of a training that is resumed; an epoch that was trained again then stands there twice.
+    append:  continue the file of a training that is resumed; an epoch that was trained twice is then in it twice.
     result:  what `close` writes as the last line, if anything.
-    failure: why the file ends where it does, if it could not be written any further; training goes on without it.
+    failure: why the file could not be written any further, if so; training continues without it.
     """
 
     def __init__(self, path: str, stream: TextIO, append: bool = False) -> None:

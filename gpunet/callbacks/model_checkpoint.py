@@ -1,4 +1,4 @@
-"""ModelCheckpoint: the model in a file, after every epoch or after the best ones."""
+"""ModelCheckpoint: saves the model to a file, after every epoch or after the best ones."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from gpunet.saving import as_path
 
 
 class ModelCheckpoint(Monitor):
-    """Saves the model when an epoch has ended, with `model.save`: the file is always whole.
+    """Saves the model when an epoch has ended, with `model.save`: the file is always complete.
 
     filepath:          ends in .safetensors or .npz; fields such as {epoch:02d} (from 1) and {val_loss:.3f} are filled
-                       in. Folders on its way are made.
+                       in. Missing folders are created.
     save_best_only:    only if the monitored quantity is better than in every epoch before it, over all calls of fit.
-    save_weights_only: leave out where the optimizer stands; the file is a third as large, and PyTorch takes it.
-    initial_value_threshold: what the first "best" has to be better than.
+    save_weights_only: leave out the optimizer's state; the file is a third as large, and PyTorch can read it.
+    initial_value_threshold: what the first "best" must be better than.
     save_freq:         "epoch"; a number of batches is refused, because an epoch may be one launch.
     """
 

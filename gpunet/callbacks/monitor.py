@@ -1,4 +1,4 @@
-"""What the callbacks that watch a quantity share: which way is better, and by how much."""
+"""What callbacks that monitor a quantity share: which direction is better, and by how much."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ DIRECTION = {"loss": "min", "accuracy": "max"}  # what "auto" means, with or wit
 
 
 class Monitor(Callback):
-    """Watches one of the logs' values.
+    """Monitors one of the values in the logs.
 
     monitor:   its name.  mode: "min" if smaller is better, "max" if larger is; "auto" knows loss and accuracy.
-    min_delta: a change by less counts as none.
+    min_delta: a smaller change does not count.
     """
 
     def __init__(self, monitor: str, mode: str, min_delta: float) -> None:

@@ -1,4 +1,4 @@
-"""ProgressDisplay: what `fit` and the command line show of an epoch."""
+"""ProgressDisplay: what `fit` and the command line show during and after an epoch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ProgressDisplay(Callback):
         self._bar: Any = None
 
     def on_epoch_begin(self, epoch: int, logs: Logs | None = None) -> None:
-        from tqdm import tqdm  # here, because importing gpunet should not pay for it
+        from tqdm import tqdm  # here, to keep it out of gpunet's import time
 
         self._bar = tqdm(
             total=self.params["steps"],
@@ -46,7 +46,7 @@ class ProgressDisplay(Callback):
 
 
 def epoch_line(logs: Logs) -> str:
-    """What an epoch's logs say, for people."""
+    """An epoch's logs as a line of text."""
     line = f"loss {logs['loss']:.4f}  accuracy {100 * logs['accuracy']:6.2f} %"
     if "val_loss" in logs:
         line += f"  validation loss {logs['val_loss']:.4f}  accuracy {100 * logs['val_accuracy']:6.2f} %"

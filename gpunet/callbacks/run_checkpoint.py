@@ -15,13 +15,13 @@ from gpunet.errors import OutputError
 
 
 class RunCheckpoint(Callback):
-    """Saves every so many epochs, and however training ends, unless that was interrupted twice.
+    """Saves every `every` epochs, and when training ends in any way but a second interruption.
 
-    What is saved is always as of the end of an epoch. What cannot be saved in the end is saved beside the file or among
-    the temporary ones.
-    at_once: whether it was, so that the model may be anything.
-    best:    what is to be remembered of the best epoch, if anything.
-    rate:    the learning rate at which a training that is resumed had arrived; its schedule goes on from the first one.
+    A checkpoint always holds the state at the end of an epoch. If the last one cannot be saved to the file, it is saved
+    next to it or among the temporary files.
+    at_once: whether there was a second interruption, after which the model may be in any state.
+    best:    what to remember of the best epoch, if anything.
+    rate:    the learning rate that a resumed training had reached; its schedule still starts from the initial rate.
     """
 
     def __init__(
@@ -36,14 +36,14 @@ class RunCheckpoint(Callback):
     ) -> None:
         self.path, self._every, self._training, self._rate = path, every, training, rate
         self._origin, self._at_once, self._best = origin, at_once, best
-        self.saved_epochs: int | None = None  # as of what the file is
+        self.saved_epochs: int | None = None  # epochs of the model in the file
 
     def on_train_begin(self, logs: Logs | None = None) -> None:
         if self._rate is not None and self.model.optimizer is not None:
-            self.model.optimizer.learning_rate = self._rate  # after a schedule in front of this has read the first one
+            self.model.optimizer.learning_rate = self._rate  # a schedule before this has read the initial rate
         files.remove_leftovers(self.path)
         if self.saved_epochs is None:
-            self._save()  # what keeps it from being written shows now, not after the first epochs
+            self._save()  # so that a file that cannot be written is noticed now, not after some epochs
 
     def on_epoch_end(self, epoch: int, logs: Logs | None = None) -> None:
         if (epoch + 1) % self._every == 0:

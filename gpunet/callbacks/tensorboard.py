@@ -1,6 +1,6 @@
-"""TensorBoard: the logs, and now and then the weights, where TensorBoard finds them. Written by tensorboardX.
+"""TensorBoard: writes the logs, and from time to time the weights, as TensorBoard's event files, with tensorboardX.
 
-Not by its SummaryWriter: that writes in a thread, which ends with a traceback where a disk is full.
+It does not use tensorboardX's SummaryWriter: that writes in a thread, which ends with a traceback if the disk is full.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from gpunet.callbacks.base import Callback, Logs
 from gpunet.checks import require_count
 from gpunet.errors import ArgumentError, OutputError
 
-# The bounds of TensorFlow's histograms: from 1e-12 on by a tenth more each, and the same below 0.
+# The bounds of TensorFlow's histograms: from 1e-12 on, each a tenth larger than the last; the same below 0.
 _BOUNDS = 1e-12 * 1.1 ** np.arange(774)
 BOUNDS = [*-_BOUNDS[::-1], 0.0, *_BOUNDS]
 NOT_WRITTEN = ("write_graph", "write_images", "profile_batch", "embeddings_freq", "embeddings_metadata")
@@ -30,11 +30,11 @@ class TensorBoard(Callback):
     """Writes epoch_loss, epoch_accuracy and so on into log_dir/train and log_dir/validation, as Keras does.
 
     log_dir:                 folder to show with `tensorboard --logdir`.
-    histogram_freq:          every how many epochs to write histograms of the weights; 0 for never.
+    histogram_freq:          epochs between histograms of the weights; 0 for none.
     write_steps_per_second:  also write epoch_steps_per_second.
     update_freq:             "epoch"; "batch" is refused, because an epoch may be one launch.
-    Keras' other arguments (write_graph, write_images, profile_batch, embeddings_freq) are taken where they ask for
-    nothing. Raises ArgumentError where tensorboardX is not installed, OutputError where the folder cannot be written.
+    Keras' other arguments (write_graph, write_images, profile_batch, embeddings_freq) are accepted if they request
+    nothing. Raises ArgumentError if tensorboardX is not installed, OutputError if the folder cannot be written.
     """
 
     def __init__(
@@ -103,13 +103,13 @@ class TensorBoard(Callback):
             return action()
         except OSError as error:
             while self._writers:
-                with contextlib.suppress(OSError):  # what they hold back cannot be written either
+                with contextlib.suppress(OSError):  # what they have buffered cannot be written either
                     self._writers.popitem()[1].close()
             raise OutputError(f"TensorBoard: {self.log_dir}: cannot be written: {error.strerror or error}") from error
 
 
 def _library() -> Any:
-    """What is needed of tensorboardX, by name."""
+    """The parts of tensorboardX that are needed, by name."""
     try:
         from tensorboardX import record_writer, summary
         from tensorboardX.proto import event_pb2

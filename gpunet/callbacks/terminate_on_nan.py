@@ -1,4 +1,4 @@
-"""TerminateOnNaN: training that diverges ends quietly."""
+"""TerminateOnNaN: ends a training that diverges, without an error."""
 
 from __future__ import annotations
 

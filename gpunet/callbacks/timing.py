@@ -1,4 +1,4 @@
-"""Timing: how long training took, for the line that `gpunet train` ends with."""
+"""Timing: how long training took, for the last line of `gpunet train`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from gpunet.callbacks.base import Callback, Logs
 
 
 class Timing(Callback):
-    """Adds up the epochs' training time and updates. done: epochs of an earlier run, which this one goes on with."""
+    """Adds up the epochs' training time and updates. done: epochs of the earlier run that this one continues."""
 
     def __init__(self, done: int = 0) -> None:
         self._done = done
@@ -28,7 +28,7 @@ class Timing(Callback):
         return f"{text}: {self.seconds:.2f} s of training, {self.updates:,} updates, {us:,.1f} us per update"
 
     def last_epoch(self) -> str:
-        """The last epoch's results, for the end of a line; nothing before the first epoch is over."""
+        """The last epoch's results, for the end of a line; empty before the first epoch is over."""
         if not self._last:
             return ""
         return f"; last validation accuracy {100 * self._last['val_accuracy']:.2f} %, loss {self._last['val_loss']:.4f}"

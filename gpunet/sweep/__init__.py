@@ -1,6 +1,6 @@
 """`gpunet sweep`: train many configurations of a network, and choose the best.
 
-command.py takes the options, running.py goes from them to the result; docs/architecture.md says what the others do.
+command.py reads the options, running.py carries them out; docs/architecture.md describes the other files.
 """
 
 from gpunet.sweep.command import main

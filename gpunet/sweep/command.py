@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _sweep(argv: Sequence[str] | None) -> int:
     options = _parse(argv)
-    alone = options.metrics == STANDARD_OUTPUT  # where nothing else may then go
+    alone = options.metrics == STANDARD_OUTPUT  # then nothing else may go there
     with commandline.outliving_output(PROGRAM, wanted=True) as output:
         space = Space({option.name: getattr(options, option.name) for option in spaces.OPTIONS})
         _check(options, space)
@@ -113,7 +113,7 @@ def _require_one_value(option: Option, words: Sequence[str]) -> None:
 
 
 def _varied(option: Option) -> Option:
-    """The option, for any number of words."""
+    """The option, accepting any number of words."""
     return replace(
         option,
         help=HELP.get(option.name, _help(option)),
@@ -127,7 +127,7 @@ def _varied(option: Option) -> Option:
 
 
 def _help(option: Option) -> str:
-    """With the default and the choices, which the parser is not told."""
+    """The help text, with the default and the choices, which the parser does not know."""
     choices = f": {', '.join(option.choices)}" if option.choices and not option.help.endswith(")") else ""
     default = "" if option.help.endswith(")") or option.default is None else f" ({option.default})"
     return f"{option.help}{choices}{default}"
@@ -154,7 +154,7 @@ def _check(options: argparse.Namespace, space: Space) -> None:
 
 
 def _check_outputs(options: argparse.Namespace) -> None:
-    """Raise ArgumentError, before any work, if a file that is to be written cannot be, or is another option's."""
+    """Raise ArgumentError, before any work, if an output file cannot be written or is named by two options."""
     named = {f"--{name}": getattr(options, name) for name in ("data", "storage", "metrics", "save", "plot")}
     if options.metrics == STANDARD_OUTPUT:
         del named["--metrics"]
@@ -172,7 +172,7 @@ def _check_outputs(options: argparse.Namespace) -> None:
 
 
 def _running() -> ModuleType:
-    """What needs Optuna, which nothing else of gpunet does."""
+    """The module that needs Optuna; nothing else in gpunet does."""
     try:
         importlib.import_module("optuna")
     except ImportError as error:

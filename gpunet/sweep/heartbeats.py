@@ -1,4 +1,4 @@
-"""Heartbeats: the signs of life by which workers know of one another."""
+"""Heartbeats: how workers know that other workers are alive."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from optuna.storages import RDBStorage
 
 
 class Heartbeats:
-    """Says of the trials in this worker's hands, every so many seconds, that it is alive."""
+    """Records a heartbeat for each of this worker's trials at regular intervals."""
 
     def __init__(self, storage: RDBStorage) -> None:
         self._storage, self.trials, self._ended = storage, set[int](), threading.Event()
@@ -28,11 +28,11 @@ class Heartbeats:
 
     def close(self) -> None:
         self._ended.set()
-        self._thread.join(1.0)  # a database that is away may hold it up; the process may end all the same
+        self._thread.join(1.0)  # an unreachable database may block the thread; the process may end anyway
 
     def _run(self) -> None:
         while not self._ended.wait(self._seconds):
             for trial in list(self.trials):
-                with contextlib.suppress(Exception):  # of a database that is away: whoever works will say so
+                with contextlib.suppress(Exception):  # the database is unreachable: the worker will report it
                     self._storage.record_heartbeat(trial)
         self._storage.remove_session()

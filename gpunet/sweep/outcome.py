@@ -1,4 +1,4 @@
-"""What came of a trial: for each seed how its training went, and what that says of the configuration."""
+"""The outcome of a trial: how each seed's training went, and what that says about the configuration."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CURVES = ("loss", "accuracy", "val_loss", "val_accuracy")
 
 
 class State(str, enum.Enum):
-    """What became of a trial. `failed` is for what cannot be trained, such as a network that is too large."""
+    """State of a trial. `failed`: the configuration cannot be trained, for example because the network is too large."""
 
     COMPLETE, PRUNED, DIVERGED, FAILED = "complete", "pruned", "diverged", "failed"
     RUNNING, WAITING = "running", "waiting"
@@ -27,7 +27,7 @@ class State(str, enum.Enum):
 
 @dataclass
 class Record:
-    """One training: a value for each epoch, loss in nats; seconds of training and updates, of all epochs."""
+    """One training: values for each epoch, losses in nats; seconds of training and updates, over all epochs."""
 
     loss: list[float] = field(default_factory=list)
     accuracy: list[float] = field(default_factory=list)
@@ -37,7 +37,7 @@ class Record:
     updates: int = 0
 
     def add(self, logs: Logs) -> None:
-        """An epoch's logs."""
+        """Add an epoch's logs."""
         for name in CURVES:
             getattr(self, name).append(float(logs[name]))
         self.seconds += logs["seconds"]
@@ -53,7 +53,7 @@ class Record:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A trial, as far as it is. records: by seed, of those that are done. reason: why it diverged or failed."""
+    """A trial so far. records: of the seeds that are done, by seed. reason: why it diverged or failed."""
 
     number: int
     configuration: Configuration
@@ -68,7 +68,7 @@ class Outcome:
 
     @property
     def deviation(self) -> float | None:
-        """Standard deviation of that over the seeds, of a sample; None of a single seed."""
+        """Sample standard deviation of the same accuracy over the seeds; None for a single seed."""
         values = [record.val_accuracy[-1] for record in self.records.values()]
         return statistics.stdev(values) if len(values) > 1 else None
 
@@ -78,7 +78,7 @@ class Outcome:
 
     @property
     def seconds(self) -> float:
-        """Of training one seed."""
+        """Mean seconds of training per seed."""
         return self._mean(lambda record: record.seconds)
 
     @property
@@ -87,7 +87,7 @@ class Outcome:
 
     @property
     def best_seed(self) -> int:
-        """By validation."""
+        """The seed with the best validation accuracy, then loss."""
         return min(self.records, key=lambda seed: _rank(self.records[seed].val_accuracy, self.records[seed].val_loss))
 
     def _mean(self, value: Callable[[Record], float]) -> float:
@@ -95,7 +95,7 @@ class Outcome:
 
 
 def ranked(outcomes: Iterable[Outcome]) -> list[Outcome]:
-    """Those that are complete, the best first: by validation accuracy, then loss, then number."""
+    """The complete trials, best first: by validation accuracy, then loss, then number."""
     complete = [outcome for outcome in outcomes if outcome.state == State.COMPLETE]
     return sorted(complete, key=lambda outcome: (-outcome.accuracy, outcome.loss, outcome.number))
 

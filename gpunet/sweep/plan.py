@@ -1,4 +1,4 @@
-"""Plan: what a study is about, and whether two are about the same."""
+"""Plan: what a study is about, and whether two plans are the same."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from gpunet.data import MNIST
 from gpunet.errors import ArgumentError
 from gpunet.sweep.space import Space
 
-DATA, SEEDS, TRIALS = "--data", "--seeds", "--trials"  # in the description, beside the options
+DATA, SEEDS, TRIALS = "--data", "--seeds", "--trials"  # in the description, next to the options
 
 
 @dataclass(frozen=True)
 class Plan:
     """What a study is about.
 
-    seeds:  with which each configuration is trained.
-    search: whether configurations are searched for; else each combination is tried.
+    seeds:  those with which each configuration is trained.
+    search: whether to search for configurations; if not, every combination is tried.
     data:   the data set's fingerprint.
     path:   as given to `--data`, or None for the bundled MNIST. target: the value of `--target`, if any.
     """
@@ -33,14 +33,14 @@ class Plan:
 
     @property
     def described(self) -> dict[str, str]:
-        """What two workers have to agree on."""
+        """What all workers of a study must agree on."""
         seeds = f"{len(self.seeds)} from {self.seeds[0]} on"
         search = "given" if self.search else "not given"
         return {**self.space.described, SEEDS: seeds, TRIALS: search, DATA: self.data}
 
     @property
     def name(self) -> str:
-        """Of a study that was given none: the same for the same plan, in a version that knows more options too."""
+        """The name of a study without one: the same for the same plan, even in a version with more options."""
         plain = Space({}).described
         special = {option: value for option, value in self.described.items() if plain.get(option) != value}
         return f"sweep-{hashlib.sha256(json.dumps(special).encode()).hexdigest()[:6]}"
@@ -53,7 +53,7 @@ def require_same(name: str, known: Any, plan: Plan) -> None:
     mine = plan.described
     before = (
         Plan(Space({}), (0,), False, "", None).described | known["options"]
-    )  # what it is older than, it was without
+    )  # an older study did not have newer options
     for option, value in mine.items():
         if before.get(option) == value:
             continue

@@ -22,7 +22,7 @@ SHADE = {"boxstyle": "round", "facecolor": "black", "alpha": 0.4, "linewidth": 0
 
 
 def figure(space: Space, outcomes: Sequence[Outcome]) -> Figure:
-    """A panel for each option that varies, and of two options a heat map as well; of the trials that are complete.
+    """A panel for each option that varies and, if two do, a heat map as well. Shows the trials that are complete.
 
     Raises ArgumentError if matplotlib cannot be loaded.
     """
@@ -58,7 +58,7 @@ def _draw_points(axes: Axes, space: Space, name: str, rows: Sequence[Outcome]) -
 
 
 def _draw_map(figure: Figure, axes: Axes, space: Space, rows: Sequence[Outcome]) -> None:
-    """Cells of every combination; of searched trials, points in colours."""
+    """A cell for every combination; for searched trials, coloured points."""
     across, down = space.varied
     first, second = space.choices[across], space.choices[down]
     accuracies = [100 * row.accuracy for row in rows]
@@ -86,7 +86,7 @@ def _draw_map(figure: Figure, axes: Axes, space: Space, rows: Sequence[Outcome])
 
 
 def _places(choice: Choice, rows: Sequence[Outcome], name: str) -> list[float]:
-    """Where on the axis: numbers are their own place, words stand in a row."""
+    """Positions on the axis: a number is its own position; words are spaced evenly."""
     values = [row.configuration[name] for row in rows]
     if _is_of_numbers(choice):
         return [float(value) for value in values]

@@ -14,7 +14,7 @@ from gpunet.sweep.space import Space
 class Progress:
     """A line for each trial that this worker ends, and on a terminal a bar over all trials of the study.
 
-    trials: how many there are to be. ended: how many are, as far as this worker knows.
+    trials: how many are planned. ended: how many have ended, as far as this worker knows.
     """
 
     def __init__(self, space: Space, trials: int, quiet: bool) -> None:
@@ -24,7 +24,7 @@ class Progress:
         self._bar: Any = None
 
     def begin(self, outcomes: Sequence[Outcome]) -> None:
-        """Show the bar. outcomes: of what was done before."""
+        """Show the bar. outcomes: the trials so far."""
         if not self._quiet and sys.stdout.isatty():
             from tqdm import tqdm  # here, because it is not always needed
 
@@ -33,12 +33,12 @@ class Progress:
         self.update(outcomes)
 
     def advance(self, share: float) -> None:
-        """A part of a trial is done."""
+        """Advance the bar by a part of a trial."""
         if self._bar is not None:
             self._bar.update(min(share, self._trials - self._bar.n))
 
     def show(self, outcomes: Sequence[Outcome], number: int) -> None:
-        """A trial of this worker's has ended."""
+        """Show a trial of this worker that has ended."""
         self.update(outcomes)
         outcome = next(outcome for outcome in outcomes if outcome.number == number)
         best = best_of(outcomes)
@@ -47,7 +47,7 @@ class Progress:
         self._print(f"{count}  {report.line(self._space, outcome)}{so_far}")
 
     def update(self, outcomes: Sequence[Outcome]) -> None:
-        """How far all workers are."""
+        """Update the bar with the progress of all workers."""
         self.ended = sum(outcome.state.is_end for outcome in outcomes)
         if self._bar is not None:
             best = best_of(outcomes)

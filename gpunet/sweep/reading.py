@@ -1,4 +1,4 @@
-"""What is known: studies and their trials, read from Optuna's attributes, whose names are here."""
+"""Reads studies and their trials from Optuna's attributes, whose names are defined here."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from gpunet.sweep.space import Configuration, Space
 from gpunet.sweep.storage import Storage
 
 DESCRIPTION, TEST = "gpunet", "test"  # attributes of a study
-WORKER, END, SEED = "worker", "end", "seed {}"  # of a trial: who has it, what became of it, and each seed's record
+WORKER, END, SEED = "worker", "end", "seed {}"  # of a trial: its worker, how it ended, each seed's record
 
 
 def outcomes(study: optuna.Study, space: Space) -> list[Outcome]:
-    """Of all trials of a study, in order."""
+    """The outcomes of all trials of a study, in order."""
     found = []
     for trial in study.get_trials(deepcopy=False):
         end = trial.user_attrs.get(END, {})
@@ -36,18 +36,18 @@ def _configuration(trial: FrozenTrial, space: Space) -> Configuration:
 
 
 def test_result(study: optuna.Study, number: int) -> dict[str, Any] | None:
-    """What the test of a trial's networks gave, if it was done."""
+    """The test result of a trial's networks, if they were tested."""
     found: Any = study.user_attrs.get(TEST)
     return found if isinstance(found, dict) and found.get("trial") == number else None
 
 
 def names(storage: Storage) -> list[str]:
-    """Of all studies in a storage that are sweeps of ours."""
+    """The names of all studies in a storage that are gpunet sweeps."""
     return [study.study_name for study in storage.optuna.get_all_studies() if DESCRIPTION in study.user_attrs]
 
 
 def load(storage: Storage, name: str) -> tuple[optuna.Study, dict[str, Any]]:
-    """A study as it is, and its description. Raises ArgumentError if there is none."""
+    """A study in its present state, and its description. Raises ArgumentError if there is none."""
     known = names(storage)
     if name not in known:
         there = f"there are {', '.join(known)}" if known else "there are none"
@@ -58,7 +58,7 @@ def load(storage: Storage, name: str) -> tuple[optuna.Study, dict[str, Any]]:
 
 
 def counts(trial: FrozenTrial) -> bool:
-    """Whether it is a trial of the study's: not one that somebody else has let fail, whose place is free again."""
+    """Whether the trial counts: not if some other program has set it to failed, which frees its place."""
     return trial.state != TrialState.FAIL or END in trial.user_attrs
 
 

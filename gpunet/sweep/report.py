@@ -1,4 +1,4 @@
-"""What a study knows, in words: lines, a table, and JSON for programs."""
+"""Reports on a study: lines, a table, and JSON for programs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ MOST_ROWS = 20
 
 
 def accuracy(outcome: Outcome) -> str:
-    """Of validation, in per cent, with the standard deviation over the seeds if there are several."""
+    """The validation accuracy in per cent, with the standard deviation over the seeds if there are several."""
     deviation = outcome.deviation
     more = "" if deviation is None else f" +- {100 * deviation:.2f}"
     return f"{100 * outcome.accuracy:.2f} %{more}"
 
 
 def line(space: Space, outcome: Outcome) -> str:
-    """What came of a trial."""
+    """A line about a trial's outcome."""
     what = space.text(outcome.configuration)
     if outcome.state != State.COMPLETE:
         return f"{what}: {outcome.state.value}" + (f" ({outcome.reason})" if outcome.reason else "")
@@ -28,7 +28,7 @@ def line(space: Space, outcome: Outcome) -> str:
 
 
 def table(space: Space, outcomes: Sequence[Outcome]) -> list[str]:
-    """A row for each trial that is complete, the best first, and a line for each that failed."""
+    """A row for each complete trial, best first, and a line for each that failed."""
     rows, varied = ranked(outcomes), space.varied
     failed = [f"trial {row.number}: {line(space, row)}" for row in outcomes if row.state == State.FAILED]
     if not rows:
@@ -60,7 +60,7 @@ def count(outcomes: Sequence[Outcome]) -> str:
 
 
 def records(outcomes: Sequence[Outcome], test: dict[str, Any] | None) -> list[str]:
-    """A JSON object for each trial, in order, and one for the test of the best, if it was tested."""
+    """A JSON object for each trial, in order, and one for the best trial's test, if there was one."""
     found = [json.dumps(_record(outcome), allow_nan=False) for outcome in outcomes if outcome.state.is_end]
     return found + ([json.dumps(test, allow_nan=False)] if test else [])
 

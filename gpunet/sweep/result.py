@@ -1,4 +1,4 @@
-"""The end of a sweep: the best configuration's networks are tested, once, and the best of them is saved."""
+"""The end of a sweep: the best configuration's networks are tested once, and the best of them is saved."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from gpunet.sweep.worker import Worker
 
 
 def tested(study: Study, worker: Worker, best: Outcome, examples: Examples) -> dict[str, Any]:
-    """What the test of the best trial's networks gives; from the study, if a worker has done it before.
+    """The test result of the best trial's networks; read from the study if a worker has already tested them.
 
-    Of several workers that come to the end at the same time one tests, and the others wait for it.
+    If several workers reach the end at the same time, one tests and the others wait for it.
     """
     made: list[dict[str, Any]] = []
 
@@ -25,7 +25,7 @@ def tested(study: Study, worker: Worker, best: Outcome, examples: Examples) -> d
             known = study.test_result(best.number)
             if known is None:
                 known = made.pop() if made else _test(worker, best, examples)
-                made.append(known)  # not to be made again if the database goes away meanwhile
+                made.append(known)  # so that it is not repeated if the database becomes unreachable
                 study.keep_test(known)
             return known
 
@@ -33,7 +33,7 @@ def tested(study: Study, worker: Worker, best: Outcome, examples: Examples) -> d
 
 
 def sentence(result: dict[str, Any]) -> str:
-    """The result, for people."""
+    """The result as a sentence."""
     accuracies = result["test_accuracies"]
     deviation = f" +- {100 * statistics.stdev(accuracies):.2f}" if len(accuracies) > 1 else ""
     return f"test accuracy {100 * result['test_accuracy']:.2f} %{deviation}, loss {result['test_loss']:.4f}"

@@ -1,4 +1,4 @@
-"""A sweep from its options to its result, and the report of one."""
+"""Runs a sweep from its options to its result, or reports on one."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ PROGRAM = "gpunet sweep"
 
 
 class Known(NamedTuple):
-    """What a study knows.
+    """What is known about a study.
 
-    path, target: of its data, as given to `--data` and `--target`, if they were.
-    test:         of its best trial's networks, if they were tested.
+    path, target: of its data, as given to `--data` and `--target`, if they were given.
+    test:         test result of its best trial's networks, if they were tested.
     """
 
     space: Space
@@ -46,13 +46,13 @@ class Known(NamedTuple):
 
     @property
     def data(self) -> str:
-        """For the end of a command line."""
+        """The options for the data, for the end of a command line."""
         given = ("--data", self.path), ("--target", self.target)
         return "".join(f" {flag} {shlex.quote(value)}" for flag, value in given if value is not None)
 
 
 def sweep(options: argparse.Namespace, space: Space, records: TextIO) -> int:
-    """Train what is left to be trained, test the best, and write what was asked for; the exit status.
+    """Train the remaining trials, test the best, and write the requested files; returns the exit status.
 
     records: where `--metrics -` goes.
     """
@@ -84,7 +84,7 @@ def sweep(options: argparse.Namespace, space: Space, records: TextIO) -> int:
 
 
 def show(options: argparse.Namespace, space: Space, records: TextIO) -> int:
-    """Show what is known of a study, and write what was asked for; the exit status."""
+    """Show what is known about a study, and write the requested files; returns the exit status."""
     heed = Interruption().heed
     with contextlib.closing(Storage(options.storage, options.takeover, heed, create=False)) as storage:
         name = options.study or _name(options, space, storage)
@@ -112,7 +112,7 @@ def _plan(options: argparse.Namespace, space: Space, dataset: Dataset) -> Plan:
 
 
 def _name(options: argparse.Namespace, space: Space, storage: Storage) -> str:
-    """Of the study to report: that of the options, or the only one."""
+    """The name of the study to report: the one in the options, or the only one."""
     if space.choices or options.seeds or options.trials:
         return _plan(options, space, known_data.to_train_on(PROGRAM, options.data, options.target)).name
     names = storage.patiently(lambda: reading.names(storage))
@@ -123,7 +123,7 @@ def _name(options: argparse.Namespace, space: Space, storage: Storage) -> str:
 
 
 def _introduce(study: Study, bench: Bench, before: Sequence[Outcome]) -> None:
-    """Say what will run, on what, and where it is kept."""
+    """Print what will run, on what, and where results are kept."""
     plan = study.plan
     varied = "; ".join(f"{name} {plan.space.choices[name]}" for name in plan.space.varied)
     kind = f"{study.trials:,} trials, searched" if plan.search else f"{study.trials:,} trials, every combination"
@@ -168,7 +168,7 @@ def _print(known: Known) -> None:
 
 
 def _save(options: argparse.Namespace, worker: Worker, best: Outcome, dataset: Dataset) -> list[OutputError]:
-    """Save the network of the seed that is the best by validation."""
+    """Save the network of the best seed by validation."""
     if options.save is None:
         return []
     final = FinalModel(worker.networks(best)[best.best_seed], options.save, dataset, options.data)
@@ -179,7 +179,7 @@ def _save(options: argparse.Namespace, worker: Worker, best: Outcome, dataset: D
 
 
 def _write(options: argparse.Namespace, known: Known, records: TextIO, failures: Sequence[OutputError] = ()) -> int:
-    """Write --plot and --metrics; the exit status. What fails is a line, and keeps nothing else from being written."""
+    """Write --plot and --metrics; returns the exit status. A failure is one line; the other file is still written."""
     found = list(failures)
     if options.plot is not None and best_of(known.outcomes) is not None:
         try:
@@ -206,7 +206,7 @@ def _write_records(path: str, lines: Sequence[str], stream: TextIO) -> None:
 
 
 def _say_interrupted(options: argparse.Namespace, study: Study, at_once: bool, records: TextIO) -> None:
-    """What is done is in the study, and shown, unless there is no time for it."""
+    """Show what is done, unless there is no time for it; it is in the study anyway."""
     if at_once:
         print("interrupted at once; what was done is in the study", flush=True)
         return

@@ -1,4 +1,4 @@
-"""SeedTraining: what the training of one seed tells the study, and what the study tells it."""
+"""SeedTraining: connects the training of one seed with the study."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from gpunet.sweep.study import Claim, Study
 
 
 class AbandonedError(BaseException):
-    """Ends the trainings of all models, where an Exception would end one. error: the reason."""
+    """Ends the trainings of all models; an Exception would end only one. error: the reason."""
 
     def __init__(self, error: OutputError) -> None:
         self.error = error
@@ -22,7 +22,7 @@ class AbandonedError(BaseException):
 
 
 class NotNeededError(Exception):
-    """The trial is over before this seed has begun."""
+    """The trial ended before this seed began."""
 
 
 class Heeding(Callback):
@@ -39,9 +39,9 @@ class Heeding(Callback):
 
 
 class SeedTraining(Heeding):
-    """Writes a seed's figures into its trial, and ends the training with the trial.
+    """Records a seed's figures in its trial, and ends the training when the trial ends.
 
-    prune: whether a trial without hope is to end.
+    prune: whether to end a hopeless trial.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class SeedTraining(Heeding):
                 self._progress.show(self._study.outcomes(), self._claim.number)
 
     def failed(self, error: Exception) -> None:
-        """What else ended it early. It would end every other attempt as well."""
+        """Record any other error that ended the training. It would end every other attempt as well."""
         if not self._claim.over:
             self._study.fail(self._claim, f"{type(error).__name__}: {first_line(error)}")
             self._progress.show(self._study.outcomes(), self._claim.number)
@@ -96,7 +96,7 @@ class SeedTraining(Heeding):
 
 @contextlib.contextmanager
 def _abandoning() -> Iterator[None]:
-    """Without the study no training is worth to go on."""
+    """Abandon all trainings if the study is lost: without it, none is worth continuing."""
     try:
         yield
     except OutputError as error:

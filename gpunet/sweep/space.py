@@ -1,6 +1,6 @@
-"""What a sweep varies: values or ranges of the options of `gpunet train`, and the configurations that they make.
+"""What a sweep varies: values or ranges of the options of `gpunet train`, and the configurations that they form.
 
-An option that does not matter in a configuration, such as momentum with Adam, is not in it.
+A configuration leaves out options that have no effect in it, such as momentum with Adam.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from gpunet.commandline import LINEARLY, LOGARITHMICALLY, Option
 from gpunet.errors import ArgumentError, shown
 
 Value = int | float | str | bool
-Configuration = dict[str, Value]  # values by the names of options: those that were given and matter
+Configuration = dict[str, Value]  # values by option name, of options that were given and have an effect
 
 MOST_COMBINATIONS = 10_000
 NO_LAYERS = "none"  # as the value of --hidden
@@ -49,7 +49,7 @@ class Values:
 
     @property
     def checked(self) -> tuple[Value, ...]:
-        """What has to be possible, if all is to be."""
+        """The values to check: if these are possible, all are."""
         return self.values
 
     @property
@@ -62,7 +62,7 @@ class Values:
 
 @dataclass(frozen=True)
 class Range:
-    """All numbers from low to high, both included. Whole numbers if these are."""
+    """All numbers from low to high, both included; whole numbers if both bounds are."""
 
     low: int | float
     high: int | float
@@ -82,10 +82,10 @@ Choice = Values | Range
 
 
 class Space:
-    """The choices that a command line gives, by the option's name, in the order of OPTIONS.
+    """The choices on a command line, by option name, in the order of OPTIONS.
 
-    words: what was given of each option, by its name; None where it was not.
-    Raises ArgumentError for what is no value, no range, or makes no sense together.
+    words: what each option was given, by its name; None if it was not given.
+    Raises ArgumentError for an invalid value or range, or a combination that makes no sense.
     """
 
     def __init__(self, words: Mapping[str, Sequence[str] | None]) -> None:
@@ -111,7 +111,7 @@ class Space:
 
     @property
     def described(self) -> dict[str, str]:
-        """Every option, by its flag, with its values as on a command line; nothing where the default depends."""
+        """Every option, by its flag, with its values as on a command line; empty if the default depends on others."""
         texts = {}
         for option in OPTIONS:
             default = Values((as_value(option.default),)) if option.default is not None else ""
@@ -119,7 +119,7 @@ class Space:
         return texts
 
     def pick(self, pick: Callable[[str, Choice], Value]) -> Configuration:
-        """A configuration. pick: takes the name of an option that varies and its choice, and gives a value of it."""
+        """A configuration. pick: takes the name of an option that varies and its choice, and returns one value."""
         picked: Configuration = {}
         for name, choice in self.choices.items():
             if _need(name, picked) is None:
@@ -142,12 +142,12 @@ class Space:
         return found
 
     def check(self, check: Callable[[Configuration], object]) -> None:
-        """Call it with configurations in which every value, and every end of a range, stands once at least."""
+        """Call `check` with configurations that contain every value, and both ends of every range, at least once."""
         for configuration in self._examples() if self.ranges else self.combinations():
             check(configuration)
 
     def text(self, configuration: Configuration) -> str:
-        """What is special about a configuration, in words."""
+        """What distinguishes a configuration, in words."""
         names = [name for name in self.varied if name in configuration]
         return ", ".join(f"{title(name)} {shown_value(configuration[name])}" for name in names) or "as given"
 
@@ -161,7 +161,7 @@ class Space:
             raise ArgumentError(f"--hidden: expected one width with --layers, for each of the layers; got {hidden}")
 
     def _examples(self) -> Iterator[Configuration]:
-        """Configurations in which every value and every end of a range stands, beside each optimizer."""
+        """Configurations that contain every value, and both ends of every range, with each optimizer."""
         optimizers = self.choices.get("optimizer", Values((NAMED["optimizer"].default,)))
         for optimizer in optimizers.checked:
             for name, choice in self.choices.items():
@@ -175,7 +175,7 @@ class Space:
 
 
 def options_of(configuration: Configuration, seed: int, device: str, engine: str) -> argparse.Namespace:
-    """What `gpunet train` would have parsed."""
+    """The options that `gpunet train` would have parsed."""
     options = argparse.Namespace(**training_options.defaults(), device=device, engine=engine)
     for name, value in configuration.items():
         if name != LAYERS.name:
@@ -187,7 +187,7 @@ def options_of(configuration: Configuration, seed: int, device: str, engine: str
 
 
 def command_of(configuration: Configuration, seed: int) -> str:
-    """The line that trains the configuration, without data and files."""
+    """The command line that trains the configuration, without data and files."""
     options = options_of(configuration, seed, "auto", "auto")
     defaults = training_options.defaults()
     words: list[str] = []
@@ -213,7 +213,7 @@ def shown_value(value: Value) -> str:
 
 
 def as_value(value: Any) -> Value:
-    """An option's value, as `gpunet train` has it, in a configuration's form."""
+    """The value of an option of `gpunet train`, in the form that configurations use."""
     if isinstance(value, list):
         return value[0] if len(value) == 1 else ",".join(map(str, value)) or NO_LAYERS
     plain: Value = value
@@ -288,7 +288,7 @@ def _widths(hidden: Value, layers: int) -> list[int]:
 
 
 def _need(name: str, configuration: Configuration) -> str | None:
-    """What the option needs to matter and the configuration, as far as it is made, has not; None if it matters."""
+    """What the option needs to have an effect, if the configuration so far lacks it; None if it has an effect."""
     owners = training_options.owners_of(name)
     if owners and configuration.get("optimizer", NAMED["optimizer"].default) not in owners:
         return f"--optimizer {' or '.join(owners)}"

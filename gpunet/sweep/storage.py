@@ -1,7 +1,7 @@
-"""Where studies are kept: Optuna's storage in a SQLite file or in PostgreSQL, and what happens while that is away.
+"""Where studies are kept: Optuna's storage in a SQLite file or in PostgreSQL, and what happens while it is unreachable.
 
-Workers take turns, because Optuna has no operation for "begin one more trial if there are less than so many": whoever
-counts and begins has the study to itself meanwhile.
+Workers take turns, because Optuna has no operation for "begin another trial if there are fewer than n": a worker has
+the study to itself while it counts and begins trials.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, NoSuchModuleError, Operat
 from gpunet import files
 from gpunet.errors import ArgumentError, OutputError, first_line
 
-PATIENCE = 30.0  # seconds for which a database may be away
+PATIENCE = 30.0  # seconds for which a database may be unreachable
 PAUSE = 0.25  # seconds between two attempts
 BUSY = 30.0  # seconds that SQLite waits for another process' transaction
 CONNECTING = 10  # seconds
-# A server hears nothing from a machine that is gone without a word. So it asks after 30 seconds, and gives up after 60.
+# A server is not told when a machine disappears. So it asks after 30 seconds, and gives up after 60.
 SESSION = "-c timezone=utc -c tcp_keepalives_idle=30 -c tcp_keepalives_interval=10 -c tcp_keepalives_count=3"
 
 Result = TypeVar("Result")
@@ -39,10 +39,10 @@ class Storage:
 
     place:    a path, or a URL: sqlite:///FILE or postgresql://HOST/DATABASE.
     takeover: seconds without a sign of life after which a worker counts as dead.
-    waiting:  called now and then while something is waited for.
-    name:     of the place, without a password.
+    waiting:  called regularly during a wait.
+    name:     of the place, without the password.
     optuna:   Optuna's storage.
-    Raises ArgumentError if it cannot be opened; create says whether it may be made.
+    Raises ArgumentError if it cannot be opened. create: whether it may be created.
     """
 
     def __init__(self, place: str, takeover: float, waiting: Callable[[], object], create: bool = True) -> None:
@@ -59,13 +59,13 @@ class Storage:
         try:
             self._locks = sqlalchemy.create_engine(self._url, poolclass=sqlalchemy.NullPool, connect_args=connecting)
             with warnings.catch_warnings(), self.turn(""):
-                warnings.simplefilter("ignore")  # that heartbeats are an experiment
+                warnings.simplefilter("ignore")  # Optuna warns that heartbeats are experimental
                 text = self._url.render_as_string(hide_password=False)
                 self.optuna = RDBStorage(
                     text.replace("{", "{{").replace("}", "}}"),
                     settings,
                     heartbeat_interval=max(1, int(takeover / 4)),
-                    grace_period=takeover,  # type: ignore[arg-type]  # fractions are as good
+                    grace_period=takeover,  # type: ignore[arg-type]  # fractions work too
                 )
         except ImportError as error:
             raise ArgumentError(
@@ -77,9 +77,9 @@ class Storage:
             raise ArgumentError(f"--storage: {self.name}: {first_line(error)}") from error
 
     def patiently(self, action: Callable[[], Result]) -> Result:
-        """Do it, again and again while the database is away. Raises OutputError if that takes too long.
+        """Do it, retrying while the database is unreachable. Raises OutputError if that takes too long.
 
-        action: it may be done twice, if the database went away between doing it and saying so.
+        action: may run twice, if the connection is lost after it was done and before that was confirmed.
         """
         since = None
         while True:
@@ -99,7 +99,7 @@ class Storage:
 
     @contextlib.contextmanager
     def turn(self, study: str) -> Iterator[None]:
-        """Have the study to oneself meanwhile. A turn ends with its process, however that ends."""
+        """Have the study to oneself in this context. A turn ends with its process, however that ends."""
         key = hashlib.sha256(study.encode()).digest()
         if self._path is not None:
             with files.in_turn(f"{os.path.realpath(self._path)}-{key.hex()}", self._waiting):
@@ -112,7 +112,7 @@ class Storage:
             while not connection.execute(sqlalchemy.text("SELECT pg_try_advisory_lock(:key)"), number).scalar():
                 self._waiting()
                 time.sleep(seconds)
-                seconds = min(1.5 * seconds, PAUSE)  # a turn is short, unless the best is trained again in it
+                seconds = min(1.5 * seconds, PAUSE)  # a turn is short, unless it retrains the best
             yield
         finally:
             with contextlib.suppress(SQLAlchemyError):  # the lock ends with the connection
@@ -132,14 +132,14 @@ class Storage:
 
     @staticmethod
     def _quieten() -> None:
-        """All that goes wrong is said in a line of our own."""
+        """Silence the libraries: gpunet reports every failure in a line of its own."""
         optuna.logging.set_verbosity(optuna.logging.CRITICAL)
         logging.getLogger("sqlalchemy").setLevel(logging.CRITICAL)
 
 
 class _Connection(sqlite3.Connection):
-    """SQLite without a flush to disk for every commit: as safe if a process is killed, and if the power fails the last
-    commits may be missing.
+    """SQLite without a flush to disk at every commit. This is just as safe if a process is killed; after a power
+    failure, the last commits may be missing.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -167,7 +167,7 @@ def _url(place: str) -> sqlalchemy.URL:
 
 
 def _is_away(error: BaseException) -> bool:
-    """Whether the database, not what was asked of it, is the trouble."""
+    """Whether the database is at fault, not what was asked of it."""
     cause = error.__cause__ if isinstance(error, optuna.exceptions.StorageInternalError) else error
     lost = isinstance(cause, DBAPIError) and cause.connection_invalidated
     return lost or isinstance(cause, OperationalError | InterfaceError)

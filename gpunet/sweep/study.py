@@ -1,9 +1,9 @@
-"""A study: what is to be tried, who tries what, and what came of it, for all workers that share it.
+"""A study: what to try, who tries what, and the outcomes, for all workers that share it.
 
 A trial is a configuration, trained once for each seed. It is Optuna's trial: its parameters are the options that vary,
 its value is the mean validation accuracy after the last epoch, its intermediate values are those after each epoch. Each
-seed's record is an attribute of it. A trial that a worker leaves, or leaves behind when it dies, waits again for the
-next one, with the seeds that are done; so there is one trial for each configuration, whoever trains it.
+seed's record is one of its attributes. If a worker gives a trial up or dies, the trial waits for another worker and
+keeps the seeds that are done. So there is one trial per configuration, whoever trains it.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ from gpunet.sweep.reading import DESCRIPTION, END, SEED, TEST, WORKER, counts, r
 from gpunet.sweep.space import Choice, Configuration, Value, Values
 from gpunet.sweep.storage import Storage
 
-FIRST_BEFORE_PRUNING = 5  # trials that come to their end whatever they promise
+FIRST_BEFORE_PRUNING = 5  # trials that run to the end, however unpromising
 
 
 @dataclass
 class Claim:
-    """A trial in the hands of this worker.
+    """A trial that this worker has claimed.
 
     trial:   Optuna's id of it.
-    records: by seed, of the trainings that are done; begun: of those that are not.
-    over:    nothing more is to be done for it.
+    records: of the trainings that are done, by seed; begun: of those that are not.
+    over:    whether nothing is left to do for it.
     """
 
     trial: int
@@ -54,10 +54,10 @@ class Claim:
 
 
 class Study:
-    """A study that is open, and the plan that it is about.
+    """An open study and its plan.
 
-    trials: how many there are to be in the end, or None for one a combination; never fewer than there are.
-    Raises ArgumentError if it belongs to another plan.
+    trials: how many there will be in the end, or None for one per combination; never fewer than there are now.
+    Raises ArgumentError if the study belongs to another plan.
     """
 
     def __init__(self, storage: Storage, name: str, plan: Plan, trials: int | None) -> None:
@@ -90,11 +90,11 @@ class Study:
     # What is known
 
     def outcomes(self) -> list[Outcome]:
-        """Of all trials, in order."""
+        """The outcomes of all trials, in order."""
         return self.storage.patiently(lambda: reading.outcomes(self._study, self.plan.space))
 
     def test_result(self, number: int) -> dict[str, Any] | None:
-        """What the test of a trial's networks gave, if it was done."""
+        """The test result of a trial's networks, if they were tested."""
         return self.storage.patiently(lambda: reading.test_result(self._study, number))
 
     def keep_test(self, result: dict[str, Any]) -> None:
@@ -103,11 +103,11 @@ class Study:
     # Who tries what
 
     def claim(self, most: int) -> tuple[list[Claim], int]:
-        """Up to so many trials to be tried by this worker, and how many others are being tried by others."""
+        """Claim up to this many trials for this worker; also returns how many are running on other workers."""
 
         def claim() -> tuple[list[Claim], int]:
             with self.storage.turn(self.name), warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # that heartbeats are meant for Optuna's own loop
+                warnings.simplefilter("ignore")  # Optuna warns that heartbeats are for its own loop
                 self._take_back_from_the_dead()
                 before = set(self._beats.trials)
                 try:
@@ -119,20 +119,20 @@ class Study:
         return self.storage.patiently(claim)
 
     def release(self, claims: Sequence[Claim]) -> None:
-        """Leave the trials that are not over to whoever comes next."""
+        """Leave the trials that are not over to other workers."""
         for claim in claims:
             if not claim.over:
                 self._beats.stop(claim.trial)
                 self._set_state(claim, TrialState.WAITING)
 
-    # What comes of it
+    # Outcomes
 
     def report(self, claim: Claim, epoch: int, accuracy: float) -> None:
-        """The mean validation accuracy after an epoch, counted from 1, of the seeds that have come so far."""
+        """Record the mean validation accuracy, over the seeds that have come this far, after an epoch (from 1)."""
         self._write(lambda: self.storage.optuna.set_trial_intermediate_value(claim.trial, epoch, accuracy))
 
     def is_hopeless(self, claim: Claim) -> bool:
-        """Whether the trial is worse than the median of those that are complete were after this epoch."""
+        """Whether the trial is worse than the median of the complete trials after the same epoch."""
 
         def judged() -> bool:
             return self._study.pruner.prune(self._study, self.storage.optuna.get_trial(claim.trial))
@@ -140,12 +140,12 @@ class Study:
         return self.storage.patiently(judged)
 
     def keep(self, claim: Claim, seed: int) -> None:
-        """The record of a seed, whose training is complete."""
+        """Keep the record of a seed whose training is complete."""
         record = claim.records[seed].as_attribute()
         self._write(lambda: self.storage.optuna.set_trial_user_attr(claim.trial, SEED.format(seed), record))
 
     def complete(self, claim: Claim) -> None:
-        """All seeds are done, and kept."""
+        """End a trial whose seeds are all done and kept."""
         accuracy = statistics.fmean(record.val_accuracy[-1] for record in claim.records.values())
         self._end(claim, TrialState.COMPLETE, [accuracy])
 
@@ -153,7 +153,7 @@ class Study:
         self._end(claim, TrialState.PRUNED, None, {"state": State.PRUNED})
 
     def diverge(self, claim: Claim, reason: str) -> None:
-        """It is no failure to be repeated, but a result; for Optuna a trial that was worth nothing."""
+        """Divergence is a result, not a failure to be repeated; to Optuna, it is a worthless trial."""
         self._end(claim, TrialState.PRUNED, None, {"state": State.DIVERGED, "reason": reason})
 
     def fail(self, claim: Claim, reason: str) -> None:
@@ -181,12 +181,11 @@ class Study:
         return claims, running
 
     def _begin(self, number: int, done: dict[str, FrozenTrial]) -> Claim:
-        """Claim the next trial that waits, or a new one.
+        """Claim the next waiting trial, or a new one.
 
-        done: trials by their parameters. What is searched for again has their records, and need not be trained.
-
-        number: another one for each. A sampler that went on from the study's seed alone would, after a restart, propose
-        the same again.
+        done:   complete trials by their parameters. If the search proposes one again, its records are reused.
+        number: a different one each time. A sampler seeded by the study's seed alone would propose the same
+                configurations again after a restart.
         """
         seed = int.from_bytes(hashlib.sha256(f"{self.plan.seeds[0]} {number}".encode()).digest()[:4], "big")
         self._study.sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
@@ -200,9 +199,9 @@ class Study:
         return claim
 
     def _take_back_from_the_dead(self) -> None:
-        """Let the trials wait again whose worker has shown no sign of life for long, or died while it claimed them.
+        """Set trials back to waiting if their worker has shown no sign of life for long, or died while claiming them.
 
-        And those that this worker claimed when the database went away.
+        Likewise those that this worker was claiming when the database became unreachable.
         """
         storage, mine = self.storage.optuna, self._beats.trials
         lost = set(storage._get_stale_trial_ids(self._study._study_id))
@@ -236,7 +235,7 @@ class Study:
         self._write(lambda: self.storage.optuna.set_trial_state_values(claim.trial, state, values))
 
     def _write(self, action: Callable[[], object]) -> None:
-        """Where another worker has taken the trial over and finished it, that counts."""
+        """Write to the study. If another worker has taken the trial over and finished it, its result counts."""
 
         def write() -> None:
             with contextlib.suppress(UpdateFinishedTrialError):

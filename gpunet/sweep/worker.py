@@ -24,10 +24,10 @@ from gpunet.sweep.seed_training import AbandonedError, Heeding, SeedTraining
 from gpunet.sweep.space import Configuration, Space, options_of
 from gpunet.sweep.study import Claim, Study
 
-UPDATE_WORK = 100_000  # what an update takes beside its examples, in parameters of one example
-ROUNDS = 8  # of a search, at least: each learns from those before
-AHEAD = 4  # trials in hand for each that runs, so that none of the cores is idle before the last
-POLL = 0.2  # seconds between two looks at what other workers have left
+UPDATE_WORK = 100_000  # cost of an update apart from its examples, in parameters of one example
+ROUNDS = 8  # the least for a search: each learns from those before
+AHEAD = 4  # trials claimed for each that runs, so that no core is idle before the last trial
+POLL = 0.2  # seconds between checks for trials that other workers gave up
 ENDED = r"\d+ of \d+ trainings ended with an error"  # fit_many's warning: the study has the reasons
 
 
@@ -40,17 +40,17 @@ class Bench:
     engine: str
 
     def model(self, configuration: Configuration, seed: int) -> Sequential:
-        """A new one. Raises ArgumentError for a configuration that cannot be trained on the data."""
+        """A new model. Raises ArgumentError for a configuration that cannot be trained on the data."""
         return training_options.model_of(options_of(configuration, seed, self.device, self.engine), self.dataset)
 
     def work(self, training: tuple[Sequential, Configuration, Callback]) -> float:
-        """About how long it takes, in a unit of its own."""
+        """About how long the training takes, in arbitrary units."""
         model, configuration, _ = training
         options = options_of(configuration, 0, "", "")
         return float(options.epochs * (model.network.parameters + UPDATE_WORK / options.batch_size))
 
     def choice(self, space: Space) -> Choice:
-        """The engine for the first configuration; others may have another one."""
+        """The engine for the first configuration; others may get a different one."""
         configuration = space.pick(lambda _, choice: choice.checked[0])
         model = self.model(configuration, 0)
         batch = options_of(configuration, 0, "", "").batch_size
@@ -58,7 +58,7 @@ class Bench:
 
 
 class Worker:
-    """heed: called now and then; raises KeyboardInterrupt when it is time to end."""
+    """heed: called regularly; raises KeyboardInterrupt when it is time to end."""
 
     def __init__(self, study: Study, bench: Bench, prune: bool, progress: Progress, heed: Callable[[], object]) -> None:
         self._study, self._bench, self._progress, self._heed = study, bench, progress, heed
@@ -67,10 +67,10 @@ class Worker:
         self._kept: tuple[int, dict[int, Sequential]] = -1, {}  # the best trial so far, and its networks by seed
 
     def run(self) -> None:
-        """Until every trial of the study is done, by this worker or another one.
+        """Train until every trial of the study is done, by this worker or another.
 
-        Raises OutputError if the database is away for too long, DeviceError if the device fails; KeyboardInterrupt.
-        What was not finished is then left to others, as far as the database can be reached.
+        Raises OutputError if the database is unreachable for too long, DeviceError if the device fails, and
+        KeyboardInterrupt. Unfinished trials are then left to other workers, if the database can be reached.
         """
         while True:
             self._heed()
@@ -84,7 +84,7 @@ class Worker:
                 return
 
     def networks(self, outcome: Outcome) -> dict[int, Sequential]:
-        """The trained networks of a trial that is complete, by seed: as kept, or trained again to the same bits."""
+        """The trained networks of a complete trial, by seed: as kept, or retrained to the same bits."""
         number, kept = self._kept
         networks = dict(kept) if number == outcome.number else {}
         missing = [seed for seed in self._seeds if seed not in networks]
@@ -97,9 +97,9 @@ class Worker:
         return networks
 
     def _most(self) -> int:
-        """Trials to claim at a time: so many that no core is idle; the fewer, the fewer are left to be shared."""
+        """Trials to claim at a time: enough that no core is idle, and fewer when few are left to share."""
         trials = math.ceil(self._places / len(self._seeds))
-        if self._study.plan.search:  # the next ones learn from these
+        if self._study.plan.search:  # the next trials learn from these
             return min(trials, max(2, self._study.trials // ROUNDS))
         left = self._study.trials - self._progress.ended
         return max(trials, min(AHEAD * trials, left // 2))
@@ -116,28 +116,28 @@ class Worker:
                     trainings.append((model, claim.configuration, hook))
                 if not missing:
                     self._complete(claim)
-            trainings.sort(key=self._bench.work, reverse=True)  # so that no long one is left alone at the end
+            trainings.sort(key=self._bench.work, reverse=True)  # so that no long training runs alone at the end
             for (_, _, hook), error in zip(trainings, self._fit(trainings), strict=True):
                 if isinstance(error, DeviceError):
                     raise error
                 if error is not None:
                     hook.failed(error)
         finally:
-            with contextlib.suppress(OutputError):  # a database that is away is what this is about already
+            with contextlib.suppress(OutputError):  # an unreachable database is already being reported
                 self._study.release(claims)
         best = best_of(self._study.outcomes())
         if best is not None and best.number in networks:
             self._kept = best.number, networks[best.number]
 
     def _complete(self, claim: Claim) -> None:
-        """Of a trial that the search has proposed again, or whose worker died when all was done but to say so."""
+        """Complete a trial that the search proposed again, or whose worker died just before marking it complete."""
         for seed in claim.records:
             self._study.keep(claim, seed)
         self._study.complete(claim)
         self._progress.show(self._study.outcomes(), claim.number)
 
     def _fit(self, trainings: Sequence[tuple[Sequential, Configuration, Callback]]) -> list[Exception | None]:
-        """Train side by side, as `gpunet train` does; gives what ended each early."""
+        """Train side by side, as `gpunet train` does; returns the error, or None, that ended each training."""
         if not trainings:
             return []
         options = [options_of(configuration, 0, "", "") for _, configuration, _ in trainings]
