@@ -98,25 +98,36 @@ def read_frame(path: Path) -> Any:
         raise DataError(f"{path}: reading tables needs pandas ({error}); pip install 'gpunet[tables]'") from error
     reader, options = READERS[_suffix(path)]
     try:
+        if reader == "read_csv":  # rows with more values than names are an error here; below, they would shift columns
+            first = pandas.read_csv(path, **options, header=None, nrows=2, dtype=str, keep_default_na=False)
         frame = getattr(pandas, reader)(path, **options)
+        if reader == "read_csv":
+            frame.columns = first.iloc[0]  # pandas renames what is there twice
     except MemoryError:
         raise
     except ImportError as error:  # of what reads Parquet; its text has several lines of advice
         raise DataError(f"{path}: reading Parquet needs pyarrow; pip install 'gpunet[tables]'") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or first_line(error)}") from error
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not text in UTF-8 ({first_line(error)}); save it as UTF-8") from error
     except Exception as error:  # pandas and pyarrow have no common error for a damaged file
         raise DataError(f"{path}: not a readable {_suffix(path)} file: {first_line(error)}") from error
     if not len(frame) or not len(frame.columns):
         raise DataError(f"{path}: has {len(frame)} rows and {len(frame.columns)} columns; expected some")
     frame.columns = frame.columns.map(str)
-    if frame.columns[0] == "Unnamed: 0":  # as pandas calls it
+    if frame.columns[0] == "":
         raise DataError(
             f"{path}: the first column has no name, as an index that pandas wrote, and a network would learn from it: "
             "write the table with index=False, or give the column a name"
         )
-    if not frame.columns.is_unique:
-        raise DataError(f"{path}: column {frame.columns[frame.columns.duplicated()][0]!r} is there twice")
+    if "" in frame.columns:
+        position = 1 + list(frame.columns).index("")
+        raise DataError(
+            f"{path}: column {position} of {len(frame.columns)} has no name; expected one, or no such column"
+        )
+    if (twice := frame.columns[frame.columns.duplicated()]).size:
+        raise DataError(f"{path}: column {twice[0]!r} is there twice; give each a name of its own")
     return frame
 
 
@@ -158,7 +169,10 @@ def _labels(path: Path, column: Any) -> NDArray[Any]:
 
 def _require_classes(path: Path, column: Any) -> None:
     if (absent := np.asarray(column.isna())).any():
-        raise DataError(f"{path}: column {column.name!r} has no class in row {1 + int(absent.argmax())}")
+        raise DataError(
+            f"{path}: column {column.name!r} has no class in row {1 + int(absent.argmax())}; expected "
+            "one: fill it in, or drop the row (as text, NA, None and null count as nothing)"
+        )
 
 
 def _whole(path: Path, column: Any) -> NDArray[np.int64] | None:

@@ -112,6 +112,27 @@ def test_a_damaged_table_is_refused_in_a_line(tmp_path: Path, name: str, content
     assert "\n" not in str(caught.value)
 
 
+HEADERS = {
+    "twice": ("a,a,kind", "column 'a' is there twice"),
+    "class-twice": ("a,kind,kind", "column 'kind' is there twice"),
+    "too-few": ("a,kind", "not a readable .csv file: .*Expected 2 fields in line 2, saw 3"),
+    "far-too-few": ("kind", "not a readable .csv file: .*Expected 1 fields in line 2, saw 3"),
+    "no-name": ("a,,kind", "column 2 of 3 has no name"),
+    "pandas-index": (",a,kind", "the first column has no name, as an index"),
+    "latin-1": ("größe,a,kind", "not text in UTF-8"),
+}
+
+
+@pytest.mark.parametrize("fault", HEADERS)
+def test_a_first_line_that_does_not_name_each_column_is_refused(tmp_path: Path, fault: str) -> None:
+    header, words = HEADERS[fault]
+    path = tmp_path / "a.csv"
+    path.write_text(header + "\n" + "".join(f"{row},{row % 2},{row % 3}\n" for row in range(60)), encoding="latin-1")
+    with pytest.raises(DataError, match=f"^{path}: {words}") as caught:
+        load(path, "kind")
+    assert "\n" not in str(caught.value)
+
+
 def test_a_target_is_for_tables_and_a_table_needs_one(tmp_path: Path, small_npz: Path) -> None:
     with pytest.raises(DataError, match=r"which column has the classes.*--target: height, petals, kind, wild"):
         load(write(flowers(), tmp_path / "a.csv"))
