@@ -44,10 +44,10 @@ def load(path: str | Path, target: str | None = None, columns: Sequence[str] | N
     """The data set at `path`: a folder of IDX files, an .npz with x_train, y_train, x_test, y_test, or a table.
 
     The last sixth of the training examples becomes the validation part, as 10,000 of 60,000 in MNIST, unless the .npz
-    has x_val and y_val. Of a table's rows a sixth of each class is for validation and a sixth for testing, in an order
-    that is random and always the same.
-    target: of a table (.csv, .tsv, .parquet), the column that has the classes; columns: those that are the inputs, all
-            others if nothing is said.
+    has x_val and y_val. Of a table's rows, a sixth of each class is for validation and a sixth for testing, in a random
+    order that is always the same.
+    target: of a table (.csv, .tsv, .parquet), the column with the classes; columns: those with the inputs, by default
+            all others.
     Raises DataError, naming the file, if something is missing, damaged or inconsistent.
     """
     path = Path(path)

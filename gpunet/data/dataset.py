@@ -25,7 +25,7 @@ class Examples(NamedTuple):
 
 @contextlib.contextmanager
 def _as_data_errors() -> Iterator[None]:
-    """What is said of names, as errors of data."""
+    """Turn errors about names into DataError."""
     try:
         yield
     except ArgumentError as error:
@@ -33,7 +33,7 @@ def _as_data_errors() -> Iterator[None]:
 
 
 class Table(NamedTuple):
-    """The columns of a table: the one that has the classes, and those that are the inputs, in their order."""
+    """The columns of a table: the one with the classes, and those with the inputs, in order."""
 
     target: str
     columns: tuple[str, ...]
@@ -48,8 +48,8 @@ class _Parts(NamedTuple):
 class Dataset(_Parts):
     """Unpacks as `(x_train, y_train), (x_val, y_val), (x_test, y_test) = load_mnist()`.
 
-    class_names: where the labels were text, the names that the numbers stand for; else None.
-    table:       where the examples are rows of a table, its columns; else None.
+    class_names: if the labels were text, the names that the numbers stand for; else None.
+    table:       if the examples are rows of a table, its columns; else None.
     """
 
     class_names: tuple[str, ...] | None
@@ -79,7 +79,7 @@ class Dataset(_Parts):
         return 1 + max(int(part.labels.max()) for part in self)
 
     def renamed(self, names: tuple[str, ...]) -> Dataset:
-        """The same with its classes numbered as in another list of names. Raises DataError for a class not in it."""
+        """The same data, with classes numbered as in another list of names. Raises DataError for a class not in it."""
         own = self.class_names
         if own is None or own == names:
             return self
@@ -110,7 +110,7 @@ class Part(NamedTuple):
 def split(train: Part, test: Part, validation: Part | None = None, *, table: Table | None = None) -> Dataset:
     """Check that the parts fit together; without a validation part, split one off the end of the training part.
 
-    table: the columns, where these are rows of a table.
+    table: the columns, if the examples are rows of a table.
     Raises DataError, naming the file.
     """
     names = _class_names(train)

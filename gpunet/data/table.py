@@ -1,7 +1,7 @@
 """Reader for tables, .csv and .parquet: one column has the classes, all others are numbers.
 
-pandas reads the files (pip install 'gpunet[tables]'). A table has no parts of its own: of the rows of each
-class a sixth is for testing and a sixth for validation. Which rows depends on the table alone.
+pandas reads the files (pip install 'gpunet[tables]'). A table has no parts of its own: a sixth of the rows of each
+class is for testing and a sixth for validation. Which rows these are depends on the table alone.
 """
 
 from __future__ import annotations
@@ -19,26 +19,26 @@ from gpunet.data.dataset import Dataset, Examples, Part, Table, split
 from gpunet.errors import ArgumentError, DataError, first_line
 
 READERS: dict[str, tuple[str, dict[str, Any]]] = {
-    ".csv": ("read_csv", {"low_memory": False}),  # or pandas warns of columns whose type changes on the way
+    ".csv": ("read_csv", {"low_memory": False}),  # else pandas warns of columns whose type changes halfway
     ".tsv": ("read_csv", {"low_memory": False, "sep": "\t"}),
     ".parquet": ("read_parquet", {}),
 }
 SUFFIXES = tuple(READERS)
 PART = 6  # one in six rows of each class is for testing, and another for validation
 MOST_WHOLE = 2**53  # below it, every whole number is a float64
-ORDER_SEED = 0  # of the order in which rows are dealt out
+ORDER_SEED = 0  # for the order in which rows are dealt out
 
 
 def is_table(path: str | Path) -> bool:
-    """Whether the name is a table's; `.csv.gz` counts."""
+    """Whether the name is that of a table; `.csv.gz` counts."""
     return _suffix(Path(path)) in READERS
 
 
 def read_table(path: Path, target: str | None, columns: Sequence[str] | None = None) -> Dataset:
     """The table's rows as examples of classes.
 
-    target:  the column that has the classes.
-    columns: those that are the inputs; all others if nothing is said.
+    target:  the column with the classes.
+    columns: those with the inputs; by default all others.
     Raises DataError, naming the file, if it cannot be read, or a column cannot be used.
     """
     frame = read_frame(path)
@@ -52,9 +52,9 @@ def read_table(path: Path, target: str | None, columns: Sequence[str] | None = N
 
 
 def read_rows(path: Path, target: str | None, columns: Sequence[str] | None, names: Sequence[str] | None) -> Dataset:
-    """The same with all rows in each part: to evaluate on a table that was not trained on.
+    """The same with all rows in each part, to evaluate on a table that was not trained on.
 
-    names: of the classes that are known, if they have names; they may be others than the table's.
+    names: those of the known classes, if they have names; they may differ from the table's.
     """
     frame = read_frame(path)
     table = _table(path, frame, target, columns)
@@ -105,7 +105,7 @@ def read_frame(path: Path) -> Any:
             frame.columns = first.iloc[0]  # pandas renames what is there twice
     except MemoryError:
         raise
-    except ImportError as error:  # of what reads Parquet; its text has several lines of advice
+    except ImportError as error:  # no library that reads Parquet; the text has several lines of advice
         raise DataError(f"{path}: reading Parquet needs pyarrow; pip install 'gpunet[tables]'") from error
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or first_line(error)}") from error
@@ -148,7 +148,7 @@ def numbers(path: Path, frame: Any, columns: Sequence[str]) -> NDArray[np.float3
                 f"{path}: column {name!r} has no value in row {1 + int(absent.argmax())}; expected numbers: fill it "
                 "in, or drop the row"
             )
-        with np.errstate(over="ignore"):  # what is too large becomes infinite
+        with np.errstate(over="ignore"):  # numbers that are too large become infinite
             array[:, position] = column.to_numpy(dtype=np.float64)
         if not (finite := np.isfinite(array[:, position])).all():
             raise DataError(
@@ -176,7 +176,7 @@ def _require_classes(path: Path, column: Any) -> None:
 
 
 def _whole(path: Path, column: Any) -> NDArray[np.int64] | None:
-    """A column of numbers, which have to be whole ones; None for other columns."""
+    """A column of numbers, which must be whole; None for other columns."""
     if getattr(column.dtype, "kind", "O") not in "iuf":
         return None
     values = column.to_numpy(dtype=np.float64)
@@ -202,7 +202,7 @@ def _as_text(path: Path, column: Any) -> NDArray[np.str_]:
 
 
 def _dealt(path: Path, labels: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.intp]]:
-    """(train, test, validation): rows in a random order that is always the same, of each class in equal shares."""
+    """(train, test, validation): rows in a random order that is always the same, each class split alike."""
     order = np.random.default_rng(ORDER_SEED).permutation(len(labels))
     shuffled = labels[order]
     part = np.zeros(len(order), np.int8)
@@ -219,7 +219,7 @@ def _dealt(path: Path, labels: NDArray[Any]) -> tuple[NDArray[np.intp], NDArray[
 
 
 def _what(column: Any) -> str:
-    """What a column has, for a message."""
+    """What a column contains, for a message."""
     if column.map(lambda value: isinstance(value, str)).any():
         text = next(value for value in column if isinstance(value, str))
         return f"text, such as {text[:30]!r}"

@@ -33,9 +33,8 @@ def read_grey(image: ImageSource) -> NDArray[np.float64]:
     (red, green, blue and opacity).
 
     White is 255 for bytes. For whole numbers of more bits, it is the largest number of the smallest depth in DEPTHS
-    that
-    holds them all: 4095 for 12 bits in a 16-bit file. Fractions that all lie in 0..1 are used unchanged; others are
-    treated like whole numbers. If some are negative, the lowest is black and the highest white.
+    that holds them all: 4095 for 12 bits in a 16-bit file. Fractions that all lie in 0..1 are used unchanged; others
+    are treated like whole numbers. If some are negative, the lowest is black and the highest white.
 
     Of red, green, blue and luminance, the one with the most contrast is used: a red pen shows best in green.
     Transparent pixels get the colour of the rest or, if most are transparent, a colour that the rest stands out from.

@@ -22,9 +22,9 @@ from gpunet.page import content
 from gpunet.page.document import document
 
 PROGRAM = "gpunet page"
-CHUNK = 1000  # examples from one movement of the progress bar to the next
+CHUNK = 1000  # examples per step of the progress bar
 SUFFIXES = (".html", ".htm")
-MOST_LETTERS = 60  # of a class' name
+MOST_LETTERS = 60  # the most in the name of a class
 EXAMPLES = """\
   gpunet page model.safetensors -o digits.html
   gpunet page fashion.safetensors --data fashion-mnist/ --labels names.txt -o fashion.html"""
@@ -61,7 +61,7 @@ def _page(argv: Sequence[str] | None) -> int:
         exact = _accuracy(_probabilities(model, test.images, options.quiet), test.labels)
         scale = model.scale
         model.set_weights(own_arrays(model.network, rounded))
-        model.scale = scale  # the same network, nearly
+        model.scale = scale  # nearly the same network
     probabilities = _probabilities(model, test.images, options.quiet)
     accuracy = _accuracy(probabilities, test.labels)
     accuracies = (exact if bits == 16 else accuracy, accuracy)
@@ -108,7 +108,7 @@ def _parse(argv: Sequence[str]) -> argparse.Namespace:
 
 
 def _check_output(options: argparse.Namespace) -> None:
-    """Raise ArgumentError, before any work, if the page cannot be written, or would overwrite what it is made of."""
+    """Raise ArgumentError, before any work, if the page cannot be written, or would overwrite one of its sources."""
     files.check_output("--output", options.output)
     if Path(options.output).suffix.lower() not in SUFFIXES:
         raise ArgumentError(f"--output: {options.output}: expected a name that ends in {' or '.join(SUFFIXES)}")
@@ -134,7 +134,7 @@ def _read_labels(path: str, classes: int) -> list[str]:
 
 
 def _probabilities(model: Sequential, images: NDArray[np.generic], silent: bool) -> NDArray[np.floating]:
-    """Of all images, with a progress bar on a terminal."""
+    """The probabilities of all images, with a progress bar on a terminal."""
     parts = []
     with tqdm(
         total=len(images), unit=" images", leave=False, dynamic_ncols=True, disable=True if silent else None

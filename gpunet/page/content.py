@@ -24,7 +24,7 @@ MISTAKES, RIGHT = 24, 16  # test images on the page
 
 @dataclass(frozen=True)
 class Source:
-    """Where the page comes from, as it says itself."""
+    """What the page says about its own origin."""
 
     model: str  # the name of the file
     data: str  # what to call the data set
@@ -33,9 +33,9 @@ class Source:
 
 
 def packed(weights: Sequence[NDArray[np.floating]], bits: int) -> tuple[bytes, list[NDArray[np.float32]]]:
-    """The weights as numbers of 16 or 32 bits, lowest byte first, in a row; and as what they are then.
+    """The weights as consecutive 16- or 32-bit numbers, lowest byte first; and the values that these stand for.
 
-    Raises ArgumentError if they are too many for a page, or too large for 16 bits.
+    Raises ArgumentError if there are too many for a page, or if they are too large for 16 bits.
     """
     parameters, most = sum(array.size for array in weights), 8 * MOST_BYTES // bits
     if parameters > most:
@@ -51,13 +51,13 @@ def packed(weights: Sequence[NDArray[np.floating]], bits: int) -> tuple[bytes, l
 
 
 def image_size(shape: tuple[int, ...]) -> tuple[int, int] | None:
-    """(height, width) of grey images of this shape; None if they are no grey images."""
+    """(height, width) of grey images of this shape; None if these are not grey images."""
     drawn = image_shape(shape)
     return (drawn[0], drawn[1]) if drawn is not None and len(drawn) == 2 else None
 
 
 def is_drawable(model: Sequential, size: tuple[int, int], images: NDArray[Any]) -> bool:
-    """Whether a digit that is drawn can be given to the model: 28 x 28 levels from 0 to 1."""
+    """Whether the model can take a drawn digit: 28 x 28 levels from 0 to 1."""
     if size != (digits.SIDE, digits.SIDE):
         return False
     return bool(images.dtype == np.uint8 or model.scale is None or model.scale.from_0_to_1)
@@ -124,7 +124,7 @@ def _facts(
 
 
 def _examples(test: Examples, probabilities: NDArray[np.floating]) -> dict[str, Any]:
-    """The mistakes of which the network is most certain, then images of all classes that it gets right."""
+    """The mistakes about which the network is most certain, then images of all classes that it gets right."""
     chosen = _chosen(test.labels, probabilities)
     guesses = probabilities[chosen].argmax(axis=1)
     images = test.images[chosen]

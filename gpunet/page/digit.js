@@ -1,9 +1,9 @@
 // From the strokes of a pen to the image that the network sees, made as those of MNIST were made: the digit just fits a
-// box of 20 x 20 pixels, and its centre of mass is in the middle of 28 x 28. The same, step by step and number by
-// number, as gpunet/digits/strokes.py and normalize.py.
+// box of 20 x 20 pixels, and its centre of mass is in the middle of 28 x 28. gpunet/digits/strokes.py and normalize.py
+// do the same, step by step, with the same numbers.
 
 const SIDE = 28, BOX = 20; // pixels
-const FINE = 8; // dots to a pixel, in the drawing that is then brought to size
+const FINE = 8; // dots per pixel, in the drawing before it is scaled
 const THINNEST = 2.4, THICKEST = 3.6; // pixels: limits of a stroke's width
 
 // strokes: arrays of points [x, y, width of the pen]. Returns 784 levels from 0 to 255, or null without a stroke.
@@ -20,7 +20,7 @@ function rounded(x) {
   return below % 2 === 0 ? below : below + 1;
 }
 
-// The lines with widths as MNIST has them, as large as the box in dots, one dot from the upper left corner.
+// The lines with widths limited to MNIST's range, scaled to the box in dots, one dot from the upper left corner.
 function scaled(lines) {
   const ends = (of, which) => lines.flat().reduce((best, point) => which(best, of(point)), of(lines[0][0]));
   const span = (axis) => ends((p) => p[axis], Math.max) - ends((p) => p[axis], Math.min);
@@ -35,7 +35,7 @@ function scaled(lines) {
   return lines.map((line) => line.map(([x, y, w]) => [(x - low[0]) * scale + 1, (y - low[1]) * scale + 1, w * scale]));
 }
 
-// The share of every dot that is covered: 1 inside the pen's way, 0 outside, and in between within half a dot.
+// How much of each dot is covered: 1 inside the pen's path, 0 outside, in between within half a dot of its edge.
 function drawn(lines) {
   const size = (axis) => Math.ceil(lines.flat().reduce((most, p) => Math.max(most, p[axis] + p[2] / 2), 0)) + 1;
   const [width, height] = [size(0), size(1)];
@@ -51,7 +51,7 @@ function drawn(lines) {
 function drawSegment(values, width, height, [fromX, fromY, fromWidth], [toX, toY, toWidth]) {
   const [alongX, alongY, alongWidth] = [toX - fromX, toY - fromY, toWidth - fromWidth];
   const square = alongX * alongX + alongY * alongY;
-  const reach = Math.max(fromWidth, toWidth) / 2 + 1; // farther away nothing is covered
+  const reach = Math.max(fromWidth, toWidth) / 2 + 1; // nothing farther away is covered
   const right = Math.min(width, Math.ceil(Math.max(fromX, toX) + reach));
   const bottom = Math.min(height, Math.ceil(Math.max(fromY, toY) + reach));
   for (let row = Math.max(0, Math.floor(Math.min(fromY, toY) - reach)); row < bottom; row++) {
@@ -84,7 +84,7 @@ function trimmed({ width, height, values }) {
   return { width: right - left, height: bottom - top, values: cut };
 }
 
-// Brought to size, with 20 pixels in the longer direction, antialiased, and the strongest pixel 1.
+// Scaled to 20 pixels in the longer direction, antialiased, with the strongest pixel 1.
 function fitted({ width, height, values }) {
   const longest = Math.max(width, height);
   const [newWidth, newHeight] = [width, height].map((length) => Math.max(1, rounded((BOX * length) / longest)));
@@ -95,8 +95,8 @@ function fitted({ width, height, values }) {
   return { width: newWidth, height: newHeight, values: small.map((value) => Math.max(value, 0) / most) };
 }
 
-// Every row of a picture (float32) brought to another length, by cubic convolution as Pillow does it: each new pixel is
-// a sum of the old ones around it, and where rows become shorter the cubic is as much wider. Robert Keys, Cubic
+// Every row of an image (float32) scaled to another length, by cubic convolution as in Pillow: each new pixel is a sum
+// of the old ones around it; if rows become shorter, the cubic becomes wider by the same factor. Robert Keys, Cubic
 // convolution interpolation for digital image processing (1981), with a = -0.5.
 function resized(values, width, height, newWidth) {
   const result = new Float32Array(newWidth * height);
@@ -127,7 +127,7 @@ function transposed(values, width, height) {
   return values.map((_, i) => values[(i % height) * width + Math.floor(i / height)]);
 }
 
-// In the whole field, the centre of mass in the middle as far as whole pixels and the field allow.
+// The digit in the whole field, its centre of mass as near the middle as whole pixels and the field allow.
 function centred({ width, height, values }) {
   const levels = values.map((value) => rounded(Math.fround(255 * value)));
   let [mass, massX, massY] = [0, 0, 0];

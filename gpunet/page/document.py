@@ -1,8 +1,8 @@
-"""The page as one file: nothing is loaded and nothing is sent by it, and nothing that it shows is read as code.
+"""The page as one file: it loads nothing and sends nothing, and nothing that it shows is read as code.
 
-What comes from a user (names of files, classes) is in one JSON text, in which no character could end it; the scripts
-show it as text. The policy in the file lets a browser run the scripts and the styles whose hashes it holds, and no
-others, and refuses every connection.
+What comes from a user (names of files and classes) is in one JSON text, without any character that could end it; the
+scripts show it as text. The policy in the file lets a browser use only the scripts and styles whose hashes it lists,
+and refuses every connection.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ def _text(name: str) -> str:
 
 
 def _policy(script: str, style: str) -> str:
-    """A Content-Security-Policy: https://www.w3.org/TR/CSP3/. The icon is an empty data: address, so that none is
-    asked for.
+    """A Content-Security-Policy: https://www.w3.org/TR/CSP3/. The icon is an empty data: address, so that browsers do
+    not request one.
     """
     return (
         f"default-src 'none'; script-src {_hash(script)}; style-src {_hash(style)}; img-src data:; "

@@ -1,4 +1,4 @@
-"""The line with which other commands point to `gpunet page`."""
+"""The line in other commands that points to `gpunet page`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from gpunet.page.content import image_size
 
 
 def invitation(model: str, shape: tuple[int, ...], path_of_data: str | None = None) -> str | None:
-    """How to make a page of a model's file, or None for one that takes no grey images.
+    """How to make a page from a model's file, or None if the model does not take grey images.
 
-    shape: of an example. path_of_data: what `--data` would have to say, if the file does not.
+    shape: of an example. path_of_data: what `--data` must be, if the file does not say.
     """
     if image_size(shape) is None:
         return None

@@ -1,4 +1,4 @@
-// The network: its numbers, and the way from an image to the probabilities of the classes.
+// The network: its numbers, and the computation from an image to the probabilities of the classes.
 
 const ACTIVATIONS = {
   sigmoid: (x) => 1 / (1 + Math.exp(-x)),
@@ -10,7 +10,7 @@ const ACTIVATIONS = {
   linear: (x) => x,
 };
 
-// Softmax of all sums together. The largest is subtracted first: exp() of a large number would be infinite.
+// Softmax of all sums. The largest is subtracted first: exp() of a large number would be infinite.
 function softmax(sums) {
   const largest = Math.max(...sums);
   const powers = sums.map((x) => Math.exp(x - largest));
@@ -26,7 +26,7 @@ function forward(layers, input) {
     const units = bias.length;
     const sums = Float64Array.from(bias);
     for (let i = 0; i < input.length; i++) {
-      const x = input[i], first = i * units; // weights has a row for every input
+      const x = input[i], first = i * units; // weights has one row per input
       if (x === 0) continue; // black pixels add nothing
       for (let unit = 0; unit < units; unit++) sums[unit] += x * weights[first + unit];
     }

@@ -1,4 +1,4 @@
-// Puts the page together: reads what gpunet wrote into it, and computes and paints anew at every change.
+// Sets the page up: reads what gpunet wrote into it, and computes and paints again after every change.
 
 const QUIET = 500; // milliseconds without a change, after which the result is announced
 
@@ -10,7 +10,7 @@ function start() {
   const sheet = new Sheet(byId("sheet"), () => { state.example = null; changed(); }, announce);
   let waiting = false, announcement = 0;
 
-  // Several changes between two pictures of the screen are computed once.
+  // Several changes between two frames of the screen are computed once.
   function changed() {
     clearTimeout(announcement);
     announcement = setTimeout(() => announce(inWords(state)), QUIET);
@@ -27,7 +27,7 @@ function start() {
     const image = state.example || !description.drawable ? null : imageOfStrokes(sheet.strokes);
     state.input = state.example ? state.example.input : image && Float32Array.from(image, (level) => level / 255);
     state.results = state.input && forward(layers, state.input);
-    if (state.results && !state.selected.chosen) { // nothing was pointed at yet: the unit that is lit most
+    if (state.results && !state.selected.chosen) { // nothing was selected yet: take the brightest unit
       const { outputs } = state.results[0];
       state.selected = { layer: 0, unit: outputs.indexOf(Math.max(...outputs)) };
     }

@@ -1,4 +1,4 @@
-// Numbers as colours on a canvas: images, weights, and the fields of a layer's units.
+// Paints numbers as colours on a canvas: images, weights, and the fields of a layer's units.
 
 // The colours that the style sheet has for the light or the dark mode, as [red, green, blue].
 function theme() {
@@ -11,7 +11,7 @@ function css(colour) {
   return "rgb(" + colour.map(Math.round).join(" ") + ")";
 }
 
-// From the colour of an unlit cell to that of what raises (1) or lowers (-1).
+// From the colour of an unlit cell to that of a raising (1) or a lowering (-1) value.
 function signed(colours, value) {
   const share = Math.min(1, Math.abs(value)), end = value < 0 ? colours.down : colours.up;
   return css(colours.cell.map((level, i) => level + share * (end[i] - level)));
@@ -21,7 +21,7 @@ function grey(level) {
   return css([level, level, level].map((x) => 255 * Math.min(1, Math.max(0, x))));
 }
 
-// A canvas' context, in CSS pixels, as sharp as the screen; height: in CSS pixels for the width that it has.
+// A canvas' context, in CSS pixels, as sharp as the screen; height: in CSS pixels, for its present width.
 function prepared(canvas, aspect) {
   const ratio = window.devicePixelRatio || 1;
   const width = canvas.clientWidth, height = width / aspect;
@@ -42,7 +42,7 @@ function paintCells(canvas, count, columns, colourOf, gap = 0) {
   const rows = Math.ceil(count / columns);
   const { context, width } = prepared(canvas, columns / rows);
   const ratio = canvas.width / width, side = width / columns;
-  const edge = (i) => Math.round(i * side * ratio) / ratio; // on whole pixels of the screen, so that no line shows
+  const edge = (i) => Math.round(i * side * ratio) / ratio; // on whole pixels of the screen, so that no seams show
   for (let i = 0; i < count; i++) {
     const [column, row] = [i % columns, Math.floor(i / columns)];
     context.fillStyle = colourOf(i);

@@ -1,5 +1,5 @@
-// The sheet to draw on, for mouse, finger, pen and keys. Strokes are arrays of points [x, y, width of the pen], in
-// shares of the sheet's side.
+// The sheet to draw on, with mouse, finger, pen or keys. Strokes are arrays of points [x, y, width of the pen], as
+// fractions of the sheet's side.
 
 const PEN = 0.075; // width, at a pressure of one half
 const STEP = 1 / 28; // of the arrow keys
@@ -38,7 +38,7 @@ class Sheet {
 
   pointOf(event) {
     const frame = this.canvas.getBoundingClientRect();
-    const pressure = event.pointerType === "pen" && event.pressure > 0 ? event.pressure : 0.5; // others have no true one
+    const pressure = event.pointerType === "pen" && event.pressure > 0 ? event.pressure : 0.5; // others report no real pressure
     return [(event.clientX - frame.left) / frame.width, (event.clientY - frame.top) / frame.height, PEN * (0.5 + pressure)];
   }
 

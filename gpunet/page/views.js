@@ -1,7 +1,7 @@
 // What the page shows of the network: the image it sees, its layers as fields of cells, one unit in numbers, and the
 // classes. `state` is the page's: {description, layers, input, results, selected}; results is null without an image.
 
-const STRONGEST = 6; // connections onward that are listed
+const STRONGEST = 6; // number of onward connections listed
 
 // An element with a class and a text, which is never read as HTML.
 function element(name, className = "", text = "") {
@@ -15,7 +15,7 @@ function byId(id) {
   return document.getElementById(id);
 }
 
-// A number with a true minus sign, and so many digits after the point that it is no wider than others.
+// A number with a real minus sign, and with digits after the point chosen so that it is no wider than others.
 function shown(x, digits = 3) {
   const size = Math.abs(x);
   const text = size >= 1e4 || (size > 0 && size < 1e-3) ? x.toExponential(1) : x.toFixed(size < 10 ? digits : 1);
@@ -57,7 +57,7 @@ function paintImage(state) {
   cells.context.stroke();
 }
 
-// A field for every hidden layer, once. select(layer, unit) is called for what the pointer or the keys choose.
+// Makes a field for every hidden layer. select(layer, unit) is called for what the pointer or the keys choose.
 function makeFields(state, select) {
   state.layers.slice(0, -1).forEach(({ units }, layer) => {
     const figure = element("figure", "layer"), field = element("canvas", "field"), columns = columnsOf(units);
@@ -98,7 +98,7 @@ function paintFields(state) {
   document.querySelectorAll(".field").forEach((field, layer) => {
     const { units, activation } = state.layers[layer], columns = columnsOf(units);
     const outputs = state.results ? state.results[layer].outputs : new Float64Array(units);
-    const bounded = ["sigmoid", "tanh", "softsign", "hard_sigmoid"].includes(activation); // they end at 1
+    const bounded = ["sigmoid", "tanh", "softsign", "hard_sigmoid"].includes(activation); // their limit is 1
     const full = bounded ? 1 : largest(outputs) || 1;
     const cells = paintCells(field, units, columns, (i) => signed(colours, outputs[i] / full), 1);
     paintFrames(cells, columns, framesOf(state, layer));
@@ -171,7 +171,7 @@ function showOnward(state, select) {
   byId("onward").querySelector("ul").replaceChildren(...items);
 }
 
-// A row for every class, once.
+// Makes a row for every class.
 function makeClasses(state, select) {
   const { labels } = state.description, last = state.layers.length - 1;
   byId("classes").classList.toggle("named", labels.some((label) => label.length > 3));
@@ -214,7 +214,7 @@ function paintClasses(state) {
   byId("guess-share").textContent = result ? percent(result.outputs[best]) + truthOf(state, best) : "";
 }
 
-// What the example is in truth, beside the guess.
+// The example's true class, next to the guess.
 function truthOf(state, best) {
   if (!state.example) return "";
   const truth = state.description.labels[state.example.truth];

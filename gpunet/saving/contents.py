@@ -37,7 +37,7 @@ from gpunet.saving.formats import Arrays, Raw
 from gpunet.scale import Scale
 
 FORMAT = 2  # rises when an older gpunet would misread the file
-PLAIN = 1  # format of a file without what came with 2: layers without biases, Normalization, L2, Dropout
+PLAIN = 1  # format of a file without what format 2 added: layers without biases, Normalization, L2, Dropout
 BEST = "best."  # before the names of the best epoch's weights
 PREPARED = ("normalization.mean", "normalization.variance")
 
@@ -72,8 +72,8 @@ class Saved:
 
 
 def write(path: str | os.PathLike[str], saved: Saved) -> None:
-    """Raises ArgumentError for an unknown suffix, and for what could not be read again: weights that are not finite, an
-    optimizer with unusable settings; OutputError if the file cannot be written.
+    """Raises ArgumentError for an unknown suffix, and for what could not be read back: weights that are not finite, or
+    an optimizer with unusable settings. Raises OutputError if the file cannot be written.
     """
     network = saved.network
     arrays = _named(network, as_weights(saved.weights, network.own_shapes))
@@ -99,7 +99,7 @@ def read(path: str | os.PathLike[str]) -> Saved:
 
 
 class Weights(NamedTuple):
-    """What a file has for a network that layers describe; the last three as in Saved, None if they are not known."""
+    """What a file holds for a network described by layers; the last three as in Saved, None if unknown."""
 
     network: Network
     arrays: list[NDArray[np.floating]]
@@ -211,7 +211,7 @@ def _describe(saved: Saved) -> dict[str, Any]:
     """The JSON text's content; `_understand` is the inverse."""
     optimizer = saved.optimizer
     state = saved.optimizer_state
-    later: dict[str, Any] = {}  # what no file of an older gpunet has
+    later: dict[str, Any] = {}  # not in files of an older gpunet
     if not all(saved.network.biases):
         later["biases"] = saved.network.biases
     if saved.network.l2:
