@@ -5,8 +5,8 @@ from __future__ import annotations
 import importlib
 import os
 
-# One BLAS thread, here and in every command that a test runs: several wait for one another in busy loops, so that a
-# test takes ten times as long when something else runs beside it. Must come before NumPy is imported.
+# One BLAS thread, here and in every command that a test runs: several wait for one another in busy loops, so a test
+# would take ten times as long when something else runs at the same time. Must come before NumPy is imported.
 for _name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 
@@ -29,7 +29,7 @@ from gpunet.optimizers import RULES
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """The whole suite runs on all cores, where pytest-xdist is installed; named tests, and those on a GPU, do not."""
+    """The whole suite runs on all cores if pytest-xdist is installed; named tests, and those on a GPU, do not."""
     if hasattr(config, "workerinput") or "PYTEST_XDIST_WORKER" in os.environ:
         return  # a worker, or a test that runs pytest, which must not start workers
     named = config.args_source is pytest.Config.ArgsSource.ARGS
@@ -90,7 +90,7 @@ def is_slow(path: Path) -> bool:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Files with nothing but slow tests are not even imported where these are left out."""
+    """Files with only slow tests are not even imported if these are left out."""
     return True if "not slow" in config.option.markexpr and is_slow(collection_path) else None
 
 
@@ -102,7 +102,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def _quiet_compiler(request: pytest.FixtureRequest) -> None:
-    """Tests that look at stderr train: what the compiled engine says at its first use has been said before."""
+    """For tests that train and look at stderr: the compiled engine's message at first use has already been printed."""
     if request.node.path.parent.name in TRAINING:
         request.getfixturevalue("compiled_loops")
 
@@ -119,7 +119,7 @@ def compiled_loops() -> None:
 
 
 def hidden(found: Callable[[int], str | None]) -> Callable[[int], str | None]:
-    """Why CUDA cannot be used, also where it can."""
+    """A reason why CUDA cannot be used, even if it can."""
     return lambda index=0: found(index) or "the GPU is left to the tests marked gpu"
 
 
@@ -145,7 +145,7 @@ def mnist() -> gpunet.Dataset:
 
 @pytest.fixture(scope="session")
 def digit_model(mnist: gpunet.Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A saved network for MNIST that is right in about 97 of 100, trained in seconds."""
+    """A saved network for MNIST that is right about 97 times in 100, trained in seconds."""
     model = gpunet.Sequential([gpunet.Dense(100, "relu", input_dim=784), gpunet.Dense(10, "softmax")], seed=0)
     model.compile(gpunet.Adam(0.003), "sparse_categorical_crossentropy", device="cpu")
     model.fit(*mnist.train, batch_size=250, epochs=5, verbose=0)
@@ -192,7 +192,7 @@ def command(tmp_path: Path, request: pytest.FixtureRequest) -> Command:
 
 @pytest.fixture
 def in_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """As `command`, in this process, which takes a tenth of the time: for what a process of its own does not change."""
+    """Like `command`, but in this process, in a tenth of the time: for what does not depend on a separate process."""
 
     def run(module: str, *arguments: object) -> subprocess.CompletedProcess[str]:
         monkeypatch.chdir(tmp_path)

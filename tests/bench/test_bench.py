@@ -45,7 +45,7 @@ SHORT = {"SURE_SECONDS": 0.002, "SECONDS_A_REPEAT": 0.014, "ENOUGH_SECONDS": 1e9
 
 
 def report(us: float = 100.0, batch_size: int = 1, name: str = "gpunet reference", updates: int = 10) -> dict[str, Any]:
-    """Of a process whose repeats took `us` an update."""
+    """The report of a process whose repeats took `us` per update."""
     times = {"updates": updates, "calls": 2, "seconds": [2e-6 * updates * us] * 3, "first_run_seconds": 0.5}
     return {"name": name, "batch_size": batch_size, "versions": {}, "check_updates": 5, "check_loss": 1.0, **times}
 
@@ -74,7 +74,7 @@ def short_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[...
 
 @pytest.fixture
 def quick(short_times: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
-    """A fiftieth of the time, of the patience, and of what is learnt."""
+    """A fiftieth of the time, of the patience, and of the training."""
     short_times(**SHORT, CHECK_UPDATES=2)
 
     def of_a_few(learn: Callable[..., Any]) -> Callable[..., Any]:
@@ -170,7 +170,7 @@ def test_bad_options_are_one_line_and_status_2(fault: str, capsys) -> None:
         (1e3, 50_000, False, (700, 1)),
         (1e3, 50_000, True, (50_000, 1)),
         (1e6, 50_000, False, (20, 1)),
-        (1e3, 50, False, (50, 14)),  # short epochs: several a repeat, each a call of its own
+        (1e3, 50, False, (50, 14)),  # short epochs: several per repeat, each in its own call
         (100, 5, False, (5, 1400)),
         (10, 50_000, False, (50_000, 1)),
         (10, 50_000, True, (50_000, 1)),
@@ -226,7 +226,7 @@ def test_engines_come_before_peers_and_passes_take_turns() -> None:
     again = [("mine", [1, 10]), ("jumpy", [1, 10])]
     assert calls == [("mine", [1, 10]), ("gone", [1, 10]), ("jumpy", [1, 10]), *again, *again, *[("jumpy", [10])] * 2]
     assert passes.unavailable == [{"name": "gone", "unavailable": "not installed (gone)"}]
-    assert [record["unsteady"] for record in passes.records] == [False] * 4  # settled by the two further passes
+    assert [record["unsteady"] for record in passes.records] == [False] * 4  # resolved by the two further passes
     assert [entry["again"] for entry in passes.log] == [False] * 3 + [True] * 2
 
 
@@ -322,7 +322,7 @@ def test_several_seeds_give_a_mean_and_a_deviation() -> None:
 
 @pytest.mark.parametrize("batch_size", [1, 10])
 def test_each_seed_learns_what_a_model_alone_learns(batch_size: int, monkeypatch) -> None:
-    """The orders are the model's own, and the last updates those of a model that goes on, batch by batch."""
+    """The orders are the model's own, and the last updates are those of a model that continues, batch by batch."""
     monkeypatch.setattr(learning, "LAST_UPDATES", 3)
     work, name = workload.load(), "reference"
     monkeypatch.setattr(learning, "_records", lambda name, size, work, models, seeds, seconds: [*map(learnt, models)])
@@ -373,7 +373,7 @@ def test_a_run_of_selected_parts_does_not_replace_a_full_one() -> None:
 
 
 def test_a_peer_compiles_what_no_earlier_run_compiled(tmp_path: Path, monkeypatch) -> None:
-    """gpunet's own kernels and loops among it."""
+    """This includes gpunet's own kernels and loops."""
     code = "from gpunet.engines.cpu import compiler as loops; from gpunet.engines.cuda import compiler as kernels"
     monkeypatch.setenv("NUMBA_CACHE_DIR", "/elsewhere")
     command = [sys.executable, "-c", f"{code}; print(kernels.cache_folder()); print(loops.cache_folder())"]
@@ -471,7 +471,7 @@ def test_of_several_gpus_the_one_asked_for_is_measured(tmp_path: Path, monkeypat
     standin.install(monkeypatch, tmp_path)
     asked: list[list[str]] = []
     monkeypatch.setattr(machine.subprocess, "check_output", lambda command, **options: asked.append(command) or "")
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # to be brought back at the end
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # restored at the end
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     assert batch_speed.parser().parse_args(["--device", "cuda:1"]).device == "cuda:1"
     assert (machine.only_gpu("cuda"), os.environ.get("CUDA_VISIBLE_DEVICES")) == ("cuda", None)

@@ -1,4 +1,4 @@
-"""The measurement beside a busy process: that the load is one, and ends; that passes take turns; what is written."""
+"""The measurement next to a busy process: the load is real, and ends; passes take turns; what is written."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_load_is_busy_at_its_niceness_and_gone_afterwards(load: Load, monkeypa
         usable = os.sched_getaffinity(0)
         assert os.sched_getaffinity(process) == ({max(usable)} if load.held else usable)
         until = time.monotonic() + 30
-        while int(_stat(process)[11]) < 2:  # hundredths of a second that it computed
+        while int(_stat(process)[11]) < 2:  # hundredths of a second of computing
             assert time.monotonic() < until
         assert int(_stat(process)[16]) == os.nice(0) + load.nice
     assert not Path(f"/proc/{process}").exists()

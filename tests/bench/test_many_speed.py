@@ -1,4 +1,4 @@
-"""bench/many.py: that everyone trains the same networks, and that what it says of them is what was measured."""
+"""bench/many.py: all contestants train the same networks, and what it reports is what was measured."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_training_goes_on_from_call_to_call(job: many_peer.Job) -> None:
 
 @pytest.mark.parametrize("change", ["rates", "weights", "labels"])
 def test_a_peer_that_does_different_work_is_noticed(runner: ManyRunner, job: many_peer.Job, change: str) -> None:
-    """In one network of sixteen, for what each has of its own."""
+    """In one network of sixteen, for everything that differs between networks."""
     values: Any = [array.copy() for array in job.weights] if change == "weights" else getattr(job, change).copy()
     (values[0] if change == "weights" else values)[3] *= 0
     other = dataclasses.replace(job, **{change: values if change != "labels" else (job.labels + 1) % 5})
@@ -99,7 +99,7 @@ def test_a_process_reports_times_and_what_is_missing(runner: ManyRunner) -> None
 
 
 def fake_run(us: dict[str, float]) -> Any:
-    """A contestant takes so many us; none is in the dictionary if it cannot."""
+    """Each contestant takes the given us; one that is not in the dictionary cannot run."""
 
     def run(peer: Peer, cases: Sequence[str], seconds: float) -> list[dict[str, Any]]:
         names = {"many": many_table.OURS, "alone": many_table.ALONE}

@@ -1,6 +1,6 @@
-"""A small campaign of misuse, with seeds: kills, signals, fights for one checkpoint, flipped bits, forged headers.
+"""A small, seeded campaign of misuse: kills, signals, fights over one checkpoint, flipped bits, forged headers.
 
-Whatever happens, a file is whole or not there, nothing that was reported as saved is lost, and there is no traceback.
+Whatever happens, a file is complete or absent, nothing that was reported as saved is lost, and there is no traceback.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def folder(small_npz: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def expected(folder: Path) -> list[Weights]:
-    """The weights of campaign.WORDS after every number of epochs, of a training that was left alone."""
+    """The weights of campaign.WORDS after every number of epochs, in an undisturbed training."""
     (x, y), _, _ = data.load(folder / "blobs.npz")
     model = gpunet.Sequential([gpunet.Dense(16, "sigmoid", input_dim=8), gpunet.Dense(3, "softmax")], seed=0)
     model.compile(gpunet.Adam(0.002), "sparse_categorical_crossentropy", device="cpu", engine="reference")
@@ -60,7 +60,7 @@ def run(what: str, count: int) -> list[dict[str, Any]]:
 
 
 def epochs_of(path: str | Path, expected: list[Weights]) -> int:
-    """How many epochs the file's model has been trained for; it is exactly that model."""
+    """How many epochs the file's model was trained for; its weights must match exactly."""
     saved = saving.read(path)
     same = zip(saved.weights, expected[saved.epochs_trained], strict=True)
     assert all(np.array_equal(one, other) for one, other in same)

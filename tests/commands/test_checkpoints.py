@@ -1,4 +1,4 @@
-"""`--checkpoint` and `--resume`: training that ends early goes on as if it had not."""
+"""`--checkpoint` and `--resume`: training that ends early continues as if it had not."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def same_training(one: str | Path, other: str | Path) -> bool:
 
 
 def signal_after(updates: int, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process gets a signal when it has made so many updates."""
+    """This process gets a signal after this many updates."""
     update, made = ReferenceEngine.update, []
 
     def counting_update(self: ReferenceEngine, *batch: Any) -> Any:
@@ -92,7 +92,7 @@ def test_resumed_training_ends_with_the_same_bits(run, monkeypatch, options: str
         status, out, err = run(*words, "--checkpoint", "part.safetensors", "--checkpoint-every", 3)
     assert (status, err) == (143, "")
     assert out.splitlines()[-1].endswith("; continue with --resume part.safetensors")
-    epochs = (updates - 1) // 6  # the one that was under way is not counted, unless it was at its last update
+    epochs = (updates - 1) // 6  # without the unfinished epoch, unless it was at its last update
     position = gpunet.load("part.safetensors").epochs_trained
     assert position in (epochs, epochs + 1)
     status, out, err = run("--resume", "part.safetensors", *engine, data=False)
@@ -108,7 +108,7 @@ def test_options_that_agree_may_be_repeated(run) -> None:
 
 
 def test_a_checkpoint_holds_exactly_the_options_that_affect_the_weights(run) -> None:
-    """And `gpunet train` has no other option but these, which do not."""
+    """`gpunet train` has no other options except these, which do not affect them."""
     others = "data target device engine threads metrics save plot checkpoint checkpoint_every resume from quiet"
     deciding = {option.name for option in training_options.of_a_training()}
     assert {action.dest for action in train._parser()._actions} == deciding | {*others.split(), "help", "version"}
@@ -117,7 +117,7 @@ def test_a_checkpoint_holds_exactly_the_options_that_affect_the_weights(run) -> 
 
 
 def test_an_option_is_added_in_one_place(run, monkeypatch) -> None:
-    """And a checkpoint that is older than the option goes on as it was begun: without it."""
+    """A checkpoint older than the option continues as it began: without it."""
     run("--epochs", 2, "--checkpoint", "old.npz")
     newcomer = Option("--noise", type=float, metavar="SHARE", help="of the hidden units")
     monkeypatch.setattr(training_options, "OPTIONS", (*training_options.OPTIONS, newcomer))
@@ -336,7 +336,7 @@ def test_a_signal_saves_first(small_npz: Path, tmp_path: Path, command: Command,
 
 
 def test_two_signals_at_once_count_as_one(run, monkeypatch) -> None:
-    """And one that comes later ends at once: what was not saved by then is not."""
+    """A later one ends the command at once: what was not saved by then is lost."""
     for gap, position in ((0, 2), (60, 0)):
         clock = iter([0.0, float(gap)])
         with monkeypatch.context() as patch:
@@ -371,7 +371,7 @@ def heed_after_another(number: int) -> Any:
 
 
 def test_killed_at_any_moment_the_checkpoint_always_loads(small_npz: Path, tmp_path: Path, command: Command) -> None:
-    """Fifty times SIGKILL; training that goes on after each ends with the same bits as training that was left alone."""
+    """SIGKILL fifty times; training resumed after each ends with the same bits as an undisturbed training."""
     path = tmp_path / "a.safetensors"
     driver = Path(__file__).parents[1] / "support" / "killed_often.py"
     result = subprocess.run(

@@ -1,4 +1,4 @@
-"""The tool `gpunet` and its subcommands evaluate and predict, and the pictures that they and `train` draw."""
+"""The tool `gpunet` and its subcommands evaluate and predict, and the plots that they and `train` draw."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ COMMANDS = ("train", "sweep", "evaluate", "predict", "page", "doctor")
 
 @pytest.fixture
 def folder(mnist: gpunet.Dataset, tmp_path: Path) -> Path:
-    """A folder with the first two test digits, a 7 and a 2, and a file that is no picture."""
+    """A folder with the first two test digits, a 7 and a 2, and a file that is not an image."""
     path = tmp_path / "digits"
     path.mkdir()
     for number, example in enumerate(mnist.test.images[:2]):
@@ -36,7 +36,7 @@ def folder(mnist: gpunet.Dataset, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def blobs_model(blobs: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> Path:
-    """A saved network for the blobs, hardly trained, so that it makes mistakes."""
+    """A saved network for the blobs, barely trained, so that it makes mistakes."""
     model = gpunet.Sequential([gpunet.Dense(5, "tanh", input_dim=8), gpunet.Dense(3, "softmax")], seed=2)
     model.compile("sgd", "categorical_crossentropy", device="cpu")  # its own loss plays no part in evaluate
     x, y = blobs
@@ -139,7 +139,7 @@ def test_epochs_are_counted_in_whole_numbers(epochs: list[int]) -> None:
 
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "nonsense", "svg"])
 def test_curves_are_drawn_whatever_backend_jupyter_sets(backend: str, tmp_path: Path) -> None:
-    """Jupyter's may not be there in the environment of the command. The one that was named stays."""
+    """Jupyter's backend may be missing in the command's environment. The variable keeps its value."""
     code = (
         "import os; from gpunet import plots; plots.check('a.png');"
         "plots.write(plots.curves([1], {'loss': [1.0], 'accuracy': [0.5]}), 'a.png');"
@@ -430,7 +430,7 @@ def test_predict_gives_the_networks_own_predictions_of_mnist(
     assert (result.returncode, result.stderr) == (0, "")
     read = np.array([json.loads(line)["probabilities"] for line in result.stdout.splitlines()])
     expected = gpunet.load(digit_model, device="cpu").predict(examples)
-    np.testing.assert_allclose(read, expected, atol=1e-5)  # one at a time, or a thousand: sums in another order
+    np.testing.assert_allclose(read, expected, atol=1e-5)  # one at a time or a thousand: sums have a different order
     assert (read.argmax(axis=1) == labels).sum() == (expected.argmax(axis=1) == labels).sum()
 
 

@@ -71,7 +71,7 @@ def test_the_best_epoch_is_kept(run: Any) -> None:
     run(*RESTLESS, "--metrics", "m.jsonl", "--save", "last.npz")
     losses = [json.loads(line)["val_loss"] for line in Path("m.jsonl").read_text().splitlines()[:-1]]
     best = int(np.argmin(losses))
-    assert best < 11  # else nothing is shown
+    assert best < 11  # otherwise this test shows nothing
     status, out, _ = run(*RESTLESS, "--keep", "best", "--save", "best.npz")
     assert status == 0
     assert f"best    epoch {best + 1}, validation loss {losses[best]:.4f}, is kept" in out

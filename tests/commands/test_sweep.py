@@ -1,4 +1,4 @@
-"""`gpunet sweep`: what is trained, what is chosen, what it says, and what cannot be done."""
+"""`gpunet sweep`: what is trained, what is chosen, what it reports, and what it refuses."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def test_the_test_examples_are_seen_once_by_the_best_alone(run: Run, monkeypatch
     assert run(line) == 0
     assert seen == [(0, 12), (1, 12), (2, 12)]
     first = last_line(capsys.readouterr().out)
-    assert run(line) == 0  # nothing is left to be trained, and the test is not made again
+    assert run(line) == 0  # nothing is left to train, and the test is not repeated
     assert run("--report", ()) == 0
     assert len(seen) == 3
     out = capsys.readouterr().out
@@ -184,7 +184,7 @@ def test_the_best_network_is_saved_and_can_be_trained_again(run: Run, capsys) ->
     assert train.main([*words, "--engine", "reference", "--save", "again.npz", "--quiet"]) == 0
     saved, again = (gpunet.load(path).get_weights() for path in ("best.npz", "again.npz"))
     assert all((one == other).all() for one, other in zip(saved, again, strict=True))
-    # In another process nothing is kept of it: it is trained again, to the same bits.
+    # Another process has not kept it: it is trained again, to the same bits.
     assert run("--learning-rate 0.001 0.1 --seeds 3 --save anew.npz") == 0
     assert all((one == other).all() for one, other in zip(saved, gpunet.load("anew.npz").get_weights(), strict=True))
 
@@ -416,7 +416,7 @@ def test_sigterm_ends_it_with_what_is_known(run: Run, monkeypatch, capsys) -> No
 
 
 def test_a_dead_workers_trial_is_taken_over_with_what_is_done(run: Run, monkeypatch, capsys) -> None:
-    """A worker dies without a word: nothing that it would do in the end is done, and its heart stops."""
+    """A worker dies without warning: it does nothing of what it would do in the end, and its heartbeats stop."""
     from gpunet.sweep import study as studies
 
     class DeadError(BaseException):
@@ -477,7 +477,7 @@ def test_a_worker_that_dies_while_it_claims_leaves_nothing_behind(run: Run, monk
 
 
 def test_a_database_that_goes_away_in_a_claim_leaves_no_trial_behind(run: Run, monkeypatch) -> None:
-    """What was claimed until then is claimed again at once, not when the worker would count as dead."""
+    """What was claimed by then is claimed again at once, not only when the worker would count as dead."""
     from gpunet.sweep import storage
     from gpunet.sweep import study as studies
 
@@ -521,7 +521,7 @@ def test_what_a_search_proposes_again_is_not_trained_again(run: Run, monkeypatch
 
 
 def assert_turns_are_kept(place: str, also: str | None = None) -> None:
-    """Of two workers one has its turn, and the other waits; in another study it need not. also: the place's alias."""
+    """Of two workers, one has its turn and the other waits, except in another study. also: an alias of the place."""
     from gpunet.sweep.storage import Storage
 
     class WaitingError(Exception):
@@ -584,7 +584,7 @@ def count_epochs(monkeypatch, at: int | None = None, do: Callable[[], object] = 
 
 
 def failing_once(function: Callable[..., Any], error: Exception, at: int = 1) -> Callable[..., Any]:
-    """The function, whose first call raises, or whose call of another number."""
+    """The function, made to raise in its first call, or in call number `at`."""
     calls = itertools.count(1)
 
     def call(*arguments: Any) -> Any:
@@ -596,7 +596,7 @@ def failing_once(function: Callable[..., Any], error: Exception, at: int = 1) ->
 
 
 def gone() -> Exception:
-    """What is raised where the database has gone away."""
+    """What is raised when the database has become unreachable."""
     from sqlalchemy.exc import OperationalError
 
     return OperationalError("", {}, Exception("gone"))

@@ -61,7 +61,7 @@ def test_metrics_have_the_promised_fields(in_process: Command, small_npz: Path, 
 
 
 def test_the_command_does_what_the_same_model_does_in_python(command: Command, tmp_path: Path, blobs) -> None:
-    """Three parts that differ, so that none can stand for another; every option has its effect."""
+    """Three different parts, so that none can be mistaken for another; every option has its effect."""
     x, y = blobs
     rng = np.random.default_rng(5)
     test_x = (x + rng.normal(size=x.shape)).astype(np.float32)[:30]

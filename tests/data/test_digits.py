@@ -1,4 +1,4 @@
-"""One's own digits: every kind of picture file, and pictures that are photographed badly."""
+"""Users' own digits: every kind of image file, and bad photos."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def photographed(
 
 
 def on_squared_paper(example: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A photo of squared paper on a dark table, which shows at the left."""
+    """A photo of squared paper on a dark table, which is visible at the left."""
     light = photographed(example, rng, 200, (480, 640), ink=0.8, gradient=0.3, noise=0.02) / 255
     for first in (0, 1):
         light[first::40] *= 0.8
@@ -74,7 +74,7 @@ def on_squared_paper(example: np.ndarray, rng: np.random.Generator) -> np.ndarra
 
 
 def on_a_dark_table(example: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A photo of a sheet all of whose edges are seen."""
+    """A photo of a sheet with all of its edges visible."""
     table = np.full((600, 760), 50, np.uint8)
     table[40:560, 50:710] = photographed(example, rng, 320, (520, 660), noise=0.02)
     return table
@@ -113,7 +113,7 @@ KINDS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
 def test_photographed_digits_are_recognized_nearly_as_well_as_the_originals(
     kind: str, mnist: gpunet.Dataset, digit_model: Path, tmp_path: Path
 ) -> None:
-    """Of 25 examples that the network tells it may miss 2 in their image_files."""
+    """Of 25 examples that the network recognizes, it may miss 2 in their image files."""
     rng = np.random.default_rng(3)
     model = gpunet.load(digit_model, device="cpu")
     chosen = rng.choice(len(mnist.test.labels), 2 * PICTURES, replace=False)
@@ -129,7 +129,7 @@ def test_photographed_digits_are_recognized_nearly_as_well_as_the_originals(
 
 
 def test_a_part_without_definite_ink_is_no_part_of_a_digit() -> None:
-    """However large it is; beside a stroke, it would otherwise be the digit."""
+    """However large it is; otherwise it would be taken for the digit, next to a stroke."""
     strokes = np.zeros((60, 60))
     strokes[10:20, 10:30], strokes[25:40, 30:33] = 0.45, 1.0
     digit, inside = _parts(strokes, 0.2)
@@ -178,7 +178,7 @@ def test_a_jpeg_of_an_example_is_used_unchanged(mnist: gpunet.Dataset) -> None:
 
 @pytest.mark.parametrize("ink", ["auto", "light"])
 def test_being_28_pixels_wide_is_not_enough_for_the_form_of_mnist(mnist: gpunet.Dataset, ink: str) -> None:
-    """Neither is a digit at the rim, a small one, a faint one, or one on a ground that is not black."""
+    """Nor does a digit at the rim, a small one, a faint one, or one on a ground that is not black have that form."""
     example = mnist.test.images[0].astype(float)
     small = np.pad(np.asarray(Image.fromarray(mnist.test.images[0]).resize((14, 14))), 7).astype(float)
     for changed in (np.roll(example, 4, axis=0), small, example / 2, 60 + example * 0.75):
@@ -277,7 +277,7 @@ def test_every_mode_of_png_is_read(mode: str, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bits", [10, 12, 14, 16])
 def test_all_bits_of_a_16_bit_png_are_used(bits: int, tmp_path: Path) -> None:
-    """Whether the camera's 12 bits are at the lower end of the 16 or were brought to all of them."""
+    """Whether the camera's 12 bits are the lowest of the 16 or were scaled to all of them."""
     levels = np.rint(np.asarray(seven()) / 255 * (2**bits - 1)).astype(np.uint16)
     Image.fromarray(levels).save(tmp_path / "a.png")
     np.testing.assert_allclose(image_files.read_grey(tmp_path / "a.png"), np.asarray(seven()) / 255, atol=0.001)

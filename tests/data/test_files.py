@@ -1,4 +1,4 @@
-"""Files that are whole or not there, files that grow by whole lines, and what is asked before any work."""
+"""Files that are complete or absent, files that grow by whole lines, and what is checked before any work."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_leftovers_of_a_killed_process_are_removed_and_files_of_a_running_one_ar
 
 
 def test_a_file_mistaken_for_a_leftover_is_created_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another process may come between the making of a file and its lock."""
+    """Another process may intervene between the creation of a file and its lock."""
     lock, removed = files._lock, []
 
     def remove_first(file: object) -> bool | None:

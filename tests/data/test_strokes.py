@@ -56,7 +56,7 @@ def test_strokes_give_the_same_image_as_a_picture_of_them() -> None:
 
 @pytest.mark.parametrize("margin", [10, 40, 41, 45, 80])
 def test_a_clean_drawing_of_straight_strokes_is_seen(margin: int) -> None:
-    """Of any size, also where the window that leaves only a stroke's corners makes the clearest picture."""
+    """At any size, even where the window that leaves only a stroke's corners gives the clearest image."""
     for digit in (1, 4, 7):
         sheet = _drawn([200 * line for line in with_pen(own_digits()[digit])])
         found = digits.normalize(np.pad(sheet[bounds(sheet)], margin)).astype(int)

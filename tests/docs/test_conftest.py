@@ -39,7 +39,7 @@ def test_no_two_test_files_have_the_same_name() -> None:
 
 
 def test_a_process_finds_the_package_under_test_from_any_folder(tmp_path: Path) -> None:
-    """However it is started, and where gpunet is neither installed nor on the path that pytest was started with."""
+    """However it is started, even if gpunet is neither installed nor on the path that pytest was started with."""
     found = subprocess.check_output(
         [sys.executable, "-c", "import gpunet; print(gpunet.__file__)"], cwd=tmp_path, text=True
     )

@@ -1,4 +1,4 @@
-"""docs/extending.md names what there is to touch: all of it, and nothing else. And imports run one way."""
+"""docs/extending.md names all places to change, and no others. And imports run one way."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROWS = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|", PAGE, re.MULTILINE)
 
 
 def files_with(word: str) -> set[str]:
-    """The sources in which a word stands."""
+    """The sources that contain a word."""
     files = [path for folder in ("gpunet", "kernels") for path in (ROOT / folder).rglob("*") if path.is_file()]
     sources = [path for path in files if path.suffix in (".py", ".cu", ".cuh", ".js")]
     found = [path for path in sources if re.search(rf"\b_?{word}(?![a-z])", path.read_text(encoding="utf-8"))]
@@ -110,7 +110,7 @@ FOUNDATIONS = {
 
 
 def layer_of(module: str) -> int:
-    """0: what needs nothing of gpunet's but its like; 1: the engines; 2: models, their data and files; 3: commands."""
+    """0: modules that import only one another; 1: the engines; 2: models, their data and files; 3: commands."""
     part = module.removeprefix("gpunet.").partition(".")[0]
     if part in COMMANDS:
         return 3
@@ -118,7 +118,7 @@ def layer_of(module: str) -> int:
 
 
 def imports(node: ast.AST, modules: set[str]) -> set[str]:
-    """The modules of gpunet's that run when this one does, inside functions too; not those that only mypy reads."""
+    """gpunet's modules that this one imports, inside functions too, but not those that only mypy reads."""
     if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
         return set()
     if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "gpunet":

@@ -16,7 +16,7 @@ from conftest import command_environment
 from gpunet import saving
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
-# Where gpunet is used from a checkout there is no script of that name, and the test is of this Python's.
+# A checkout has no script of that name, and the test must use this Python.
 PRELUDE = f"set -e; gpunet() {{ '{sys.executable}' -m gpunet \"$@\"; }}\n"
 
 

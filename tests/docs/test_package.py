@@ -60,7 +60,7 @@ def test_the_index_names_every_page() -> None:
 
 
 def test_architecture_names_only_files_that_exist() -> None:
-    """And every module but the callbacks, the formats and the like, so that a reader finds a file by its subject."""
+    """And every module except callbacks, formats and the like, so that readers find a file by its subject."""
     page = (ROOT / "docs" / "architecture.md").read_text()
     known = {path.name for folder in ("gpunet", "kernels", "bench") for path in (ROOT / folder).rglob("*.*")}
     for name in re.findall(r"\b[a-z_]+\.(?:py|cu|cuh)\b", page.replace("*_plan.py", "tiled_plan.py")):
@@ -70,7 +70,7 @@ def test_architecture_names_only_files_that_exist() -> None:
 
 
 def package_sources() -> set[str]:
-    """Every file of the package, as it is called inside a wheel."""
+    """Every file of the package, by its name inside a wheel."""
     package = {path.relative_to(ROOT) for path in (ROOT / "gpunet").rglob("*") if path.is_file()}
     kernels = {Path("gpunet") / path.relative_to(ROOT) for path in (ROOT / "kernels").iterdir()}
     return {path.as_posix() for path in package | kernels if "__pycache__" not in path.parts}
