@@ -41,7 +41,8 @@ struct Dropout {
 
     // The factors, 0 or the scale, of units 4 four, ..., 4 four + 3 of the example at a position in the epoch.
     __device__ __forceinline__ void factors(int four, int position, float (&of_units)[4]) const {
-        const FourWords random = philox({{(unsigned)four, (unsigned)position, (unsigned)layer, 0u}}, drops[0], drops[1]);
+        const FourWords counter{{(unsigned)four, (unsigned)position, (unsigned)layer, 0u}};
+        const FourWords random = philox(counter, drops[0], drops[1]);
         const unsigned threshold = drops[4 * layer + 4];
 #pragma unroll
         for (int i = 0; i < 4; ++i) of_units[i] = random.words[i] < threshold ? 0.0f : scale();

@@ -25,7 +25,8 @@ __device__ __forceinline__ Packet* parts_of(const Exchange& exchange, int exampl
 
 // A thread's columns of a layer.
 template <int LAYER>
-__device__ __forceinline__ void publish_parts(const Exchange& exchange, int example, const float (&parts)[columns(LAYER)]) {
+__device__ __forceinline__ void publish_parts(
+        const Exchange& exchange, int example, const float (&parts)[columns(LAYER)]) {
     each_run<columns(LAYER)>([&](auto first, auto length) {
         constexpr int FIRST = first.value, LENGTH = length.value;
         const int place = column_place(columns(LAYER), FIRST);
@@ -54,7 +55,9 @@ struct Parts {
     Packet packets[EXAMPLES][ROWS][SENDERS];
 
     static __device__ __forceinline__ int row(int number) { return number * ROW_LANES + threadIdx.x % ROW_LANES; }
-    static __device__ __forceinline__ int sender(int number) { return number * SENDERS_AT_ONCE + threadIdx.x / ROW_LANES; }
+    static __device__ __forceinline__ int sender(int number) {
+        return number * SENDERS_AT_ONCE + threadIdx.x / ROW_LANES;
+    }
 
     // Unconditional loads, as in exchange.cuh: positions that the thread does not have are replaced by the last ones.
     __device__ __forceinline__ void ask(const Exchange& exchange, int example, int first, int count) {
@@ -62,7 +65,8 @@ struct Parts {
         for (int e = 0; e < EXAMPLES; ++e) {
 #pragma unroll
             for (int s = 0; s < SENDERS; ++s) {
-                const Packet* from = parts_of<LAYER>(exchange, min(example + e, BATCH - 1), min(sender(s), BLOCKS - 1)) + first;
+                const int present = min(sender(s), BLOCKS - 1);
+                const Packet* from = parts_of<LAYER>(exchange, min(example + e, BATCH - 1), present) + first;
 #pragma unroll
                 for (int r = 0; r < ROWS; ++r) packets[e][r][s] = load_relaxed(from + min(row(r), count - 1));
             }

@@ -67,11 +67,15 @@ struct Columns {
     }
 
     __device__ __forceinline__ void operator()(int example, float (&numbers)[COLUMNS]) const {
-        each_run<COLUMNS>([&](auto first, auto length) { read_run<length.value>(at(example, first.value), numbers + first.value); });
+        each_run<COLUMNS>([&](auto first, auto length) {
+            read_run<length.value>(at(example, first.value), numbers + first.value);
+        });
     }
 
     __device__ __forceinline__ void put(int example, const float (&numbers)[COLUMNS]) const {
-        each_run<COLUMNS>([&](auto first, auto length) { write_run<length.value>(at(example, first.value), numbers + first.value); });
+        each_run<COLUMNS>([&](auto first, auto length) {
+            write_run<length.value>(at(example, first.value), numbers + first.value);
+        });
     }
 
     // Writes the 1 after the last neuron, for every example.
@@ -94,7 +98,9 @@ struct Rows {
     __device__ __forceinline__ Element& at(int example, int row) const { return elements[example * STRIDE + row]; }
 
     __device__ __forceinline__ void operator()(int example, Element (&numbers)[ROWS]) const {
-        each_run<ROWS>([&](auto first, auto length) { read_run<length.value>(&at(example, first.value), numbers + first.value); });
+        each_run<ROWS>([&](auto first, auto length) {
+            read_run<length.value>(&at(example, first.value), numbers + first.value);
+        });
     }
 };
 
@@ -143,10 +149,13 @@ struct HiddenLayer {
     static constexpr bool KEEPS_OUTGOING = TWICE && LAYER < HIDDEN;
     static constexpr bool KEEPS_GRADIENTS = TWICE && LAYER > 1;
 
-    Slice<OWNED, columns(LAYER - 1), arrays_in_shared(LAYER - 1), arrays_streamed(LAYER - 1), width(LAYER - 1) + 1> incoming;
+    Slice<OWNED, columns(LAYER - 1), arrays_in_shared(LAYER - 1), arrays_streamed(LAYER - 1), width(LAYER - 1) + 1>
+        incoming;
     // Into the next hidden layer, if KEEPS_OUTGOING; the last one's are in OutputLayer.
     static constexpr int OUTGOING_TO = KEEPS_OUTGOING ? LAYER + 1 : LAYER;
-    Slice<OWNED, columns(OUTGOING_TO), arrays_in_shared(KEEPS_OUTGOING ? HIDDEN + LAYER : LAYER - 1), 0, width(OUTGOING_TO)>
+    Slice<
+        OWNED, columns(OUTGOING_TO), arrays_in_shared(KEEPS_OUTGOING ? HIDDEN + LAYER : LAYER - 1), 0,
+        width(OUTGOING_TO)>
         outgoing;
     Columns<LAYER> activations;  // of the whole layer
     Columns<LAYER> gradients;    // d(mean loss)/d(pre-activation), 0 after the last neuron; if KEEPS_GRADIENTS
@@ -294,7 +303,9 @@ __device__ __forceinline__ void store(Block& block, const State& to) {
     upward<1, HIDDEN>([&](auto number) {
         constexpr int LAYER = number.value;
         each_incoming(block.layer<LAYER>(), to, write);
-        if constexpr (STORE_OUTGOING && HiddenLayer<LAYER>::KEEPS_OUTGOING) each_outgoing(block.layer<LAYER>(), to, write);
+        if constexpr (STORE_OUTGOING && HiddenLayer<LAYER>::KEEPS_OUTGOING) {
+            each_outgoing(block.layer<LAYER>(), to, write);
+        }
     });
     if (blockIdx.x == 0) each_output(block.output, to, write);
 }

@@ -37,12 +37,15 @@ __device__ __forceinline__ void activate_own(Block& block, const Exchange& excha
     constexpr int OWNED = owned(LAYER);
     HiddenLayer<LAYER>& layer = block.layer<LAYER>();
     spread<COPIES * BATCH * OWNED>([&](int i) {
-        const int copy = i / (BATCH * OWNED), number = i % (BATCH * OWNED), example = number / OWNED, row = number % OWNED;
+        const int copy = i / (BATCH * OWNED), number = i % (BATCH * OWNED);
+        const int example = number / OWNED, row = number % OWNED;
         if (row >= count_owned<LAYER>()) return;
         const float sum = block.sums.total(number);
         float y = activate<activation_of(LAYER)>(LAYER == 1 ? scaled_input_sum(sum) : sum);
 #if DROPOUT
-        if (dropped(LAYER)) y *= dropout_of<LAYER>(update).factor(first_owned<LAYER>() + row, update.batch.first + example);
+        if (dropped(LAYER)) {
+            y *= dropout_of<LAYER>(update).factor(first_owned<LAYER>() + row, update.batch.first + example);
+        }
 #endif
         exchange.publish(copy, forward_exchange(LAYER), example, first_owned<LAYER>() + row, y);
         if (copy == 0) layer.own_activations.of(update.turn).at(example, row) = y;
@@ -155,7 +158,8 @@ __device__ __forceinline__ void backward_own(Block& block, const Exchange& excha
     constexpr int OWNED = owned(LAYER), PUBLISHED = HiddenLayer<LAYER>::KEEPS_GRADIENTS ? COPIES : 1;
     HiddenLayer<LAYER>& layer = block.layer<LAYER>();
     spread<PUBLISHED * BATCH * OWNED>([&](int i) {
-        const int copy = i / (BATCH * OWNED), number = i % (BATCH * OWNED), example = number / OWNED, row = number % OWNED;
+        const int copy = i / (BATCH * OWNED), number = i % (BATCH * OWNED);
+        const int example = number / OWNED, row = number % OWNED;
         if (row >= count_owned<LAYER>()) return;
         const float gradient = own_gradient<LAYER>(block, update, layer.own_activations.of(update.turn), example, row);
         if constexpr (HiddenLayer<LAYER>::KEEPS_GRADIENTS) {
@@ -322,7 +326,8 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) persisten
     constexpr const float* weights = nullptr;
 #endif
     Epoch epoch{
-        images, targets, reinterpret_cast<const Target*>(weights), order, batch_size, examples, constants, losses, correct, first_update};
+        images, targets, reinterpret_cast<const Target*>(weights), order, batch_size, examples,
+        constants, losses, correct, first_update};
 #if L2
     epoch.twice_l2 = twice_l2;
 #endif
@@ -342,7 +347,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) persisten
         const bool late = turn > 0;  // the previous update's deferred steps must be made
         const bool more = turn + 1 < updates;
         const Update next = epoch.update(more ? turn + 1 : turn);
-        const auto x = [&](int example, float (&numbers)[columns(0)]) { input(block, epoch, update, example, numbers); };
+        const auto x = [&](int example, float (&numbers)[columns(0)]) {
+            input(block, epoch, update, example, numbers);
+        };
 
         upward<1, HIDDEN>([&](auto counter) {
             constexpr int LAYER = counter.value;
@@ -374,7 +381,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) persisten
             if (LAYER == KEEP_LAYER && KEEP_LAYER == 1 && more) fetched.keep(block, next);
         });
 
-        repeat<FORWARD_TIMES>([&] { block.output.weights.put_products(block.layer<HIDDEN>().activations, block.sums); });
+        repeat<FORWARD_TIMES>([&] {
+            block.output.weights.put_products(block.layer<HIDDEN>().activations, block.sums);
+        });
         block.sums.finish();
         repeat<LOSS_TIMES>([&] { output_and_loss(block, epoch, update); });
 
@@ -383,7 +392,9 @@ extern "C" __global__ void __launch_bounds__(THREADS, RESIDENT_BLOCKS) persisten
             constexpr int LAYER = counter.value;
             HiddenLayer<LAYER>& layer = block.layer<LAYER>();
             if constexpr (TWICE) {
-                repeat<BACKWARD_TIMES>([&] { layer.outgoing.put_products(block.layer<LAYER + 1>().gradients, block.sums); });
+                repeat<BACKWARD_TIMES>([&] {
+                    layer.outgoing.put_products(block.layer<LAYER + 1>().gradients, block.sums);
+                });
             } else {
                 gradients_from_parts<LAYER>(block, exchange, update);
             }

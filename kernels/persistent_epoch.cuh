@@ -87,8 +87,12 @@ struct Fetched {
     unsigned words[WORDS > 0 ? WORDS : 1];
     Target targets[TARGETS];
 
-    static __device__ __forceinline__ int word_place(int i) { return min(i * THREADS + (int)threadIdx.x, ALL_WORDS - 1); }
-    static __device__ __forceinline__ int target_place(int i) { return min(i * THREADS + (int)threadIdx.x, ALL_TARGETS - 1); }
+    static __device__ __forceinline__ int word_place(int i) {
+        return min(i * THREADS + (int)threadIdx.x, ALL_WORDS - 1);
+    }
+    static __device__ __forceinline__ int target_place(int i) {
+        return min(i * THREADS + (int)threadIdx.x, ALL_TARGETS - 1);
+    }
 
     __device__ __forceinline__ void find(const Epoch& epoch, const Update& update) {
 #pragma unroll

@@ -61,7 +61,9 @@ __device__ constexpr int most_owned(int layer = HIDDEN) {
 __device__ constexpr int run_length(int columns, int column) {
     return column < columns / 4 * 4 ? 4 : column < columns / 2 * 2 ? 2 : 1;
 }
-__device__ constexpr int run_start(int columns, int column) { return column / run_length(columns, column) * run_length(columns, column); }
+__device__ constexpr int run_start(int columns, int column) {
+    return column / run_length(columns, column) * run_length(columns, column);
+}
 
 // The position of a thread's column among the columns of all threads.
 __device__ __forceinline__ int column_place(int columns, int column) {

@@ -53,7 +53,8 @@ __device__ __forceinline__ void loss_by_lanes(Block& block, const Update& update
 #else
         const float wanted = target[c];
 #endif
-        const float gradient = (exponential * approximate_reciprocal(total) - wanted) * weight_after(target) * update.share();
+        const float error = exponential * approximate_reciprocal(total) - wanted;
+        const float gradient = error * weight_after(target) * update.share();
         if (real && (!LOSS_IN_EVERY_WARP || lane == threadIdx.x % 32)) {
             output.gradients.at(example, c) = example < update.batch.rows ? gradient : 0.0f;
         }

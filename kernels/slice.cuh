@@ -141,7 +141,8 @@ struct Slice {
                 for (int r = 0; r < AT_ONCE; ++r) {
 #pragma unroll
                     for (int column = 0; column < COLUMNS; ++column) {
-                        if (row + r < LAST) gradients[r][column] = fmaf(numbers[row + r], x[column], gradients[r][column]);
+                        float& sum = gradients[r][column];
+                        if (row + r < LAST) sum = fmaf(numbers[row + r], x[column], sum);
                     }
                 }
             }
