@@ -222,7 +222,7 @@ class EmulatedModule:
         if device.captured is None:
             run()
         else:
-            signature.slots(arguments)  # refuses now what it would refuse later
+            signature.slots(arguments)  # refuse bad arguments now, not at launch
             device.captured.append(run)
 
     def local_bytes(self, kernel: str) -> int:

@@ -1,4 +1,4 @@
-"""A launch: its geometry, its arguments as the runtime wants them, and the checks that CUDA would make or should."""
+"""A launch: its geometry, its arguments as the runtime needs them, and the checks that CUDA makes or should make."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Signature:
 
 
 def three(name: str, sizes: Sequence[int]) -> tuple[int, int, int]:
-    """Grid or block sizes, filled up with ones."""
+    """Grid or block sizes, padded with ones."""
     if not 1 <= len(sizes) <= 3 or any(int(size) < 1 for size in sizes):
         raise ValueError(f"{name}: expected one to three positive sizes, got {tuple(sizes)}")
     x, y, z = (*map(int, sizes), 1, 1)[:3]

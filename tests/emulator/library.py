@@ -30,7 +30,7 @@ class Library:
             self.signatures[name.decode()] = text.value.decode()
 
     def run(self, launch: Launch, signature: Signature, arguments: Sequence[Argument]) -> tuple[int, str]:
-        """Run a launch; the outcome (0: finished) and the message that belongs to it."""
+        """Run a launch; returns the outcome (0: finished) and its message."""
         outcome: int = self._launch(ctypes.byref(launch), signature.slots(arguments))
         if outcome == 0:
             return 0, ""

@@ -1,4 +1,4 @@
-"""Addresses in messages of the runtime, turned into what a reader knows: lines of the source, elements of arguments."""
+"""Translates addresses in the runtime's messages to what a reader knows: source lines, elements of arguments."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ class Program:
         self.signatures = dict(self._start())
 
     def run(self, launch: Launch, signature: Signature, arguments: Sequence[Argument]) -> tuple[int, str]:
-        """Run a launch; the outcome (0: finished) and the message that belongs to it."""
+        """Run a launch; returns the outcome (0: finished) and its message."""
         if self._process is None:
             self._start()
         process = self._process
@@ -74,7 +74,7 @@ class Program:
         return outcome, resolve(self._path, message, arguments)
 
     def _start(self) -> list[tuple[str, str]]:
-        """Start the process; the names and signatures of its kernels, which it sends first."""
+        """Start the process; returns the names and signatures of its kernels, which it sends first."""
         messages = tempfile.TemporaryFile()  # noqa: SIM115 - closed by _end
         process = subprocess.Popen(
             [self._path],
@@ -95,7 +95,7 @@ class Program:
         return kernels
 
     def _stop(self) -> str:
-        """End the process; what it wrote to its standard error."""
+        """End the process; returns what it wrote to standard error."""
         self._process = None
         report = self._end()
         return report.decode(errors="replace") if report else ""

@@ -54,7 +54,7 @@ THREADS = [1, 2, 3]
 
 @pytest.fixture(params=THREADS, ids=lambda count: f"{count}-threads")
 def count(request, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Numbers of threads, also more than there are cores, and also for little work."""
+    """Numbers of threads, even more than there are cores, and even for little work."""
     monkeypatch.setattr(compiled, "WORK_OF_A_THREAD", 1)
     return request.param
 
@@ -190,11 +190,11 @@ def test_real_updates_of_the_lectures_network_on_mnist(batch_size, mnist: gpunet
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_inputs_that_are_0_at_first_learn_as_in_the_reference(optimizer) -> None:
-    """Batches of one leave out the weights of inputs that were always 0: until they are not."""
+    """Batches of one leave out the weights of inputs that have always been 0, until one is not."""
     images, labels, weights = problem(SMALL, 40, input_bytes=True)
     for example in range(40):
         images[example, 1 + example // 3 :] = 0
-    images[30:, :5] = 0  # inputs that go to sleep, and whose slots go on
+    images[30:, :5] = 0  # inputs that fall silent, while their slots go on
     images[[0, 13], 15:] = 7  # inputs that only an epoch's first example has
     update_rule = OPTIMIZERS[optimizer]()
     engine, truth = (
@@ -377,7 +377,7 @@ def _call(function: vectors.VectorFunction, *arguments) -> None:
 
 
 class _Clock:
-    """Windows of a Pace, one after the other; how fast the work goes says `rate`, by the number of threads."""
+    """Windows of a Pace, one after another. rate: the speed of the work, by the number of threads."""
 
     def __init__(self, threads: int, rate, sleeps: int = 0) -> None:
         self.pace, self.rate, self.sleeps = workers.Pace(threads), rate, sleeps

@@ -1,4 +1,4 @@
-"""What the compiled engine compiles: when, what it says, what it keeps, and what becomes of that when it is damaged."""
+"""What the compiled engine compiles: when, what it reports, what it keeps, and what happens if that is damaged."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ new_engine = compiler._engine.__wrapped__
 
 
 class Fresh:
-    """The compiler as a new process finds it, with a folder for what is kept."""
+    """The compiler as in a new process, with a folder for what it keeps."""
 
     def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.monkeypatch, self.folder = monkeypatch, folder / "gpunet" / "loops"

@@ -1,4 +1,4 @@
-"""The estimate of which CUDA engine is the faster one: near the model that it is fitted to, and never upside down."""
+"""The estimate of which CUDA engine is faster: close to the model that it is fitted to, and never the wrong way."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_persistent_engines_estimate_is_near_the_timing_models(number: int, 
 
 @pytest.mark.parametrize(("batch", "longer"), [(1, 1.15), (10, 1.14)])
 def test_weights_kept_once_cost_about_what_the_timing_model_says(batch: int, longer: float) -> None:
-    """Where both fit, on an H100; without the bytes that pass through the cache, which the model does not know."""
+    """Where both fit, on an H100; without the bytes that pass through the cache, which are not in the model."""
     plan = make_plan(LECTURE, "adam", batch, True, True, GPUS[90])
     once = replace(plan, twice=False, in_shared=(0, 0, 0))
     bytes_of_packets = batch * 500 * PACKET_BYTES / CACHE_BYTES

@@ -1,4 +1,4 @@
-"""CudaDevice: its use of CuPy. Over a stand-in for CuPy (tests/standin), and on a GPU where there is one."""
+"""CudaDevice: its use of CuPy. With a stand-in for CuPy (tests/standin), and on a GPU if there is one."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_large_shared_memory_is_requested_and_cooperative_grids_must_fit(compute
     module = device.compile("exchange", {"BUFFERS": 2})
     result, packets = device.zeros(4, np.float32), device.zeros(8, np.uint64)
     arguments = [device.upload(np.ones(4, np.float32)), result, packets, np.int32(1)]
-    module.launch("exchange", (1,), (32,), arguments, shared_bytes=60_000)  # CUDA refuses what was not asked for
+    module.launch("exchange", (1,), (32,), arguments, shared_bytes=60_000)  # CUDA refuses more than was requested
     module.launch("exchange", (4,), (32,), arguments, cooperative=True)
     assert device.download(result).tolist() == [1.5] * 4
     with pytest.raises(DeviceError, match="exchange: 5 blocks must run at once, but the GPU holds 4"):

@@ -17,7 +17,7 @@ from gpunet.errors import DeviceError
 
 
 class Complete:
-    """A machine on which everything is there. See gpunet.engines.cuda.diagnosis.System."""
+    """A machine with nothing missing. See gpunet.engines.cuda.diagnosis.System."""
 
     index = 0
 
@@ -167,7 +167,7 @@ def test_doctor_runs_on_any_machine(command: Command) -> None:
 
 @pytest.mark.slow
 def test_an_unwritable_home_does_not_prevent_diagnosis(tmp_path: Path) -> None:
-    """CuPy and matplotlib get temporary folders, for the time of the process."""
+    """CuPy and matplotlib get temporary folders for the lifetime of the process."""
     home, temporary = tmp_path / "home", tmp_path / "temporary"
     home.write_text("a file, so that not even root can make a folder in it")
     temporary.mkdir()

@@ -1,6 +1,6 @@
-"""What a GPU's first run compiles: when, how much at a time, what it says and keeps, and what becomes of that.
+"""What a GPU's first run compiles: when, how much at a time, what it reports and keeps, and what happens to that.
 
-Over the stand-in for CuPy; the last tests use NVRTC itself.
+With the stand-in for CuPy; the last tests use NVRTC itself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Evaluations and predictions of the CUDA engines: what they give, and what the host does for them."""
+"""Evaluations and predictions of the CUDA engines: their results, and what the host does for them."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_a_second_fit_and_an_evaluation_need_no_more_memory_than_the_first_fit(d
         model.predict(data[0])
     assert model._session.engine.name == engine
     assert device.peak > data[0].nbytes
-    assert device.used < data[0].nbytes / 10  # between calls nothing but weights and optimizer state stays
+    assert device.used < data[0].nbytes / 10  # between calls, only weights and optimizer state stay
 
 
 def test_the_next_best_engine_finds_the_memory_that_the_refused_one_had(data, monkeypatch) -> None:
@@ -137,7 +137,7 @@ def test_the_next_best_engine_finds_the_memory_that_the_refused_one_had(data, mo
 
 
 def test_an_evaluation_that_finds_no_memory_while_fit_runs_does_not_move_the_model_away(data, monkeypatch) -> None:
-    """The engine that trains holds the weights: with another one in its place, fit would train what nobody sees."""
+    """The engine that trains holds the weights: if another replaced it, fit would train weights that nobody sees."""
     open_device("order-forward")
     with_gpu(SmallDevice(int(1.6 * data[0].nbytes)), monkeypatch)
 

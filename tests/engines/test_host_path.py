@@ -1,6 +1,6 @@
-"""The host's side of a GPU, end to end: CudaDevice, the diagnosis and models over a stand-in for CuPy (tests/standin).
+"""The host's side of a GPU, end to end: CudaDevice, the diagnosis and models with a stand-in for CuPy (tests/standin).
 
-The kernels run on the emulator; all else is what runs on a machine with a GPU.
+The kernels run on the emulator; everything else is what runs on a machine with a GPU.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ QUIET: Any = lambda line: None  # noqa: E731
 
 @pytest.fixture(autouse=True)
 def complaints(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """What Python prints of errors that nobody can catch, "Exception ignored in": there must be none."""
+    """Python's reports of errors that nobody can catch, "Exception ignored in": there must be none."""
     open_device("order-forward")  # skips, or fails, where the emulator cannot be had
     heard: list[str] = []
     monkeypatch.setattr(sys, "unraisablehook", lambda what: heard.append(f"{what.object}: {what.exc_value}"))
@@ -122,7 +122,7 @@ def test_a_graph_keeps_the_arrays_that_it_uses(computer: Computer) -> None:
         module, result, arguments = increments(device)
         return result, device.capture(lambda: module.launch("exchange", (1,), (32,), arguments))
 
-    result, graph = captured()  # the graph alone knows the other arrays now
+    result, graph = captured()  # only the graph refers to the other arrays now
     gc.collect()
     for _ in range(3):
         device.upload(np.full(1, 7, np.float32))  # takes the memory of what was freed
@@ -135,7 +135,7 @@ def test_a_graph_keeps_what_it_copies_and_clears(computer: Computer) -> None:
     target = device.zeros(2, np.float32)
 
     def work() -> None:
-        source = device.empty(2, np.float32)  # the graph alone knows it
+        source = device.empty(2, np.float32)  # only the graph refers to it
         device.copy(source, target)
         device.zeros(2, np.float32)
 

@@ -1,4 +1,4 @@
-"""fit_many with models on GPUs, over the stand-in for CuPy: same bits as alone, the data uploaded once."""
+"""fit_many with models on GPUs, with the stand-in for CuPy: same bits as alone, the data uploaded once."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def small_ones() -> list[Sequential]:
 
 
 class Watch:
-    """How many multiprocessors, and trainings, of each GPU are in an epoch at a time."""
+    """How many multiprocessors, and trainings, of each GPU are in an epoch at the same time."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.busy, self.most_busy, self.most_at_once = dict[int, list[int]](), dict[int, int](), dict[int, int]()

@@ -38,7 +38,7 @@ def assert_only_present_biases_moved(engine: Engine) -> None:
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 @pytest.mark.parametrize("network", NETWORKS, ids=str)
 def test_the_reference_has_the_gradients_of_the_others(network: Network, optimizer: str) -> None:
-    """Finite differences say nothing of what is absent: the weights' gradients are those of zero biases."""
+    """Finite differences cannot test absent biases: the weights' gradients are those with zero biases."""
     images, labels, weights = start(network)
     whole = ReferenceEngine(Network(network.widths, network.activations), OPTIMIZERS[optimizer](), weights, np.float64)
     without = ReferenceEngine(network, OPTIMIZERS[optimizer](), weights, np.float64)

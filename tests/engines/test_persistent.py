@@ -51,7 +51,7 @@ def open_device(
     network: Network = SMALL,
     batch_size: int = 3,
 ) -> devices.Device:
-    """For a network and batch size that not every GPU has room for; the others fit wherever SMALL does."""
+    """For a network and batch size that do not fit every GPU; the others fit wherever SMALL does."""
     return devices.open_device_that_fits(kind, network, batch_size, multiprocessors, shared_bytes)
 
 
@@ -189,7 +189,7 @@ def test_runs_repeat_bit_by_bit(kind) -> None:
 
 @pytest.mark.parametrize("network", [ONE_HIDDEN, SMALL, THREE_HIDDEN], ids=str)
 def test_blocks_that_run_ahead_or_lag_behind_change_no_bit(network) -> None:
-    """A seed draws an order of threads and blocks, and holds some blocks back at every exchange."""
+    """A seed determines an order of threads and blocks, and delays some blocks at every exchange."""
     expected = trained("order-forward", network, batch_size=1)
     for order in [*ORDERS[1:], *range(4, 16)]:
         assert_same_bits(trained(f"order-{order}", network, batch_size=1), expected)
@@ -207,7 +207,7 @@ def test_the_number_of_blocks_changes_no_bit(batch_size) -> None:
 @pytest.mark.parametrize("kind", PLAIN)
 def test_the_place_of_an_array_changes_no_bit(kind, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = trained(kind)
-    for working in (240, 246, 252):  # ever fewer registers for weights and moments
+    for working in (240, 246, 252):  # fewer and fewer registers for weights and moments
         monkeypatch.setattr(persistent_plan, "WORKING_REGISTERS", {2: (working,) * persistent_plan.ATTEMPTS})
         engine = trained(kind)
         assert any(engine._epoch.plan.in_shared)
@@ -257,7 +257,7 @@ def test_weights_between_hidden_layers_kept_once_follow_the_reference(kind, opti
     ("widths", "batch_size"), [((3, 70, 33, 7, 4), 9), ((6, 40, 129, 5), 2), ((9, 44, 50, 3), 1)], ids=str
 )
 def test_sums_over_blocks_of_any_widths_follow_the_reference(kind, widths, batch_size) -> None:
-    """Neurons a block: 1 to 33; columns in runs of 4, 2 and 1, with an odd end; more blocks than senders at once."""
+    """Neurons per block: 1 to 33; columns in runs of 4, 2 and 1, with an odd end; more blocks than senders at once."""
     network = Network(widths, ("tanh",) * (len(widths) - 2) + ("softmax",))
     images, labels, weights = problem(network, 18, input_bytes=True, seed=2)
     device = open_device(kind, 2 if batch_size == 2 else 44, H100_SHARED, network, batch_size)
@@ -295,7 +295,7 @@ def test_keeping_weights_once_leaves_the_cuts_and_places_free(kind, monkeypatch)
 
 @pytest.mark.parametrize("capability", [(5, 2), (6, 1)])
 def test_two_blocks_on_a_multiprocessor_of_an_older_gpu_change_no_bit(capability) -> None:
-    """The kernel has a branch for such GPUs: lanes of a warp meet before they poll."""
+    """The kernel has a branch for such GPUs: the lanes of a warp synchronize before they poll."""
     if absent := missing():
         pytest.skip(absent)
     images, labels, weights = problem(SMALL, 40, input_bytes=True)
@@ -313,7 +313,7 @@ def test_two_blocks_on_a_multiprocessor_of_an_older_gpu_change_no_bit(capability
 @pytest.mark.parametrize("optimizer", ["adam", "momentum"])
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_what_is_in_global_memory_changes_no_bit(kind, optimizer, batch_size) -> None:
-    """Some slots, all slots, and the weights too; beside what is in shared memory."""
+    """Some slots, all slots, or the weights too, next to what is in shared memory."""
     images, labels, weights = problem(THREE_HIDDEN, 20, input_bytes=True)
 
     def run(**plan) -> PersistentEngine:
@@ -425,7 +425,7 @@ def test_hyper_parameters_may_change_between_epochs(kind) -> None:
     ],
 )
 def test_on_a_gpu_that_is_too_small_tests_skip_with_the_plans_reason(number, batch_size, reason, monkeypatch) -> None:
-    """And run where there is room: which of them the lecture's network leaves on each GPU."""
+    """And run where the network fits: which of them do with the lecture's network on each GPU."""
     if absent := missing():
         pytest.skip(absent)
     (gpu,) = (each for each in ARCHITECTURES if each.number == number)
@@ -658,7 +658,7 @@ def test_the_choice_of_engine_says_why() -> None:
     assert engines.choose(Network((5, 3), ("softmax",)), 1).reason.endswith(
         "(persistent: the network has no hidden layer to spread over the blocks)"
     )
-    assert engines.choose(LECTURE, 1, engine="persistent").engine == "persistent"  # what it cannot do, it says itself
+    assert engines.choose(LECTURE, 1, engine="persistent").engine == "persistent"  # it reports itself what it cannot do
 
 
 @pytest.mark.usefixtures("with_a_gpu")
@@ -709,7 +709,7 @@ def test_mnist_reaches_98_percent_on_the_gpu(command) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("batch_size", [1, 10])
 def test_long_runs_of_the_lectures_network_repeat_bit_by_bit_on_the_gpu(batch_size, mnist: gpunet.Dataset) -> None:
-    """What the emulator cannot show: the memory of a real GPU under 125 blocks that poll."""
+    """What the emulator cannot show: the memory of a real GPU while 125 blocks poll it."""
     images, labels = mnist.train.images[:10_000].reshape(-1, 784), mnist.train.labels[:10_000]
 
     def run(**plan) -> PersistentEngine:
@@ -748,7 +748,7 @@ def test_a_plan_knows_the_length_of_its_launches() -> None:
 
 
 def test_phases_can_be_left_out_or_made_twice_to_be_timed() -> None:
-    """Twice is the same but for the optimizer's steps; without its steps nothing is learnt."""
+    """Repeating a phase changes nothing, except for the optimizer's steps; without these nothing is learnt."""
     expected = trained("order-forward", SMALL)
     for phase in ("FORWARD", "LOSS", "BACKWARD", "STAGE"):
         assert_same_bits(trained("order-forward", SMALL, extra=((f"{phase}_TIMES", 2),)), expected)

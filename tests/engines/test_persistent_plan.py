@@ -1,4 +1,4 @@
-"""The persistent engine's plan, by itself: what lies where, and why a network does not fit."""
+"""The persistent engine's plan, by itself: what is kept where, and why a network does not fit."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_network_that_does_not_fit_gets_a_reason(widths, batch, gpu, reason) -
 
 
 def test_where_a_block_may_have_half_of_the_shared_memory_two_are_on_a_multiprocessor() -> None:
-    """The GTX 900 and 10 series: 48 KB a block, 96 KB a multiprocessor."""
+    """The GTX 900 and 10 series: 48 KB per block, 96 KB per multiprocessor."""
     one = plan((784, 300, 10), 1, GTX_1080)
     assert (one.resident, one.threads, one.blocks) == (2, 128, 38)
     assert 48 << 10 >= one.shared_bytes > 24 << 10

@@ -1,4 +1,4 @@
-"""The yardstick itself: gradients against finite differences, optimizer steps against values worked out by hand."""
+"""The reference itself: gradients against finite differences, optimizer steps against values worked out by hand."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_gradients_agree_with_finite_differences(activation: str, targets: str) 
 
 @pytest.mark.parametrize("batch", [1, 4])
 def test_gradients_of_layers_that_differ(batch: int) -> None:
-    """Two activations that differ, and a batch of one: nothing may be taken from the wrong layer."""
+    """Two different activations, and a batch of one: nothing may be taken from the wrong layer."""
     engine = random_engine(Network((4, 3, 5, 3), ("tanh", "sigmoid", "softmax")))
     rng = np.random.default_rng(8)
     x, y = rng.normal(size=(batch, 4)), rng.integers(3, size=batch)
@@ -252,7 +252,7 @@ def test_adamw_and_nesterov_step_as_pytorchs(optimizer: str, monkeypatch: pytest
 
 
 def test_every_engine_knows_every_rule() -> None:
-    """By name: an optimizer whose rule an engine lacks would fail in the middle of a training."""
+    """By name: an optimizer whose rule an engine lacks would fail during training."""
     assert set(reference.STEPS) == set(RULES)
     text = (source_folder() / "optimizer.cuh").read_text()
     for rule, optimizer in RULES.items():

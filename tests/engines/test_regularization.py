@@ -48,7 +48,7 @@ def test_a_training_with_a_penalty_is_clean_in_every_order_and_under_sanitizers(
 
 
 def test_the_penalty_pulls_weights_and_leaves_biases_alone() -> None:
-    """The yardstick itself: with plain steps, rate * 2 l2 w is taken from every weight besides its other step."""
+    """The reference itself: with plain steps, rate * 2 l2 w is subtracted from every weight besides its other step."""
     images, labels, weights = problem(PENALIZED, 10)
     with_penalty = ReferenceEngine(PENALIZED, SGD(0.1), weights, np.float64)
     without = ReferenceEngine(replace(PENALIZED, l2=()), SGD(0.1), weights, np.float64)

@@ -1,4 +1,4 @@
-"""The stand-in for CuPy has CuPy's names and parameters, as far as the installed wheel tells."""
+"""The stand-in for CuPy has CuPy's names and parameters, as far as the installed wheel shows them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if importlib.util.find_spec("cupy") is None:
     pytest.skip("CuPy is not installed", allow_module_level=True)
 
 STANDIN = make(Computer())
-# "cpdef" functions of CuPy's tell their parameters in the first line of their documentation.
+# CuPy's "cpdef" functions show their parameters in the first line of their documentation.
 TOLD = [
     *(("cupy_backends.cuda.api.driver", name) for name in ("funcGetAttribute", "funcSetAttribute")),
     *(

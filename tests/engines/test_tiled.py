@@ -167,8 +167,8 @@ def test_wide_output_layers_and_deep_networks_follow_the_reference(kind, widths)
 @pytest.mark.parametrize("kind", PLAIN)
 @pytest.mark.parametrize("batch_size", [1, 10, 100])
 def test_real_updates_of_the_lectures_network_on_mnist(kind, batch_size, mnist: gpunet.Dataset) -> None:
-    """Over three starts, because of the first update: Adam makes noise of the few gradients that are nearly 0, and one
-    start alone, whose noise is NumPy's luck or ours, differs by up to 4 times either way.
+    """Over three starts, because of the first update: Adam turns the few gradients that are nearly 0 into noise. With a
+    single start, that noise favours NumPy or gpunet by chance, by up to 4 times either way.
     """
     found = []
     for seed in range(3):
@@ -183,7 +183,7 @@ def test_real_updates_of_the_lectures_network_on_mnist(kind, batch_size, mnist: 
 
 
 def test_nothing_is_moved_or_allocated_between_the_updates_of_an_epoch() -> None:
-    """The emulator refuses both while launches are captured; here a device that counts them outside as well."""
+    """The emulator refuses both while launches are captured; this device counts them at other times as well."""
     device = open_device("order-forward")
     images, labels, weights = problem(SMALL, 60)
     engine = TiledEngine(SMALL, Adam(), weights, device)
@@ -295,7 +295,7 @@ def test_with_a_gpu_a_model_trains_on_it(blobs) -> None:
 
 @pytest.mark.usefixtures("with_a_gpu")
 def test_evaluating_in_a_callback_does_not_move_the_model(blobs, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine that trains stays, also where another one would be chosen for predicting alone."""
+    """The engine that trains stays, even if another one would be chosen for prediction alone."""
     choose = engines.choose
 
     def by_batch_size(network, batch_size, device="auto", engine="auto", optimizer=None):

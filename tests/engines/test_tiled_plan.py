@@ -56,7 +56,7 @@ def test_larger_batches_get_larger_tiles(batch: int, hardware: Gpu, tile) -> Non
 @pytest.mark.parametrize("batch", [3, 10, 32, 100, 300, 1000, 10_000])
 def test_most_multiprocessors_get_a_block(hardware: Gpu, batch: int) -> None:
     launch = forward(batch, hardware)
-    # Not all: with few panels, adding one more share takes longer than it saves.
+    # Not all multiprocessors: with few panels, adding one more share takes longer than it saves.
     assert math.prod(launch.grid) >= 0.6 * hardware.multiprocessors
 
 
@@ -109,7 +109,7 @@ def test_small_batches_step_without_tiles_and_narrow_results_waste_little() -> N
 @pytest.mark.parametrize("hardware", [GTX_980, RTX_3090, H100])
 @pytest.mark.parametrize("batch", [20, 100, 1000])
 def test_products_in_one_launch_are_estimated_as_they_are_apart(hardware: Gpu, batch: int) -> None:
-    """Twice the same product takes as long as one with twice the tiles."""
+    """The same product twice takes as long as one with twice the tiles."""
     one = update_product("adam", batch, 511, 512)
     twice = one._replace(m=2 * one.m)
     for tile in (SMALL, MEDIUM):
@@ -119,7 +119,7 @@ def test_products_in_one_launch_are_estimated_as_they_are_apart(hardware: Gpu, b
 
 @pytest.mark.parametrize(("hardware", "batch"), [(H100, 100), (RTX_3090, 100), (RTX_2060, 50)])
 def test_an_optimizers_step_is_spread_over_the_multiprocessors(hardware: Gpu, batch: int) -> None:
-    """Without its bytes, the estimate would leave it to the few blocks that add up the shares of large tiles."""
+    """Without the step's bytes, the estimate would leave it to the few blocks that sum the shares of large tiles."""
     launch = tiled_plan.dense_update_pair(True, "adam", batch, (784, 500, 500), hardware)
     assert launch is not None
     assert launch.tiles >= 2 * hardware.multiprocessors

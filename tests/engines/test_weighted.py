@@ -75,7 +75,7 @@ def test_a_weighted_training_is_clean_in_every_order_and_under_sanitizers(kind, 
 
 
 def test_a_whole_weight_is_an_example_so_many_times() -> None:
-    """The yardstick itself: with plain steps, weights of 0, 1 and 3 do what leaving out and repeating do."""
+    """The reference itself: with plain steps, weights of 0, 1 and 3 act like leaving out and repeating examples."""
     images, labels, weights = problem(SMALL, 10)
     counts = np.array([0, 1, 3, 1, 0, 3, 1, 1, 0, 0])
     weighted, repeated = (ReferenceEngine(SMALL, SGD(0.1), weights, np.float64) for _ in range(2))

@@ -1,4 +1,4 @@
-"""What kernels/product.cuh promises of its loop, held against the machine code that the compiler makes of it."""
+"""Checks what kernels/product.cuh promises about its loop against the compiler's machine code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from support.devices import refuse_or_skip
 
 pytest.importorskip("cupy_backends", reason="the CUDA compiler comes with CuPy, which has no wheel for this system")
 
-# One of those whose loops are alike: the activation and the optimizer's rule come after the loop.
+# One of each group with the same loop: the activation and the optimizer's rule come after the loop.
 REPRESENTATIVE = {"ACTIVATION": "sigmoid", "OPTIMIZER": "adam"}
 LOOPS = {"dense_update_pair": 2, "dense_backward_update": 2}  # a kernel has one for each of its products
 
@@ -44,7 +44,7 @@ def tiled_products(number: int, kernel: str | None = None) -> list[Job]:
 
 
 def complaints(row: Row) -> list[str]:
-    """What of the promises a loop does not keep."""
+    """The promises that a loop breaks."""
     found = [one for loop in row.loops for one in _complaints(loop, row.configuration.tile)]
     if len(row.loops) != LOOPS.get(row.configuration.kernel, 1):
         found.append(f"{len(row.loops)} loops over panels")
@@ -78,7 +78,7 @@ def test_loads_are_issued_half_a_panels_multiply_adds_ahead(number: int) -> None
 
 
 def test_a_block_waits_for_memory_once_when_it_counts_itself_in() -> None:
-    """One operation that releases and acquires, and no fence of sequential consistency."""
+    """One operation that releases and acquires, and no sequentially consistent fence."""
     (configuration, architecture), *_ = tiled_products(90, "dense_backward")
     _, cubin = compile_to_cubin(configuration.kernel, dict(configuration.defines), architecture.number)
     code = machine_code.disassembled(cubin)

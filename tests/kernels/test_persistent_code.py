@@ -1,4 +1,4 @@
-"""What kernels/exchange.cuh and persistent_input.cuh promise of the machine code, held against the compiler's."""
+"""Checks what kernels/exchange.cuh and persistent_input.cuh promise about machine code against the compiler's."""
 
 from __future__ import annotations
 

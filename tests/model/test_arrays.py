@@ -1,4 +1,4 @@
-"""Arrays from elsewhere: lists, pandas, PyTorch on the CPU, and arrays that are on the GPU already."""
+"""Arrays from elsewhere: lists, pandas, PyTorch on the CPU, and arrays that are already on the GPU."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_tensors_that_numpy_has_no_type_for_are_one_clear_line(blobs, torch: Any
         assert "\n" not in str(caught.value)
 
 
-# On the GPU. The emulated device and the stand-in for CuPy's arrays show which way they go; what CuPy and PyTorch
+# On the GPU. The emulated device and the stand-in for CuPy's arrays show which path they take; what CuPy and PyTorch
 # themselves do is left to the tests marked gpu.
 
 
@@ -90,7 +90,7 @@ def cupy_stand_in(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatc
             from_dlpack=lambda array: array.gpu_array,
         )
         monkeypatch.setitem(sys.modules, "cupy", cupy)
-        # What is found out about this machine is remembered, and the stand-in is not what tests on a GPU should find.
+        # Findings about this machine are cached, and tests on a GPU must not find the stand-in.
         monkeypatch.setattr(choice, "cuda_problem", lambda index: "CuPy is a stand-in")
         GpuArray.downloaded.clear()
 
@@ -165,7 +165,7 @@ def test_dlpack_on_the_cpu_is_enough(blobs) -> None:
 
 
 class Odd:
-    """Has a data type that its library does not know how to pass on, as some of PyTorch's tensors."""
+    """Has a data type that its library cannot export, like some of PyTorch's tensors."""
 
     @property
     def __cuda_array_interface__(self) -> Any:

@@ -1,4 +1,4 @@
-"""The callbacks: alone with made-up logs, beside Keras' own, and in whole trainings."""
+"""The callbacks: alone with made-up logs, next to Keras' own, and in complete trainings."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def same_weights(one: Sequential, other: Sequential) -> bool:
 
 
 class Script(Callback):
-    """Puts made-up values into the logs, in front of the callback that is tested."""
+    """Puts made-up values into the logs, before the callback under test."""
 
     def __init__(self, **values: list[float]) -> None:
         self.values = values
@@ -64,11 +64,11 @@ class Script(Callback):
         logs.update({name: values[epoch] for name, values in self.values.items()})
 
 
-# Beside Keras: the same made-up logs must stop the same epoch and give the same rates.
+# Next to Keras: the same made-up logs must stop in the same epoch and give the same rates.
 
 
 class Stub:
-    """What Keras' and gpunet's callbacks need of a model; its weights say which epoch they are from."""
+    """What Keras' and gpunet's callbacks need of a model; its weights show which epoch they are from."""
 
     def __init__(self, rate: float = 1.0) -> None:
         self.optimizer = SimpleNamespace(learning_rate=rate)
@@ -83,7 +83,7 @@ class Stub:
 
 
 def play(callback: Any, values: list[float], monitor: str) -> tuple[list[float], list[Any], int]:
-    """(rates during the epochs, weights at the end, epochs run) for one value of the monitored quantity an epoch."""
+    """(rates during the epochs, weights at the end, epochs run), for the monitored quantity's value in each epoch."""
     stub, rates = Stub(), []
     callback.set_model(stub)
     callback.set_params({"epochs": len(values), "steps": 1, "do_validation": True})
@@ -206,7 +206,7 @@ def test_the_csv_columns_are_those_of_keras(keras_callbacks, tmp_path: Path) -> 
     assert got.count(b"epoch") == 1
 
 
-# In whole trainings.
+# In complete trainings.
 
 
 def test_early_stopping_ends_training_and_restores_the_best_weights(blobs) -> None:
@@ -221,7 +221,7 @@ def test_early_stopping_ends_training_and_restores_the_best_weights(blobs) -> No
 
 
 def test_a_refused_fit_does_not_change_the_weights(blobs) -> None:
-    """A callback that has kept weights from an earlier training does not bring them back at the end of none."""
+    """A callback that kept weights from an earlier training does not restore them if no training took place."""
     model, stopping = small_model(), EarlyStopping("val_loss", restore_best_weights=True)
     fit(model, blobs, Script(val_loss=[0.5, 0.6]), stopping)
     model.fit(*blobs, epochs=2, verbose=0)
@@ -378,7 +378,7 @@ def test_divergence_resets_the_model_to_before_the_epoch(blobs) -> None:
 
 
 def test_divergence_in_the_last_update_undoes_the_epoch_too(blobs) -> None:
-    """With one update an epoch, too: no epoch goes on from weights that are not finite."""
+    """Even with one update per epoch: no epoch continues from weights that are not finite."""
     x, y = blobs
     model, twin = diverging_model(), diverging_model()
     explode = LearningRateScheduler(lambda epoch: 1e39 if epoch == 2 else 0.01)

@@ -1,7 +1,7 @@
-"""A hostile test in small: many threads at one model, in every order that a seed gives them.
+"""A small hostile test: many threads use one model, in an order that a seed determines.
 
-Whatever they do, what comes out must be what some order of whole calls gives: the start's weights, or those at the end
-of an epoch, and never anything in between.
+Whatever they do, the result must be that of some order of complete calls: the initial weights, or those at the end of
+an epoch, and never anything in between.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ def new_model(engine: str) -> Sequential:
 
 
 def all_at_once(calls: list[Callable[[], Any]]) -> list[Any]:
-    """What each gives in a thread of its own, all started at one moment: its result, or the exception."""
+    """Run each in a thread of its own, all started at the same moment; returns each one's result or exception."""
     barrier, outcomes = threading.Barrier(len(calls)), [None] * len(calls)
 
     def run(number: int) -> None:
@@ -97,7 +97,7 @@ def test_concurrent_trainings_have_the_result_of_successive_ones(blobs, engine: 
 
 
 def at_random(model: Sequential, twin: Sequential, x: Any, y: Any, dice: random.Random) -> list[Any]:
-    """What one thread does: its predictions and trainings, and what was refused. twin: a model of its own."""
+    """Run one thread's actions; returns its predictions and trainings, and what was refused. twin: its own model."""
     outcomes: list[Any] = []
     for _ in range(60):
         try:
@@ -128,7 +128,7 @@ def test_every_prediction_is_made_with_the_weights_of_a_complete_epoch(blobs, en
         while len(ends) <= model.epochs_trained:
             whole.fit(x, y, batch_size=20, verbose=0)
             ends.append(whole.predict(x).tobytes())
-        for outcome in (outcome for part in outcomes for outcome in part):  # an exception here is no list
+        for outcome in (outcome for part in outcomes for outcome in part):  # an exception here is not a list
             if isinstance(outcome, np.ndarray):
                 assert outcome.tobytes() in ends
                 predicted += 1

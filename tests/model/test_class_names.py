@@ -46,7 +46,7 @@ def test_names_stay_with_the_model_its_copies_and_files(blobs, tmp_path: Path) -
     x, y, names = labelled(blobs)
     model = new_model()
     model.fit(x, names, verbose=0, validation_data=(x[:9], names[:9]))
-    model.fit(x[:4], names[:4], verbose=0)  # fewer, but none that is not known
+    model.fit(x[:4], names[:4], verbose=0)  # fewer classes, but no unknown ones
     model.fit(x, y, verbose=0)  # numbers mean the same classes
     for name in ("a.safetensors", "a.npz"):
         model.save(tmp_path / name)

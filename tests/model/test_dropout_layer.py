@@ -1,4 +1,4 @@
-"""Dropout as a layer: where it may stand, what it does to a training, and how files and commands keep it."""
+"""Dropout as a layer: where it is allowed, what it does to training, and how files and commands keep it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_same_seed_same_bits_and_every_epoch_drops_others(blobs, engine: str) ->
     other.fit(x, y, 7, 3, 0, shuffle=False)
     assert not np.array_equal(whole.get_weights()[0], other.get_weights()[0])
     losses = []
-    for epoch in range(2):  # a rate of 0: the weights stay, and the loss tells what was dropped
+    for epoch in range(2):  # a rate of 0: the weights do not change, and the loss shows what was dropped
         still = new_model(engine=engine)
         still.optimizer.learning_rate = 0.0
         still.epochs_trained = epoch

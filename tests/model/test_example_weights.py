@@ -1,4 +1,4 @@
-"""sample_weight and class_weight: what they do to a training and its reports, and what is refused."""
+"""sample_weight and class_weight: what they do to training and its reports, and what is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ctrl-C between any two lines of a training: weights, optimizer and count of epochs stay one whole."""
+"""Ctrl-C between any two lines of a training: weights, optimizer and count of epochs stay consistent."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def new_model() -> Sequential:
 
 
 def interrupted_at(number: int, run: Callable[[], Any]) -> int:
-    """Run with Ctrl-C at one of the moments before, between and after lines of WATCHED; how many of them there were."""
+    """Run with Ctrl-C at one of the moments before, between and after lines of WATCHED; returns how many there were."""
     moments = 0
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
@@ -78,7 +78,7 @@ def _signals_are_put_back():
 
 @pytest.mark.usefixtures("_signals_are_put_back")
 def test_a_signal_with_a_foreign_handler_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In a program that has Python in it, `getsignal` may give None."""
+    """In a program that embeds Python, `getsignal` may return None."""
     known, foreign = signal.getsignal, interruption.SIGNALS[-1]
     before = {number: known(number) for number in interruption.SIGNALS}
     monkeypatch.setattr(signal, "getsignal", lambda number: None if number == foreign else known(number))

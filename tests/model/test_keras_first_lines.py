@@ -1,4 +1,4 @@
-"""What Keras' first examples say: Flatten, load_model, save_weights, count_params, use_bias, kernel_initializer."""
+"""What Keras' first examples use: Flatten, load_model, save_weights, count_params, use_bias, kernel_initializer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names that people who know Keras try first: the line that they get, and that Python's ways still hold."""
+"""Names that people who know Keras try first: the line that they get; and Python's own rules still hold."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_a_call_says_what_to_do_instead() -> None:
 def test_a_callback_in_another_module_is_named() -> None:
     with pytest.raises(ImportError, match=r"gpunet has no EarlyStopping: from gpunet.callbacks import EarlyStopping"):
         exec("from gpunet import Dense, EarlyStopping", {})
-    exec("from gpunet.callbacks import EarlyStopping", {})  # as it says
+    exec("from gpunet.callbacks import EarlyStopping", {})  # as the line advises
 
 
 def test_other_names_are_pythons_own_errors() -> None:

@@ -1,4 +1,4 @@
-"""fit_many: each model as if it were alone, callbacks one at a time, endings that concern one model or all."""
+"""fit_many: each model trains as if it were alone, callbacks run one at a time, and errors end one model or all."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def models_of(count: int, **arguments: Any) -> list[Sequential]:
 
 
 def mixed_models(engine: str) -> list[Sequential]:
-    """Different in everything in which models may be."""
+    """Models that differ in everything in which they may differ."""
     shapes = [[], [(7, "relu")], [(40, "sigmoid"), (20, "softsign")], [(33, "tanh")], [(5, "linear"), (6, "softplus")]]
     rules = [Adam(0.01), SGD(0.1), SGD(0.05, 0.9, nesterov=True), gpunet.AdamW(0.02), Adam(0.003, 0.8)]
     models = []
@@ -69,7 +69,7 @@ def without_seconds(history: gpunet.History) -> dict[str, list[float]]:
 
 @pytest.fixture(params=[1, 2, 5])
 def cores(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """As many as it takes, whatever the machine has."""
+    """As many cores as the test needs, whatever the machine has."""
     monkeypatch.setattr(threads, "_count", lambda: request.param)
     return request.param
 
@@ -115,14 +115,14 @@ def test_each_loss_takes_targets_in_its_own_form(blobs) -> None:
 
 
 class Meeting(gpunet.Callback):
-    """Waits in an epoch until so many are in one; then they were trained at the same time."""
+    """Waits in an epoch until enough models are in one, which shows that they are trained at the same time."""
 
     inside, most = 0, 0
     lock = threading.Lock()
 
     @classmethod
     def at(cls, monkeypatch: pytest.MonkeyPatch, seen: list[tuple[int, int]]) -> None:
-        """seen: how many engines train, and with how many threads, whenever one has begun to."""
+        """seen: how many engines train, and with how many threads, whenever one has begun training."""
         cls.inside = 0
         train = ReferenceEngine.train_epoch
 
@@ -158,7 +158,7 @@ def test_fewer_models_than_cores_share_the_cores(blobs, cores: int, monkeypatch)
 
 
 class Watch(gpunet.Callback):
-    """Notes every call, who makes it, and whether another one is under way."""
+    """Records every call, its caller, and whether another call is running."""
 
     busy = False
 
@@ -278,7 +278,7 @@ def test_a_failing_callback_stops_only_its_model(blobs, moment: str, cores: int)
     for number in (0, 1, 3):
         twins[number].fit(*blobs, epochs=2, verbose=0)
         assert same(models[number], twins[number])
-    # What has failed is as fit leaves it, and can be trained.
+    # A model that failed is as fit leaves it, and can be trained.
     again = Fails()
     setattr(again, moment, fail)
     with pytest.raises(ZeroDivisionError):
@@ -310,7 +310,7 @@ def test_many_errors_are_one_warning(blobs) -> None:
 
 @pytest.fixture
 def slow_epochs(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """The reference engine's epochs go on until the event is set; they come up for air."""
+    """The reference engine's epochs last until the event is set; they poll for signals."""
     let_go, train = threading.Event(), ReferenceEngine._train_epoch
 
     def slow(self: Any, *arguments: Any) -> Any:
@@ -328,7 +328,7 @@ def slow_epochs(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="interrupts itself by a timer, which Windows lacks")
 def test_ctrl_c_ends_all_models_after_their_last_complete_epoch(blobs, slow_epochs, cores: int) -> None:
-    """The first epochs are let through, the others are in the middle when the signal comes."""
+    """The first epochs run to their end; the others are under way when the signal comes."""
     models, twins = models_of(7), models_of(7)
     ended: list[str] = []
 
@@ -364,13 +364,13 @@ def test_ctrl_c_ends_all_models_after_their_last_complete_epoch(blobs, slow_epoc
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="interrupts itself by a timer, which Windows lacks")
 def test_ctrl_c_at_any_moment_leaves_consistent_and_free_models(blobs) -> None:
-    """The timer's signal comes where it comes; its delays are seeded, and cover all of a short training."""
+    """The timer's signal comes at any moment; its delays are seeded, and cover all of a short training."""
     x, y = blobs
     models = models_of(3)
     reached: dict[int, list[list[np.ndarray]]] = {}
     for number, twin in enumerate(models_of(3)):
         for untrained in (twin, models[number]):
-            untrained.predict(x)  # makes the first weights
+            untrained.predict(x)  # creates the first weights
         reached[number] = [twin.get_weights()]
         for _ in range(60):
             twin.fit(x, y, verbose=0)
@@ -430,7 +430,7 @@ def test_the_data_is_checked_once(blobs, monkeypatch) -> None:
 
 @pytest.mark.parametrize("engine", ENGINES)
 def test_memory_holds_the_data_once_and_the_arrays_of_each_network(engine: str) -> None:
-    """Pixels in float64 have to be made float32: that is the data, once. What comes with a model is counted alone."""
+    """Pixels in float64 are converted to float32: that is the data, once. A model's own memory is counted apart."""
     rng = np.random.default_rng(0)
     x, y = rng.uniform(size=(20_000, 200)), np.arange(20_000, dtype=np.int32) % 2
     data = 4 * x.size
@@ -441,7 +441,7 @@ def test_memory_holds_the_data_once_and_the_arrays_of_each_network(engine: str) 
             model.compile("adam", INTEGER, engine=engine)
         return made
 
-    fit_many(models(1), x[:100], y[:100], 100, verbose=0)  # what is made at the first use does not count
+    fit_many(models(1), x[:100], y[:100], 100, verbose=0)  # what the first use creates does not count
     one, many = models(1), models(8)
     with threads.at_most(2):
         of_one = peak(lambda: fit_many(one, x, y, 1000, verbose=0))

@@ -1,4 +1,4 @@
-"""Data that is large, read-only or mapped from a file is used where it is."""
+"""Data that is large, read-only or mapped from a file is used in place."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ without_numba = pytest.mark.skipif(gpunet.engines.numba_problem() is not None, r
 
 
 def peak(call: Callable[[], Any]) -> int:
-    """Bytes that a call takes in addition, at its worst moment."""
+    """The most bytes that a call uses in addition, at any moment."""
     tracemalloc.start()
     try:
         before = tracemalloc.get_traced_memory()[0]
@@ -50,7 +50,7 @@ def test_read_only_examples_are_not_copied(data, engine: str, kind: type) -> Non
     model, plain = (Sequential([Dense(2, "softmax", input_dim=INPUTS)], seed=0) for _ in range(2))
     for each in (model, plain):
         each.compile(SGD(1e-7), INTEGER, engine=engine)
-        each.predict(x[:1])  # what is made at the first use does not count
+        each.predict(x[:1])  # what the first use creates does not count
     uses: dict[str, Callable[[], Any]] = {
         "predict": lambda: model.predict(x),
         "evaluate": lambda: model.evaluate(x, y),

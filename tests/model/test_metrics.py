@@ -11,7 +11,7 @@ sklearn_metrics = pytest.importorskip("sklearn.metrics", reason="needs scikit-le
 
 
 def example(seed: int, classes: int = 6) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and probabilities, with classes that nothing is, or is taken for, and equal probabilities."""
+    """Labels and probabilities, with classes without examples or without predictions, and with equal probabilities."""
     rng = np.random.default_rng(seed)
     labels = rng.choice([0, 1, 4], size=40)
     probabilities = rng.integers(1, 4, size=(40, classes)).astype(np.float64)

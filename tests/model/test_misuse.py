@@ -1,4 +1,4 @@
-"""What people hand over by mistake, and the one line that they get for it."""
+"""What people pass by mistake, and the one line that they get for it."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ def test_pytorchs_loaders_and_datasets_get_a_line(blobs) -> None:
 
 
 def test_tensorflows_and_keras_datasets_get_a_line() -> None:
-    """By what they have, or are called: neither is needed for it."""
+    """They are recognized by their attributes or names: neither library is needed."""
 
     class BatchDataset:
         element_spec = ()
@@ -242,7 +242,7 @@ def test_labels_that_count_from_1_get_a_hint(blobs, loss: str) -> None:
         "the labels, and there are 3 classes"
     )
     assert warning.filename == __file__
-    assert caught(lambda: model.fit(x, targets, verbose=0)) == []  # said once
+    assert caught(lambda: model.fit(x, targets, verbose=0)) == []  # warned only once
 
 
 def test_other_labels_get_no_hint(blobs) -> None:

@@ -1,4 +1,4 @@
-"""Sequential: what it promises, and what it refuses before anything has changed."""
+"""Sequential: what it promises, and what it refuses before anything changes."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_learning_rate_can_change_between_epochs(blobs) -> None:
 
 
 def test_a_copy_chooses_its_engine_where_it_is_used(blobs) -> None:
-    """A model that was pickled where there is a GPU predicts where there is none, not even CuPy."""
+    """A model that was pickled on a machine with a GPU predicts on one without, even without CuPy."""
     model = small_model()
     model.fit(*blobs, verbose=0)
     model._session.choice = model._session.choice._replace(engine="tiled")
@@ -413,7 +413,7 @@ FIT_FAULTS = {
 
 
 class LazyAdam(gpunet.Adam):
-    """What a user may write of their own: the engines know nothing of it."""
+    """A user's own optimizer: the engines do not know it."""
 
     def step_sizes(self, updates):
         raise AssertionError("never asked for")

@@ -218,7 +218,7 @@ def test_a_wrong_optimizer_state_is_refused_and_changes_nothing(blobs) -> None:
 
 
 def test_an_infinite_mean_of_squares_is_saved_and_loaded(blobs, path: Path) -> None:
-    """A huge gradient leaves the weights finite and Adam's v infinite; training goes on from there."""
+    """A huge gradient leaves the weights finite and Adam's v infinite; training continues from there."""
     model = trained_model(blobs)
     state = model.optimizer_state
     state.slots["v"][0][1, 2] = np.inf
@@ -278,7 +278,7 @@ def forged(path: Path, changes: dict[str, object], length: int | None = None, si
     header = json.dumps({**json.loads(content[8:end]), **changes}).encode()
     path.write_bytes((length or len(header)).to_bytes(8, "little") + header + content[end:])
     if size is not None:
-        os.truncate(path, size)  # a hole, which takes no room on the disk
+        os.truncate(path, size)  # a hole, which takes no space on the disk
 
 
 HUGE = 3 * 10**9
@@ -376,7 +376,7 @@ def test_a_truncated_file_is_refused(blobs, path: Path, data: st.DataObject) -> 
 @settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_flipped_bits_are_refused_or_change_nothing(blobs, path: Path, data: st.DataObject) -> None:
-    """There are bytes that mean nothing to a reader, such as the time of day in an .npz."""
+    """Some bytes mean nothing to a reader, such as the time of day in an .npz."""
     if not path.exists():
         trained_model(blobs).save(path, include_optimizer=True)
     content = bytearray(path.read_bytes())
@@ -557,7 +557,7 @@ def test_an_error_while_writing_leaves_the_old_file_intact(
 
 
 def test_a_full_disk_leaves_the_old_file_intact(blobs, path: Path) -> None:
-    """A limit on the size of files stands in for a disk that is full."""
+    """A limit on the size of files stands in for a full disk."""
     old = trained_model(blobs)
     old.save(path)
     code = f"import gpunet; m = gpunet.load({str(path)!r}); m.save({str(path)!r}, include_optimizer=True)"

@@ -1,4 +1,4 @@
-"""A model remembers in which numbers its examples came, and refuses the same in others."""
+"""A model remembers the scale of its examples, and refuses examples on another scale."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 @pytest.fixture
 def pictures() -> Pair:
-    """30 pictures of 3 classes, 8 pixels: bytes 0 to 255."""
+    """30 images of 3 classes, 8 pixels: bytes 0 to 255."""
     rng = np.random.default_rng(3)
     labels = np.arange(30, dtype=np.int32) % 3
     images = rng.integers(0, 100, (30, 8)) + 150 * (np.arange(8) % 3 == labels[:, None])

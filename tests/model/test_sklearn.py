@@ -1,4 +1,4 @@
-"""gpunet.sklearn.MLPClassifier: scikit-learn's own checks, and the tools it is there for."""
+"""gpunet.sklearn.MLPClassifier: scikit-learn's own checks, and the tools that it is made for."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_every_default_of_scikit_learn_is_accepted_when_written_out(blobs) -> No
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_alpha_is_scikit_learns(blobs) -> None:
-    """From the same weights, with all examples in one batch: the same weights, and the same loss but for its moment."""
+    """From the same weights, with all examples in one batch: the same loss before the step, the same weights after."""
     x, y = blobs
     arguments = {"solver": "sgd", "alpha": 3.0, "batch_size": 60, "max_iter": 1, "warm_start": True, "tol": 0}
     ours, theirs = quick(**arguments).fit(x, y), Original(8, learning_rate_init=0.02, **arguments, random_state=0)
@@ -277,7 +277,7 @@ def test_random_state_fixes_the_result_and_decides_it(blobs) -> None:
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_early_stopping_ends_with_the_best_weights(blobs) -> None:
-    """Those of the first epoch, here: every later one is too far off."""
+    """Here those of the first epoch: every later one is too far off."""
     x, y = blobs
     classifier = quick(early_stopping=True, solver="sgd", momentum=0.99, learning_rate_init=0.5, max_iter=30).fit(x, y)
     best = int(np.argmax(classifier.validation_scores_))

@@ -1,4 +1,4 @@
-"""The scikit-learn classifier as one job among others: of joblib's processes and threads, and of a Dask cluster."""
+"""The scikit-learn classifier as one job among others: in joblib's processes and threads, and in a Dask cluster."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def fit_and_predict(x: np.ndarray, y: np.ndarray) -> None:
 
 
 def job(x: np.ndarray, y: np.ndarray) -> list[int]:
-    """For a process of its own."""
+    """A job for a separate process."""
     seen: list[int] = []
     with watched(seen):
         fit_and_predict(x, y)

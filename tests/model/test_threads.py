@@ -1,4 +1,4 @@
-"""One model in the hands of several threads: what waits, what is refused, and that nothing stays taken."""
+"""One model used by several threads: what waits, what is refused, and that nothing stays locked."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def new_model(engine: str = "reference") -> Sequential:
 
 
 def in_thread(call: Callable[[], Any]) -> Any:
-    """What the call gives in another thread: its result, or the exception."""
+    """Make the call in another thread; returns its result or exception."""
     outcome: list[Any] = []
 
     def run() -> None:
@@ -43,7 +43,7 @@ def in_thread(call: Callable[[], Any]) -> Any:
 
 
 class Meanwhile(gpunet.Callback):
-    """Does something at a moment of a training, and keeps what came of it."""
+    """Does something at a given moment of a training, and keeps the outcome."""
 
     def __init__(self, moment: str, act: Callable[[], Any]) -> None:
         self.outcome: Any = None
@@ -125,7 +125,7 @@ def test_a_refused_fit_leaves_the_model_free(blobs) -> None:
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="interrupts itself by a timer, which Windows lacks")
 def test_ctrl_c_at_any_moment_leaves_the_model_free(blobs) -> None:
-    """The timer's signal comes where it comes; its delays are seeded, and cover all of a short fit and predict."""
+    """The timer's signal comes at any moment; its delays are seeded, and cover all of a short fit and predict."""
 
     def interrupt(*_: Any) -> None:
         raise KeyboardInterrupt

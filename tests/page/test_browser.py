@@ -1,6 +1,6 @@
-"""The page in a real browser, as whoever opens it meets it: pointer, touch, pen, keys, and nothing that leaves.
+"""The page in a real browser, as users meet it: pointer, touch, pen, keys, and nothing that leaves the page.
 
-To make the guide's screenshot anew: GPUNET_SCREENSHOT=docs/page.png python -m pytest tests/page -k screenshot
+To renew the guide's screenshot: GPUNET_SCREENSHOT=docs/page.png python -m pytest tests/page -k screenshot
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ def browser() -> Iterator[Chrome]:
 
 @pytest.fixture(scope="module")
 def pages(digit_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with pages of the same network with 16 and 32 bits, and of hostile names on other images."""
+    """A folder with pages of the same network with 16 and 32 bits, and one with hostile names and other images."""
     folder = tmp_path_factory.mktemp("pages")
     for name, more in (("16", []), ("32", ["--float32"])):
         assert (
@@ -105,7 +105,7 @@ def pages(digit_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def page(browser: Chrome, pages: Path) -> Iterator[Chrome]:
-    """The page with 16 bits, just opened. Nothing may be said on the console, and nothing asked for but the file."""
+    """The page with 16 bits, just opened. The console must stay empty, and nothing but the file may be requested."""
     yield from opened(browser, pages / "16.html")
 
 
@@ -130,7 +130,7 @@ def screen(width: int, height: int) -> dict[str, Any]:
 
 
 def settled(browser: Chrome) -> None:
-    """Wait until what has changed is computed and painted."""
+    """Wait until changes are computed and painted."""
     browser.execute_async_script(
         "const [done] = arguments, next = requestAnimationFrame; next(() => next(() => next(done)))"
     )
@@ -175,7 +175,7 @@ def text(browser: Chrome, name: str) -> str:
 
 
 def announced(browser: Chrome) -> str:
-    """What a screen reader says once nothing has changed for a while."""
+    """What a screen reader announces once nothing has changed for a while."""
     return browser.execute_async_script(
         "const done = arguments[0], line = document.getElementById('announcement');"
         "new MutationObserver((_, watcher) => { watcher.disconnect(); done(line.textContent); })"
@@ -196,8 +196,8 @@ def press(browser: Chrome, *keys: str) -> None:
 def test_drawn_digits_are_recognized_as_by_gpunet_predict(
     page: Chrome, mnist: gpunet.Dataset, digit_model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Ten traced from test images that the network tells, and ten of our own: nine of ten are right. `gpunet predict`
-    gets the images that the page made, and pictures of the sheet: the same class; for the images the probabilities too.
+    """Ten traced from test images that the network recognizes, and ten of our own: nine of ten are right. `gpunet
+    predict` gets the page's images, and pictures of the sheet: same class, and for the images also same probabilities.
     """
     told_right = gpunet.load(digit_model, device="cpu").predict(mnist.test.images).argmax(axis=1) == mnist.test.labels
     first = [int(np.flatnonzero((mnist.test.labels == digit) & told_right)[0]) for digit in range(10)]
@@ -227,7 +227,7 @@ def test_drawn_digits_are_recognized_as_by_gpunet_predict(
 
 
 def test_the_page_makes_the_same_images_of_strokes_as_python(page: Chrome) -> None:
-    """To the last bit: of scribbles by fine, usual and broad pens, dots, and lines along the sides."""
+    """To the last bit: scribbles by fine, normal and broad pens, dots, and lines along the sides."""
     rng = np.random.default_rng(0)
     drawings = [[[[5, 5, 3]]], [[[0, 0, 1], [0, 100, 1]]], [[[0, 0, 10], [100, 0, 10]]], [[[1, 1, 50], [2, 2, 50]]]]
     for _ in range(60):
@@ -241,7 +241,7 @@ def test_the_page_makes_the_same_images_of_strokes_as_python(page: Chrome) -> No
 
 
 def test_the_page_computes_what_the_model_does_for_every_activation(page: Chrome, mnist: gpunet.Dataset) -> None:
-    """200 test images, with float32 weights that make sums of many sizes."""
+    """200 test images, with float32 weights that give sums of many magnitudes."""
     images = mnist.test.images[:200]
     page.execute_script("window.images = bytesOf(arguments[0])", base64.b64encode(images.tobytes()).decode())
     for activation in HIDDEN_ACTIVATIONS:
@@ -296,7 +296,7 @@ def test_a_finger_and_a_pen_draw(page: Chrome) -> None:
     draw(page, [[(0.3, 0.2), (0.3, 0.8)]], pointerType="pen", force=0.1)
     draw(page, [[(0.7, 0.2), (0.7, 0.8)]], pointerType="pen", force=0.9)
     widths = [line[1][2] for line in strokes(page)]
-    assert widths[1] < widths[0] < widths[2]  # a finger has no pressure that could be trusted
+    assert widths[1] < widths[0] < widths[2]  # a finger has no reliable pressure
     np.testing.assert_array_equal(seen(page), digits.from_strokes(strokes(page)))
 
 
@@ -336,7 +336,7 @@ def test_keys_alone_draw_undo_and_clear_and_the_result_is_announced(page: Chrome
 
 
 def test_everything_is_reached_with_the_tab_key(page: Chrome) -> None:
-    """In an order that makes sense, each with a name."""
+    """In a sensible order, each with a name."""
     from selenium.webdriver.common.keys import Keys
 
     draw(page, [[(0.5, 0.2), (0.5, 0.8)]])
@@ -414,7 +414,7 @@ def test_nothing_overlaps_in_a_window_of_any_width(browser: Chrome, pages: Path,
 
 
 def test_light_and_dark_have_enough_contrast(page: Chrome) -> None:
-    """4.5 to 1 for every text on its ground, as WCAG 2 asks of small letters."""
+    """4.5 to 1 for every text on its background, as WCAG 2 demands for small letters."""
     for mode in ("light", "dark"):
         page.execute_cdp_cmd(
             "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": mode}]}
@@ -475,7 +475,7 @@ def test_the_policy_stops_scripts_and_connections(browser: Chrome, pages: Path) 
 
 
 def test_the_benchmark_measures_image_network_and_both(capsys: pytest.CaptureFixture[str]) -> None:
-    """What it says of the limit of 5 ms is true of what it prints; how long it takes is no matter of a test."""
+    """What it says about the limit of 5 ms agrees with what it prints; how long it takes is not tested."""
     status = page_speed.main(["--runs", "1"])
     head, *lines, verdict = capsys.readouterr().out.splitlines()
     assert head.startswith("784-500-500-10, Chromium ")
@@ -487,7 +487,7 @@ def test_the_benchmark_measures_image_network_and_both(capsys: pytest.CaptureFix
 
 
 def test_the_screenshot_of_the_guide(browser: Chrome, pages: Path, mnist: gpunet.Dataset, tmp_path: Path) -> None:
-    """A picture of the page with something on it. Where it is to be kept, it is of the lecture's network."""
+    """A picture of the page with something on it. If it is to be kept, it is of the lecture's network."""
     path, file = os.environ.get("GPUNET_SCREENSHOT"), pages / "16.html"
     if path:
         model = gpunet.Sequential([gpunet.Dense(500, "sigmoid", input_dim=784), gpunet.Dense(500, "sigmoid")], seed=0)

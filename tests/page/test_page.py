@@ -48,7 +48,7 @@ def untrained(path: Path, *widths: int) -> Path:
 
 @pytest.fixture
 def fashion(tmp_path: Path) -> Path:
-    """A data set of 28 x 28 bytes that are no digits, with 3 classes."""
+    """A data set of 28 x 28 bytes that are not digits, with 3 classes."""
     rng = np.random.default_rng(0)
     y = np.arange(60) % 3
     x = np.uint8(rng.integers(0, 100, (60, 28, 28)) + 70 * (y[:, None, None] == 1))
@@ -144,7 +144,7 @@ def test_names_of_classes_are_shown(in_process: Command, fashion: Path, tmp_path
 def test_train_and_evaluate_say_how_to_make_a_page_of_a_model_of_images(
     in_process: Command, fashion: Path, small_npz: Path
 ) -> None:
-    """And it is that command; the file knows its data. A model of other examples has no page."""
+    """The advice is the right command; the file knows its data. A model of other examples has no page."""
     options = ("--hidden", 4, "--batch-size", 5, "--epochs", 1, "--device", "cpu")
     trained = in_process("gpunet", "train", "--data", fashion, *options, "--save", "a model.npz")
     line = "page    gpunet page 'a model.npz' -o 'a model.html' makes a web page that shows it at work"

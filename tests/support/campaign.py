@@ -1,7 +1,7 @@
 """A program that misuses `gpunet train` in child processes: `campaign.py WHAT COUNT`, in a folder with `blobs.npz`.
 
-It prints one JSON object a trial. The children are forks, which start in a moment, where Python takes half a second; a
-process of its own, because forking needs one that has no threads.
+It prints one JSON object per trial. The children are forks, which start in a moment, where Python takes half a second.
+This is a separate process, because forking needs one without threads.
 
 Moments are counted in calls of functions, Python's and C's, not in seconds: so a seed gives the same moments on a slow
 machine as on a fast one. Half of them are those calls that write a file, which take a small part of the time.
@@ -55,7 +55,7 @@ def start(
 
 
 def end(child: int, name: str) -> dict[str, Any]:
-    """What became of a child."""
+    """How a child ended."""
     _, status = os.waitpid(child, 0)
     texts = {suffix: Path(f"{name}.{suffix}").read_text() for suffix in ("out", "err")}
     return {"status": os.waitstatus_to_exitcode(status), **texts}
@@ -135,7 +135,7 @@ def strike(what: str, target: str, count: int) -> None:
 
 
 def fight(how: str, count: int) -> None:
-    """Two trainings at a time for one checkpoint, both new or both resumed."""
+    """Two trainings at a time that compete for one checkpoint, both new or both resumed."""
     rng = random.Random(how)
     path = Path("c.safetensors")
     end(start([*WORDS, "--checkpoint", "begun.safetensors"], "child", lambda: counting(interrupt_in_the_end)), "child")

@@ -1,4 +1,4 @@
-"""The devices that kernels and engines are tested on: the emulator in several ways, and the GPU where there is one."""
+"""The devices that kernels and engines are tested on: the emulator in several modes, and the GPU if there is one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gpunet.engines.cuda.diagnosis import cuda_problem
 from gpunet.engines.cuda.persistent_plan import DoesNotFitError, make_plan
 from gpunet.layers import Network
 
-# A right kernel gives the same bits in whatever order its threads run.
+# A correct kernel gives the same bits in whatever order its threads run.
 ORDERS: list[str | int] = ["forward", "reverse", 1, 2, 3]
 EMULATED = [f"order-{order}" for order in ORDERS] + ["race", "address"]
 ON_GPU = pytest.param("gpu", marks=pytest.mark.gpu)
@@ -22,7 +22,7 @@ PLAIN = ["order-forward", ON_GPU]
 
 
 def open_device(kind: str, multiprocessors: int = 4, shared_bytes: int = 48 * 1024) -> Device:
-    """A device by its name in the lists above. Skips where it cannot be had; in CI the emulator must be there."""
+    """A device by its name in the lists above. Skips if it is not available; in CI the emulator must be."""
     if kind == "gpu":
         if problem := cuda_problem():
             refuse_or_skip("GPUNET_REQUIRE_GPU", problem)
@@ -50,7 +50,7 @@ def open_device_that_fits(
 
 
 def refuse_or_skip(required_by: str, reason: str, allow_module_level: bool = False) -> None:
-    """A device that an environment variable requires must be there; otherwise its tests are skipped."""
+    """Fail if an environment variable requires the device; otherwise skip its tests."""
     if os.environ.get(required_by, "").lower() not in ("", "0", "false"):
         pytest.fail(f"{required_by} is set, but {reason}")
     pytest.skip(reason, allow_module_level=allow_module_level)

@@ -43,7 +43,7 @@ def problem(
     weighted: bool = False,
     seed: int = 0,
 ):
-    """(images, labels, weights) drawn at random, in the engines' form. weighted: some examples count 0, some much."""
+    """(images, labels, weights) drawn at random, in the engines' form. weighted: some examples count 0, some a lot."""
     rng = np.random.default_rng(seed)
     shape = (examples, network.inputs)
     images = rng.integers(256, size=shape, dtype=np.uint8) if input_bytes else rng.normal(size=shape).astype(np.float32)
@@ -65,7 +65,7 @@ KINDS = [
 
 
 def make(kind: str, network: Network, optimizer: Optimizer, weights: list[np.ndarray], batch_size: int = 5) -> Engine:
-    """kind: an engine, and for those on a GPU, where it runs."""
+    """kind: an engine and, for GPU engines, where it runs."""
     engine, _, device = kind.partition(" ")
     if engine == "compiled":
         if reason := engines.numba_problem():

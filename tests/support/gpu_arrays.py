@@ -1,8 +1,8 @@
-"""A stand-in for CuPy's arrays where there is no GPU: the host cannot read it, and what is copied to it is counted.
+"""A stand-in for CuPy's arrays without a GPU: the host cannot read it, and copies to the host are counted.
 
-It has what CuPy does without a kernel: slices, reshape and get of what lies row after row in memory. Anything else,
-such as arithmetic, a sum or another type, CuPy would first compile for a second or more; here it is an error, and so is
-an attempt to read it as a NumPy array.
+It does what CuPy does without a kernel: slices, reshape, and get of contiguous memory. For anything else, such as
+arithmetic, a sum or another type, CuPy would first compile a kernel for a second or more; here it is an error, and so
+is an attempt to read it as a NumPy array.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def assert_within(got: Floats, truth: Floats, bound: Floats, what: str) -> None:
 
 @dataclass
 class Case:
-    """A batch within an epoch: the second of two, of which the last may be smaller, in a shuffled order."""
+    """A batch within an epoch: the second of two, which may be smaller, in a shuffled order."""
 
     batch: int
     inputs: int
@@ -83,7 +83,7 @@ class Case:
         return x / 255 if self.input_bytes else x
 
     def batches(self, device: Device) -> Batches:
-        """The cursors stand at the second batch of two."""
+        """With the cursors at the second batch of two."""
         return Batches(
             device.upload(self.order), self.gather, device.upload(np.ones(2, np.int32)), self.batch, self.examples
         )
@@ -95,14 +95,14 @@ class Case:
         return DeviceLayer(self.inputs, self.units, activation, device.upload(joined), device.upload(state))
 
     def upper(self, units: int) -> Case:
-        """Of the layer above, with so many units: the same batch, and the rows of its input as they lie."""
+        """The case of the layer above, with this many units: the same batch, with the rows of its input in place."""
         return Case(self.batch, self.units, units, self.rows, False, False, self.rng)
 
     def zeros(self, device: Device, columns: int) -> Array:
         return device.zeros((self.batch, padded(columns)), np.float32)
 
     def result(self, device: Device, array: Array, columns: int) -> Floats:
-        """The batch's rows of a result; what must not be touched was not: padding, and rows beyond the batch."""
+        """The batch's rows of a result. Checks that padding and rows beyond the batch were not touched."""
         values = device.download(array)
         assert not values[:, columns:].any(), "padding must stay 0"
         assert not values[self.rows :].any(), "rows beyond the batch must stay untouched"
@@ -110,7 +110,7 @@ class Case:
 
 
 def run_twice(launches: Launches, result: Array) -> Array:
-    """The result of the second of two runs, which must find the counters of the split as the first did."""
+    """The result of the second of two runs, which must find the split's counters in the same state as the first."""
     launches.run()
     first = launches.device.download(result)
     launches.device.write(result, np.zeros(result.shape, np.float32))
@@ -176,7 +176,7 @@ def softmax_cross_entropy(device: Device, case: Case, kind: str, spread: float) 
 
 
 class WayBack:
-    """The gradient's way back through a case's layer, for any kernel that makes it: its arrays, and the check."""
+    """The backward pass through a case's layer, for any kernel that computes it: its arrays, and the check."""
 
     def __init__(self, device: Device, case: Case, activation: str) -> None:
         self.case, self.activation, self.device = case, activation, device
@@ -317,7 +317,7 @@ def dense_update(device: Device, case: Case, optimizer: Optimizer, update: int =
 
 
 def dense_update_pair(device: Device, case: Case, units: int, optimizer: Optimizer) -> tuple[Floats, Floats]:
-    """The weights of a case's layer and of a second one with so many units, each checked against float64."""
+    """The weights of a case's layer and of a second one with this many units, each checked against float64."""
     assert case.gather
     second = case.upper(units)
     first_step, second_step = Step(device, case, optimizer), Step(device, second, optimizer)
@@ -348,8 +348,8 @@ def dense_backward_update(
     return way.check(), step.check()
 
 
-# For each rule: checks the slots after the step against those before it, and gives (step, bound of its error) of what
-# is taken from the weights. The slots' own error is accounted for in their check: the step starts from what they are.
+# For each rule: checks the slots after the step against those before it, and returns (step, bound of its error) of what
+# is subtracted from the weights. The slots' own error is covered by their check: the step starts from their values.
 
 
 def _adam(adam: Adam, update: int, g: Floats, g_bound: Floats, before: list[Floats], after: list[Floats]):

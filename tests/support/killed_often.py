@@ -1,7 +1,7 @@
 """A program that trains in child processes and kills each at a random moment: `killed_often.py DATA CHECKPOINT KILLS`.
 
 Prints the number of epochs that the checkpoint holds after each kill. The children are forks, which start in a moment,
-where Python takes half a second; a process of its own, because forking needs one that has no threads.
+where Python takes half a second. This is a separate process, because forking needs one without threads.
 """
 
 from __future__ import annotations

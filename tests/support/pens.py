@@ -8,12 +8,12 @@ from PIL import Image
 from scipy import ndimage
 
 Line = list[tuple[float, float]]
-FINE = 4  # dots to a pixel, on which lines are traced
+FINE = 4  # dots per pixel of the grid on which lines are traced
 RING = [(-1, 0), (-1, 1), (0, 1), (1, 1), (1, 0), (1, -1), (0, -1), (-1, -1)]  # around a dot, clockwise from above
 
 
 def own_digits(points: int = 12) -> list[list[Line]]:
-    """The digits 0 to 9, as one writes them, with so many points to an arc."""
+    """The digits 0 to 9 as people write them, with this many points per arc."""
 
     def arc(x: float, y: float, across: float, down: float, start: float, stop: float) -> Line:
         """Of an ellipse with these radii; angles in degrees, 0 to the right and 90 downwards."""
@@ -62,7 +62,7 @@ def _thinned(ink: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _lines(dots: set[tuple[int, int]]) -> list[list[tuple[int, int]]]:
-    """Ways along the dots, from ends first, each as far and as straight as it goes."""
+    """Paths along the dots, starting at ends if possible, each as long and as straight as possible."""
     left, lines = set(dots), []
 
     def near(dot: tuple[int, int], among: set[tuple[int, int]]) -> list[tuple[int, int]]:

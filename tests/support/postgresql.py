@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a test's own, on loopback and in a temporary folder, and why there may be none."""
+"""A test's own PostgreSQL server, on loopback and in a temporary folder, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 USER = "gpunet"  # of the database
-ORDINARY = "nobody"  # whose processes they are where the tests run as root, which PostgreSQL refuses
+ORDINARY = "nobody"  # runs the server if the tests run as root, which PostgreSQL refuses
 SETTINGS = (
     "fsync=off",
     "full_page_writes=off",
@@ -33,7 +33,7 @@ def problem() -> str | None:
 
 
 class Server:
-    """Running when it is made. url: of its database."""
+    """A running server. url: of its database."""
 
     def __init__(self, folder: Path) -> None:
         self._folder, binaries = folder, _binaries()
@@ -52,7 +52,7 @@ class Server:
         self._run("pg_ctl", "start", "--wait", "--silent", f"--log={self._folder / 'log'}", "-o", words)
 
     def stop(self) -> None:
-        """At once, as if the machine had failed."""
+        """Stop at once, as if the machine had failed."""
         self._run("pg_ctl", "stop", "--mode=immediate", "--wait", "--silent")
 
     def _run(self, program: str, *words: str) -> None:
@@ -82,7 +82,7 @@ def running() -> Iterator[Server]:
         try:
             yield server
         finally:
-            with contextlib.suppress(subprocess.CalledProcessError):  # a test has stopped it
+            with contextlib.suppress(subprocess.CalledProcessError):  # a test has already stopped it
                 server.stop()
     finally:
         shutil.rmtree(folder, ignore_errors=True)

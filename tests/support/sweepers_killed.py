@@ -1,8 +1,8 @@
 """Two workers of one sweep, one of which is killed -9 again and again: `sweepers_killed.py KILLS WORDS...`.
 
-The worker that stays keeps in step with the kills, so that they are spread over the whole study however fast the
-machine is; of many cores, each worker uses one. The workers are forks, which start in a moment; a process of its own,
-because forking needs one that has no threads.
+The surviving worker keeps in step with the kills, so that they are spread over the whole study however fast the machine
+is; each worker uses one core. The workers are forks, which start in a moment. This is a separate process, because
+forking needs one without threads.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Emulated devices that count what is asked of them, or have little memory."""
+"""Emulated devices that count calls, or have little memory."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class _Launched:
 
 
 class SmallDevice(EmulatedDevice):
-    """Has so many bytes of memory. peak: the most that was in use at a time since it was last set to 0."""
+    """Has a given number of bytes of memory. peak: the most in use at a time since it was last set to 0."""
 
     def __init__(self, memory: int, **options: Any) -> None:
         super().__init__(**options)
