@@ -44,6 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _predict(argv: Sequence[str] | None) -> int:
     options = _parse(argv)
     tables = [path for path in options.images if is_table(path)]
+    if tables and options.ink != "auto":
+        raise ArgumentError(f"--ink: expected with images, got the table {tables[0]}; leave it out")
     if options.output is not None:
         predictions.check(options.output, options.model, options.images)
     with commandline.outliving_output(PROGRAM, options.output is not None) as output:

@@ -99,6 +99,8 @@ def _train_with(options: argparse.Namespace, saved: saving.Saved | None, records
             accuracy = f"test accuracy {100 * test_accuracy:.2f} %, loss {test_loss:.4f}"
             print(f"{accuracy}, after {timing.summary()}", flush=True)
             final.save()  # before plots and metrics, which matter less
+            if options.plot is not None and not history.epoch:
+                print(f"{PROGRAM}: --plot: no epoch was trained, so {options.plot} is not written", file=sys.stderr)
             if not options.quiet and (line := final.invitation()):
                 print(line, flush=True)
     except TrainingDivergedError as error:

@@ -61,6 +61,12 @@ def test_no_epochs_train_nothing(run: Any) -> None:
         np.testing.assert_array_equal(mine, theirs)
 
 
+def test_a_plot_of_no_epochs_is_said_to_be_left_out(run: Any) -> None:
+    status, _, err = run("--hidden", 6, "--epochs", 0, "--plot", "p.png", "--quiet")
+    assert (status, err) == (0, "gpunet train: --plot: no epoch was trained, so p.png is not written\n")
+    assert not Path("p.png").exists()
+
+
 def test_a_large_batch_is_all_of_the_data(run: Any) -> None:
     for size, name in ((50, "a.npz"), (1000, "b.npz")):
         assert run("--hidden", 6, "--epochs", 2, "--batch-size", size, "--save", name)[0] == 0

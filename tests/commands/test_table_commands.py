@@ -169,6 +169,7 @@ REFUSED = {
     ),
     "suffix": (predict, ["m.safetensors", "flowers.csv", "--output", "a.txt"], "--output: a.txt: expected a name that"),
     "itself": (predict, ["m.safetensors", "flowers.csv", "--output", "flowers.csv"], "--output: flowers.csv is also"),
+    "ink": (predict, ["m.safetensors", "flowers.csv", "--ink", "dark"], "--ink: expected with images, got the table"),
     "page": (
         page,
         ["m.safetensors", "-o", "a.html"],
