@@ -12,7 +12,9 @@ import pytest
 import gpunet
 import standin
 from gpunet import Adam, Dense, Sequential, fit_many
+from gpunet.engines.cuda.device import open_gpu
 from gpunet.engines.cuda.engine import CudaEngine
+from gpunet.errors import DeviceError
 from standin import Computer, Gpu
 from support.devices import open_device
 
@@ -129,6 +131,16 @@ def test_the_data_is_uploaded_once_for_all_models_of_a_gpu(blobs, two_gpus: Comp
     monkeypatch.setattr(CudaEngine, "upload", watched)
     fit_many([*models(), *models()], *blobs, 15, 1, 0, validation_split=0.25)
     assert len(uploaded) == len(set(uploaded)) == 2 * 4  # training and validation, images and targets
+
+
+def test_a_gpu_that_is_lost_in_one_stream_is_lost_in_all(two_gpus: Computer) -> None:
+    first, share, other = open_gpu(0), open_gpu(0, 1), open_gpu(1, 1)
+    two_gpus.gpus[0].break_down()
+    with pytest.raises(DeviceError, match="the GPU failed"):
+        share.zeros(4, np.float32)
+    assert first.lost is not None
+    assert share.lost == first.lost
+    assert other.lost is None
 
 
 def test_a_gpu_that_fails_ends_its_models_and_no_others(blobs, two_gpus: Computer) -> None:

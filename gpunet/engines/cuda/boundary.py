@@ -26,14 +26,15 @@ CANNOT_LOAD = (200, 209, 218, 221, 222)  # images, PTX and kernels that this dri
 
 
 class Boundary:
-    """The boundary of one GPU.
+    """The boundary of one GPU, or of one of its streams.
 
+    first:     that of the GPU's first stream, for another one: a GPU that is lost is lost for all.
     lock:      held by the thread that calls CuPy; only ever taken by `with`, because Ctrl-C may come at any moment (see
                gpunet/turns.py).
     capturing: work is being captured, so the GPU must not be queried.
     """
 
-    def __init__(self, cupy: Any, index: int) -> None:
+    def __init__(self, cupy: Any, index: int, first: Boundary | None = None) -> None:
         self.index, self.lock, self.capturing = index, threading.RLock(), False
         self.runtime = cupy.cuda.runtime
         self.errors = (
@@ -42,12 +43,13 @@ class Boundary:
             cupy.cuda.memory.OutOfMemoryError,
         )
         self._process = os.getpid()
-        self._lost: str | None = None
+        self._first = first or self
+        self._lost: str | None = None  # of the first one
 
     @property
     def lost(self) -> str | None:
         """Why this process can no longer use the GPU; None while it can."""
-        return self._lost if os.getpid() == self._process else FORKED
+        return self._first._lost if os.getpid() == self._process else FORKED
 
     def require_usable(self) -> None:
         """Raise DeviceError if the GPU is lost."""
@@ -65,11 +67,11 @@ class Boundary:
                 f"not enough GPU memory ({line}); close other programs on the GPU, or use a smaller network or batch"
             )
         if failure := self._failure():
-            self._lost = (
+            self._first._lost = (
                 f"the GPU failed ({failure}) and cannot be used any more by this process; restart it, or compute with "
                 "device='cpu'"
             )
-            return DeviceError(self._lost)
+            return DeviceError(self._first._lost)
         if status in CANNOT_LOAD:
             return DeviceError(
                 f"the driver cannot load a kernel that CUDA compiled for this GPU ({line}); update the NVIDIA driver"

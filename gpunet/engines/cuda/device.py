@@ -122,6 +122,7 @@ class CudaDevice:
     announce: called once, with a line, before kernels are compiled that are not in the cache.
     folder:   of the kernel sources, if not the project's own.
     index:    which of the GPUs that are visible to CUDA.
+    first:    the same GPU with its first stream, if this is for another one.
     """
 
     def __init__(
@@ -129,6 +130,7 @@ class CudaDevice:
         announce: Callable[[str], None] | None = None,
         folder: str | Path | None = None,
         index: int = 0,
+        first: CudaDevice | None = None,
     ) -> None:
         import cupy
 
@@ -137,7 +139,7 @@ class CudaDevice:
         self._announce: Callable[[str], None] | None = announce or _print_to_stderr
         self._held: list[Any] | None = None  # while a graph is captured: what it will use
         open_gpu_context(cupy, index)
-        self.boundary = Boundary(cupy, index)
+        self.boundary: Boundary = Boundary(cupy, index, None if first is None else first.boundary)
         self.stream = self._make_stream()
         properties = cupy.cuda.runtime.getDeviceProperties(index)
         self.name: str = properties["name"].decode()
@@ -303,10 +305,10 @@ def open_gpu(index: int, stream: int = 0) -> CudaDevice:
     """
     key = index, stream
     if key not in _opened:  # a forked process must not wait for a lock that no thread will release
-        announce = None if stream == 0 else open_gpu(index).say_once
+        first = None if stream == 0 else open_gpu(index)
         with _opening:
             if key not in _opened:
-                _opened[key] = CudaDevice(announce, index=index)
+                _opened[key] = CudaDevice(None if first is None else first.say_once, index=index, first=first)
     return _opened[key]
 
 
