@@ -280,34 +280,22 @@ def network_of(layers: Iterable[Layer], inputs: int | None = None) -> Network:
     prepared: list[Preparation] = []
     for number, layer in enumerate(layers):
         if isinstance(layer, Preparation):
-            kind = type(layer).__name__
             if activations or (number and isinstance(layer, Input)):
-                place = (
+                first = (
                     "as the first layer of the model" if isinstance(layer, Input) else "before the first Dense layer"
                 )
-                raise ArgumentError(f"{kind}: expected {place}")
-            if widths and layer.inputs not in (None, widths[0]):
-                raise ArgumentError(f"{kind}: for {layer.inputs} inputs, but the layer before it says {widths[0]}")
+                raise ArgumentError(f"{type(layer).__name__}: expected {first}")
+            _check_preparation(layer, prepared, widths)
             if layer.inputs is not None:
                 widths = [layer.inputs]
-            if any(type(layer) is type(other) for other in prepared):
-                raise ArgumentError(f"{kind}: the model has one already")
             prepared.append(layer)
         elif isinstance(layer, Dense):
-            if layer.inputs is not None:
-                if not widths:
-                    widths.append(layer.inputs)
-                elif layer.inputs != widths[-1]:
-                    raise ArgumentError(
-                        f"Dense: input_dim={layer.inputs}, but the layer before it has {widths[-1]} outputs"
-                    )
-            elif not widths:
-                if inputs is None:
-                    raise ArgumentError(
-                        "the model does not know its number of inputs yet; give the first layer input_dim=..., "
-                        "or call fit first, which takes it from the data"
-                    )
-                widths.append(inputs)
+            if not widths:
+                widths.append(_known_inputs(layer, inputs))
+            elif layer.inputs not in (None, widths[-1]):
+                raise ArgumentError(
+                    f"Dense: input_dim={layer.inputs}, but the layer before it has {widths[-1]} outputs"
+                )
             widths.append(layer.units)
             activations.append(layer.activation)
             biases.append(layer.use_bias)
@@ -337,6 +325,26 @@ def network_of(layers: Iterable[Layer], inputs: int | None = None) -> Network:
     functions = tuple(activation or "linear" for activation in activations)
     rates = tuple(rate or 0.0 for rate in dropout)
     return Network(tuple(widths), functions, tuple(biases), tuple(penalties), rates)
+
+
+def _check_preparation(layer: Preparation, before: Sequence[Preparation], widths: Sequence[int]) -> None:
+    """Raise ArgumentError unless it fits the layers before it. widths: the number of inputs, if they say it."""
+    kind = type(layer).__name__
+    if widths and layer.inputs not in (None, widths[0]):
+        raise ArgumentError(f"{kind}: for {layer.inputs} inputs, but the layer before it says {widths[0]}")
+    if any(type(layer) is type(other) for other in before):
+        raise ArgumentError(f"{kind}: the model has one already")
+
+
+def _known_inputs(first: Dense, inputs: int | None) -> int:
+    """The inputs of the first Dense layer. inputs: as in `network_of`."""
+    known = inputs if first.inputs is None else first.inputs
+    if known is None:
+        raise ArgumentError(
+            "the model does not know its number of inputs yet; give the first layer input_dim=..., "
+            "or call fit first, which takes it from the data"
+        )
+    return known
 
 
 def _checked_rate(rate: object) -> float:
