@@ -119,11 +119,12 @@ class Study:
         return self.storage.patiently(claim)
 
     def release(self, claims: Sequence[Claim]) -> None:
-        """Leave the trials that are not over to other workers."""
+        """Leave the trials that are not over to other workers, unless one of these has taken them over already."""
         for claim in claims:
             if not claim.over:
                 self._beats.stop(claim.trial)
-                self._set_state(claim, TrialState.WAITING)
+                if self._worker_of(claim) == self._me:
+                    self._set_state(claim, TrialState.WAITING)
 
     # Outcomes
 
@@ -230,6 +231,9 @@ class Study:
         if end is not None:
             self._write(lambda: self.storage.optuna.set_trial_user_attr(claim.trial, END, end))
         self._set_state(claim, state, values)
+
+    def _worker_of(self, claim: Claim) -> object:
+        return self.storage.patiently(lambda: self.storage.optuna.get_trial(claim.trial).user_attrs.get(WORKER))
 
     def _set_state(self, claim: Claim, state: TrialState, values: list[float] | None = None) -> None:
         self._write(lambda: self.storage.optuna.set_trial_state_values(claim.trial, state, values))

@@ -504,6 +504,18 @@ def test_a_database_that_goes_away_at_the_end_is_waited_for(run: Run, monkeypatc
     assert capsys.readouterr().err == ""
 
 
+def test_a_trial_that_was_taken_over_is_not_left_to_a_third(run: Run, monkeypatch) -> None:
+    def taken_over() -> None:
+        study = study_of()
+        running = next(trial for trial in study.trials if trial.state.name == "RUNNING")
+        study._storage.set_trial_user_attr(running._trial_id, "worker", "another")
+        raise KeyboardInterrupt
+
+    count_epochs(monkeypatch, at=1, do=taken_over)
+    assert run("--batch-size 10 25") == 128 + signal.SIGINT
+    assert [trial.state.name for trial in study_of().trials if trial.user_attrs["worker"] == "another"] == ["RUNNING"]
+
+
 def test_a_study_may_get_more_trials(run: Run, monkeypatch) -> None:
     epochs = count_epochs(monkeypatch)
     for trials, known in ((2, 2), (4, 4), (3, 4)):
