@@ -181,7 +181,9 @@ def _save(options: argparse.Namespace, worker: Worker, best: Outcome, dataset: D
 def _write(options: argparse.Namespace, known: Known, records: TextIO, failures: Sequence[OutputError] = ()) -> int:
     """Write --plot and --metrics; returns the exit status. A failure is one line; the other file is still written."""
     found = list(failures)
-    if options.plot is not None and best_of(known.outcomes) is not None:
+    if options.plot is not None and best_of(known.outcomes) is None:
+        print(f"{PROGRAM}: --plot: no trial is complete, so {options.plot} is not written", file=sys.stderr)
+    elif options.plot is not None:
         try:
             plots.write(plot.figure(known.space, known.outcomes), options.plot)
         except OutputError as error:

@@ -147,6 +147,9 @@ def test_where_all_diverge_there_is_no_best(run: Run, capsys) -> None:
     assert run("--activation relu --optimizer sgd --learning-rate 1e30 2e30 --save a.npz") == 1
     assert re.search(r"no trial came to its end; trial 0: learning rate 1e\+30: diverged", capsys.readouterr().err)
     assert not Path("a.npz").exists()
+    assert run("--report --plot a.png", ()) == 0
+    assert capsys.readouterr().err == "gpunet sweep: --plot: no trial is complete, so a.png is not written\n"
+    assert not Path("a.png").exists()
 
 
 # What is chosen
