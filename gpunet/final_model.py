@@ -42,15 +42,19 @@ class FinalModel:
         shape = self._dataset.train.images.shape[1:]
         return invitation(self._path, shape) if self._saved and self._path is not None else None
 
-    def save_interrupted(self, interruption: Interruption) -> str:
-        """Save what there is, and say so: the end of a line."""
+    def save_interrupted(self, interruption: Interruption, best: int | None = None) -> str:
+        """Save what there is, and say so: the end of a line.
+
+        best: the epoch that the model's weights are of, if not of the last one.
+        """
         if self._path is None:
             return ""
         if not (self._saved or self.failures):
             if interruption.at_once or not self._model.epochs_trained:
                 return f"; nothing was saved: {'stopped at once' if interruption.at_once else 'no epoch finished'}"
             self.save()
-        return f"; the model as of then is in {self._path}" if self._saved else ""
+        when = "then" if best is None else f"epoch {best}, the best one,"
+        return f"; the model as of {when} is in {self._path}" if self._saved else ""
 
     def not_saved(self) -> str:
         """The end of a line about training that failed: that there is no model."""

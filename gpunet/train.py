@@ -111,7 +111,9 @@ def _train_with(options: argparse.Namespace, saved: saving.Saved | None, records
         if best is not None and not interruption.at_once and model.epochs_trained:
             best.set_model(model)
             best.bring_back()
-        kept = f"; continue with --resume {checkpointer.path}" if checkpointer else final.save_interrupted(interruption)
+        kept = f"; continue with --resume {checkpointer.path}" if checkpointer else None
+        if kept is None:
+            kept = final.save_interrupted(interruption, best.epochs if best is not None and best.weights else None)
         print(f"interrupted after {timing.summary()}{timing.last_epoch()}{kept}", flush=True)
         status = interruption.exit_status
     finally:

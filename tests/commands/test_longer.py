@@ -115,6 +115,13 @@ def test_the_best_epoch_survives_an_interruption(run: Any, monkeypatch: Any, sto
     assert saving.read("c.npz").training["best"] == saving.read("c0.npz").training["best"]
 
 
+def test_an_interrupted_training_says_which_epoch_is_saved(run: Any, monkeypatch: Any) -> None:
+    monkeypatch.setattr(train, "History", lambda: StopAfter(3))
+    status, out, _ = run(*RESTLESS, "--keep", "best", "--save", "m.npz")
+    assert status == 130
+    assert f"; the model as of epoch {saving.read('m.npz').epochs_trained}, the best one, is in m.npz\n" in out
+
+
 def test_early_stopping_ends_training_and_a_resumed_one_stays_ended(run: Any) -> None:
     status, out, _ = run(*RESTLESS, "--early-stopping", 2, "--checkpoint", "c.npz")
     assert status == 0
