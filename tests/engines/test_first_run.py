@@ -221,7 +221,7 @@ def test_a_full_disk_only_prevents_caching(computer: Computer, monkeypatch, tmp_
 def test_a_gpu_is_opened_once_by_however_many_threads(computer: Computer, monkeypatch) -> None:
     begun, second_begun, opened = [], threading.Event(), []
 
-    def slowly(announce: Any, index: int) -> Any:
+    def slowly(announce: Any, index: int, first: Any) -> Any:
         begun.append(index)
         if len(begun) == 2:
             second_begun.set()
