@@ -20,13 +20,16 @@ class Pace:
     """How many threads work at a time: fewer if other programs want the cores so much that fewer are faster.
 
     Threads that often fall asleep while they wait for others are a sign of that. Then half of them are tried for a
-    moment, and kept if the work goes faster. Now and then more are tried again. Results do not depend on it.
+    moment, and kept if the work goes faster. Now and then more are tried again. Without that sign, half are tried
+    rarely: cores may be so far apart that a batch is over before they have told one another about it. Results do not
+    depend on any of this.
     """
 
     WINDOW_SECONDS = 0.1  # of one measurement
     SLEEPS_A_SECOND = 30.0  # per thread; above that, fewer threads are tried
     GAIN = 1.05  # how much faster more threads must be, because fewer leave cores to other programs
     LONGEST_PAUSE = 32  # windows between two trials
+    LONG_PAUSE = 64  # windows between two trials of fewer threads without a sign, each of half a window
 
     def __init__(self, threads: int) -> None:
         self.threads = self.active = threads
@@ -35,6 +38,8 @@ class Pace:
         self._rate = 0.0  # recent phases per second with the usual number of threads
         self._usual: int | None = None  # that number, while another one is being tried
         self._pause = self._left = 1  # windows between trials, and until the next one
+        self._left_without_sign = 1  # windows until fewer threads are tried in any case
+        self._has_sign = True  # for what is being tried
 
     def note(self, phases: int, seconds: float, sleeps: int) -> int:
         """Note what the active threads did in some seconds; returns how many threads should work from now on."""
@@ -43,7 +48,8 @@ class Pace:
             self._seconds + seconds,
             self._sleeps + sleeps,
         )
-        if self._seconds >= self.WINDOW_SECONDS and self._phases and self.threads > 1:
+        window = self.WINDOW_SECONDS if self._has_sign else self.WINDOW_SECONDS / 2
+        if self._seconds >= window and self._phases and self.threads > 1:
             rate, sleeps_a_second = self._phases / self._seconds, self._sleeps / self._seconds / self.active
             self._phases, self._seconds, self._sleeps = 0, 0.0, 0
             if self._usual is None:
@@ -55,6 +61,7 @@ class Pace:
 
     def _try_others(self, sleeps_a_second: float) -> None:
         self._left -= 1
+        self._left_without_sign -= 1
         wanted = self.active
         if self.active > 1 and sleeps_a_second > self.SLEEPS_A_SECOND:
             wanted = self.active // 2
@@ -62,15 +69,21 @@ class Pace:
             wanted = min(2 * self.active, self.threads)
         if self._left <= 0 and wanted != self.active:
             self._usual, self.active = self.active, wanted
+        elif self._left_without_sign <= 0 and self.active == self.threads:
+            self._usual, self.active, self._has_sign = self.active, self.active // 2, False
+            self._left_without_sign = self.LONG_PAUSE
 
     def _decide(self, rate: float) -> None:
         """Keep the number that was tried, or go back to the usual one."""
         usual, self._usual = self._usual or self.active, None
-        if rate > self._rate * (self.GAIN if self.active > usual else 1 / self.GAIN):
+        needed = self.GAIN if self.active > usual or not self._has_sign else 1 / self.GAIN
+        if rate > self._rate * needed:
             self._rate, self._pause = rate, 1
         else:
-            self.active, self._pause = usual, min(2 * self._pause, self.LONGEST_PAUSE)
-        self._left = self._pause
+            self.active = usual
+            if self._has_sign:
+                self._pause = min(2 * self._pause, self.LONGEST_PAUSE)
+        self._left, self._has_sign = self._pause, True
 
 
 def run_on_threads(
