@@ -11,6 +11,7 @@ import _thread
 import contextlib
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from queue import Empty, SimpleQueue
 from typing import Any
@@ -357,6 +358,7 @@ class _SideBySide:
         self._display = display
         self._cores = threads.count()
         self._places = {member.device: places_of(member.training.choice) for member in members}
+        self._left = Counter(member.device for member in members)  # on each device, not yet ended
         self._bell: SimpleQueue[_Member] = SimpleQueue()
         self._looked = time.monotonic()
 
@@ -364,7 +366,7 @@ class _SideBySide:
         try:
             while self._waiting or self._running:
                 for member in list(self._waiting):
-                    if member.take_place(self._places[member.device], self._left_on(member.device)):
+                    if member.take_place(self._places[member.device], self._left[member.device]):
                         self._running.append(member)
                         self._waiting.remove(member)
                         self._go_on(member)
@@ -375,10 +377,6 @@ class _SideBySide:
             raise
         finally:
             self._display.close()
-
-    def _left_on(self, device: tuple[str, int]) -> int:
-        """Trainings on a device that have not ended."""
-        return sum(member.device == device for member in [*self._waiting, *self._running])
 
     def _wait(self) -> None:
         """Until an epoch is over, or it is time to look at the progress."""
@@ -407,6 +405,7 @@ class _SideBySide:
         self._running.remove(member)
         assert member.place is not None
         self._places[member.device].give_back(member.place)
+        self._left[member.device] -= 1
         self._display.ended(member.number, member.history, member.told)
 
     def _run(self, member: _Member, errand: _Errand, most_threads: int) -> None:
@@ -415,7 +414,7 @@ class _SideBySide:
 
     def _threads_of(self, member: _Member) -> int:
         """One, and more where fewer models are left than cores: results do not depend on it."""
-        return max(1, self._cores // self._left_on(member.device))
+        return max(1, self._cores // self._left[member.device])
 
     def _stop(self) -> None:
         """End all, when no thread touches a model any more; a second Ctrl-C does not change that."""
