@@ -18,7 +18,8 @@ from gpunet.engines.cuda.crossover import tiled_cycles
 from gpunet.engines.cuda.device import Device, open_gpu
 from gpunet.engines.cuda.diagnosis import cuda_problem
 from gpunet.engines.cuda.persistent_cycles import persistent_cycles
-from gpunet.engines.cuda.persistent_plan import DoesNotFitError, Plan, make_plan
+from gpunet.engines.cuda.persistent_plan import DoesNotFitError, make_plan
+from gpunet.engines.cuda.shares import Part, part_of
 from gpunet.errors import ArgumentError, DeviceError
 from gpunet.layers import Network
 from gpunet.optimizers import Adam, Optimizer
@@ -75,18 +76,21 @@ def numba_problem() -> str | None:
     return "Numba's compiler is switched off (NUMBA_DISABLE_JIT)" if numba.config.DISABLE_JIT else None
 
 
-def _persistent_plan(network: Network, batch_size: int, optimizer: Optimizer, gpu: Device) -> Plan:
-    """With inputs as bytes and targets as classes it would need a little less. Raises DoesNotFitError."""
-    return make_plan(network, optimizer.rule, batch_size, False, False, gpu)
+def _persistent(network: Network, batch_size: int, optimizer: Optimizer, gpu: Device) -> tuple[str | None, str]:
+    """The persistent engine's objection and place: see Row."""
+    return _persistent_estimate(network, batch_size, optimizer.rule, part_of(gpu, gpu.multiprocessors))
 
 
-def _persistent_objection(network: Network, batch_size: int, optimizer: Optimizer, gpu: Device) -> str | None:
+@functools.lru_cache(maxsize=256)  # asked for by every `fit`, twice; plans and estimates take many milliseconds
+def _persistent_estimate(network: Network, batch_size: int, rule: str, gpu: Part) -> tuple[str | None, str]:
     try:
-        plan = _persistent_plan(network, batch_size, optimizer, gpu)
+        # With inputs as bytes and targets as classes it would need a little less.
+        plan = make_plan(network, rule, batch_size, False, False, gpu)
     except DoesNotFitError as reason:
-        return str(reason)
-    longer = persistent_cycles(plan) / tiled_cycles(network, optimizer.rule, batch_size, gpu)
-    return f"{longer:.1f} times as long for batches of {batch_size}, by an estimate" if longer > 1 else None
+        return str(reason), ""
+    longer = persistent_cycles(plan) / tiled_cycles(network, rule, batch_size, gpu)
+    objection = f"{longer:.1f} times as long for batches of {batch_size}, by an estimate" if longer > 1 else None
+    return objection, plan.words
 
 
 TABLE = {
@@ -98,8 +102,8 @@ TABLE = {
         "gpunet.engines.cuda.persistent",
         "PersistentEngine",
         "tiled",
-        objection=_persistent_objection,
-        place=lambda *arguments: _persistent_plan(*arguments).words,
+        objection=lambda *arguments: _persistent(*arguments)[0],
+        place=lambda *arguments: _persistent(*arguments)[1],
         shares=True,
     ),
 }
