@@ -16,6 +16,7 @@ from gpunet import (
     engines,
     files,
     known_data,
+    output_files,
     plots,
     resume,
     saving,
@@ -228,19 +229,7 @@ def _check_outputs(options: argparse.Namespace, saved: saving.Saved | None) -> N
     if saved is not None and checkpoint is None and saved.epochs_trained < options.epochs:
         files.check_output("--resume", options.resume)
     named = {f"--{name}": getattr(options, name) for name in ("data", "resume", "from", "metrics", "save", "plot")}
-    if options.metrics == STANDARD_OUTPUT:
-        del named["--metrics"]
-    elif options.metrics is not None:
-        files.check_output("--metrics", options.metrics, grows=True)
-    files.check_distinct({**named, "--checkpoint": checkpoint})
-    if options.plot is not None:
-        plots.check(options.plot)
-    if options.save is not None:
-        files.check_output("--save", options.save)
-        try:
-            saving.as_path(options.save)
-        except ArgumentError as error:
-            raise ArgumentError(f"--save: {error}") from None
+    output_files.check(options, {**named, "--checkpoint": checkpoint})
 
 
 def _check_room(options: argparse.Namespace, model: Sequential) -> None:

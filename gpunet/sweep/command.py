@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from types import ModuleType
 
-from gpunet import commandline, files, plots, saving, training_options
+from gpunet import commandline, output_files, training_options
 from gpunet.callbacks.metrics_file import STANDARD_OUTPUT
 from gpunet.commandline import Option
 from gpunet.errors import ArgumentError
@@ -86,7 +86,8 @@ def _sweep(argv: Sequence[str] | None) -> int:
     with commandline.outliving_output(PROGRAM, wanted=True) as output:
         space = Space({option.name: getattr(options, option.name) for option in spaces.OPTIONS})
         _check(options, space)
-        _check_outputs(options)
+        files_of = {f"--{name}": getattr(options, name) for name in ("data", "storage", "metrics", "save", "plot")}
+        output_files.check(options, files_of)
         run = _running()
         records = sys.stdout
         with contextlib.redirect_stdout(sys.stderr) if alone else contextlib.nullcontext():
@@ -151,24 +152,6 @@ def _check(options: argparse.Namespace, space: Space) -> None:
         raise ArgumentError(
             f"--trials: there are only {len(space.combinations())} combinations; leave --trials out to train them all"
         )
-
-
-def _check_outputs(options: argparse.Namespace) -> None:
-    """Raise ArgumentError, before any work, if an output file cannot be written or is named by two options."""
-    named = {f"--{name}": getattr(options, name) for name in ("data", "storage", "metrics", "save", "plot")}
-    if options.metrics == STANDARD_OUTPUT:
-        del named["--metrics"]
-    elif options.metrics is not None:
-        files.check_output("--metrics", options.metrics, grows=True)
-    files.check_distinct(named)
-    if options.plot is not None:
-        plots.check(options.plot)
-    if options.save is not None:
-        files.check_output("--save", options.save)
-        try:
-            saving.as_path(options.save)
-        except ArgumentError as error:
-            raise ArgumentError(f"--save: {error}") from None
 
 
 def _running() -> ModuleType:

@@ -91,7 +91,18 @@ def test_no_code_of_the_package_asks_for_an_engine_by_name(name: str) -> None:
 
 COMMANDS = {
     *("__main__", "commandline", "doctor", "evaluate", "final_model", "gpunet", "interruption", "kernel_report"),
-    *("known_data", "page", "predict", "predict_table", "predictions", "resume", "sweep", "train", "training_options"),
+    *(
+        "known_data",
+        "output_files",
+        "page",
+        "predict",
+        "predict_table",
+        "predictions",
+        "resume",
+        "sweep",
+        "train",
+        "training_options",
+    ),
 }
 FOUNDATIONS = {
     *(
