@@ -11,7 +11,15 @@ from gpunet.engines.reference import ReferenceEngine
 from gpunet.layers import Network
 from gpunet.optimizers import SGD, Adam
 from support.devices import EMULATED
-from support.engine_cases import CUDA, KINDS, OPTIMIZERS, assert_follows_the_reference, distance, make, problem
+from support.engine_cases import (
+    CUDA,
+    KINDS,
+    OPTIMIZERS,
+    assert_follows_the_reference,
+    assert_is_clean,
+    make,
+    problem,
+)
 
 PENALIZED = Network((20, 16, 12, 10), ("sigmoid", "tanh", "softmax"), l2=(0.02, 0.0, 0.05))
 
@@ -38,13 +46,7 @@ def test_every_optimizer_takes_a_penalty(kind, optimizer, batch_size) -> None:
 @pytest.mark.parametrize("kind", EMULATED)
 def test_a_training_with_a_penalty_is_clean_in_every_order_and_under_sanitizers(kind, engine) -> None:
     network = Network((9, 7, 3), ("sigmoid", "softmax"), l2=(0.02, 0.05))
-    images, labels, weights = problem(network, 10, input_bytes=True)
-    trained = make(f"{engine} {kind}", network, Adam(0.01), weights)
-    truth = ReferenceEngine(network, Adam(0.01), weights, np.float64)
-    order = np.arange(10, dtype=np.int32)
-    trained.train_epoch(trained.upload(images), trained.upload(labels), order, 5)
-    truth.train_epoch(images, labels, order, 5)
-    assert distance(trained.weights, truth.weights) < 1e-6
+    assert_is_clean(f"{engine} {kind}", network, problem(network, 10, input_bytes=True), 5)
 
 
 def test_the_penalty_pulls_weights_and_leaves_biases_alone() -> None:

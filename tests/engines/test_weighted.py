@@ -16,6 +16,7 @@ from support.engine_cases import (
     SMALL,
     assert_epochs_report_what_the_reference_reports,
     assert_follows_the_reference,
+    assert_is_clean,
     assert_same_bits,
     distance,
     make,
@@ -65,13 +66,7 @@ def test_weights_of_1_give_the_bits_of_no_weights(kind, batch_size) -> None:
 @pytest.mark.parametrize("kind", EMULATED)
 def test_a_weighted_training_is_clean_in_every_order_and_under_sanitizers(kind, engine) -> None:
     network = Network((9, 7, 3), ("sigmoid", "softmax"))
-    images, labels, weights = problem(network, 10, input_bytes=True, weighted=True)
-    trained = make(f"{engine} {kind}", network, Adam(0.01), weights)
-    truth = ReferenceEngine(network, Adam(0.01), weights, np.float64)
-    order = np.arange(10, dtype=np.int32)
-    trained.train_epoch(trained.upload(images), trained.upload(labels), order, 4)
-    truth.train_epoch(images, labels, order, 4)
-    assert distance(trained.weights, truth.weights) < 1e-6
+    assert_is_clean(f"{engine} {kind}", network, problem(network, 10, input_bytes=True, weighted=True), 4)
 
 
 def test_a_whole_weight_is_an_example_so_many_times() -> None:

@@ -140,6 +140,20 @@ def assert_epochs_report_what_the_reference_reports(engine, images, labels, weig
     np.testing.assert_allclose(engine.predict(uploaded[0]), reference.predict(images), atol=1e-5)
 
 
+def assert_is_clean(kind: str, network: Network, arrays: tuple, batch_size: int) -> None:
+    """An epoch over ten examples in some order, under some sanitizer, as `make` takes it: as in float64.
+
+    arrays: images, labels and weights, as from `problem`.
+    """
+    images, labels, weights = arrays
+    trained = make(kind, network, Adam(0.01), weights)
+    truth = ReferenceEngine(network, Adam(0.01), weights, np.float64)
+    order = np.arange(10, dtype=np.int32)
+    trained.train_epoch(trained.upload(images), trained.upload(labels), order, batch_size)
+    truth.train_epoch(images, labels, order, batch_size)
+    assert distance(trained.weights, truth.weights) < 1e-6
+
+
 def assert_same_bits(one: Engine, other: Engine) -> None:
     for a, b in zip(one.weights, other.weights, strict=True):
         np.testing.assert_array_equal(a, b)
